@@ -1,0 +1,34 @@
+"""What a reader finds on disk, before any pixel is decoded: the common form of COCO JSON and VOC XML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from seg_det.types import Category
+
+
+class DetectionRecord(NamedTuple):
+    """One image file and its objects; boxes are xyxy pixels of the upright image, labels index the source's categories."""
+
+    path: Path
+    image_id: int
+    size: tuple[int, int]  # (H, W), upright: after EXIF rotation
+    boxes: np.ndarray  # f32 [N, 4]
+    labels: np.ndarray  # i64 [N]
+    crowd: np.ndarray  # bool [N]
+    difficult: np.ndarray  # bool [N]
+    area: np.ndarray  # f32 [N], pixels: COCO's own figure (of the mask), the box's where the format has none
+
+
+@dataclass(frozen=True)
+class DetectionSource:
+    """One split of a data set as its reader found it. ``problems`` holds one sentence for each thing left out."""
+
+    name: str  # "bccd_voc test"
+    records: tuple[DetectionRecord, ...]
+    categories: tuple[Category, ...]
+    problems: tuple[str, ...] = field(default=())

@@ -1,0 +1,108 @@
+"""Every contract that travels between rooms.
+
+Tensors travel in NamedTuples (they pin and move to a device by themselves), plain values in frozen dataclasses. Boxes are
+always ``xyxy`` in pixels of the image that they are about: x grows to the right, y downwards, and a box covers the
+half-open range [x1, x2) x [y1, y2). Labels are class indices 0..C-1 without background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: one sentence with what is wrong, where, and the remedy. Shown without traceback."""
+
+
+class Feature(NamedTuple):
+    """What a backbone promises about one of its feature maps: ``c2``..``c5`` by stride, ``c4_expand``, ``head``."""
+
+    name: str
+    channels: int
+    stride: int
+
+
+class DetectionSample(NamedTuple):
+    """One image with its objects; boxes in pixels of ``image`` as it is here, ``size`` as it was in the file."""
+
+    image: Tensor  # u8 [3, H, W], RGB
+    boxes: Tensor  # f32 [N, 4]
+    labels: Tensor  # i64 [N]
+    crowd: Tensor  # bool [N]: a region of many objects, never a target (COCO iscrowd)
+    difficult: Tensor  # bool [N]: not counted by the VOC protocol
+    image_id: int
+    size: tuple[int, int]  # (H, W) of the file, after its EXIF rotation and before any resize
+
+
+class DetectionBatch(NamedTuple):
+    """A batch of samples of one size; objects padded to the largest count G, ``valid`` says which are real."""
+
+    images: Tensor  # u8 [B, 3, H, W], RGB
+    boxes: Tensor  # f32 [B, G, 4]
+    labels: Tensor  # i64 [B, G]
+    crowd: Tensor  # bool [B, G]
+    valid: Tensor  # bool [B, G]
+    image_ids: Tensor  # i64 [B]
+    sizes: Tensor  # i64 [B, 2], (H, W) of the files
+
+
+class DenseDetections(NamedTuple):
+    """Raw head output, one row an anchor; no activation, no NMS, so it exports as it is."""
+
+    logits: Tensor  # [B, A, K]
+    deltas: Tensor  # [B, A, 4]
+
+
+class Detections(NamedTuple):
+    """Final detections of one image, best score first."""
+
+    boxes: Tensor  # f32 [N, 4]
+    scores: Tensor  # f32 [N], 0..1
+    labels: Tensor  # i64 [N]
+
+    def select(self, keep: Tensor) -> Detections:
+        """The detections at ``keep`` (indices or a mask); ``detections[keep]`` would index the fields instead."""
+        return Detections(*(field[keep] for field in self))
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class: its position in the card is the model's index, ``id`` is the data set's own number."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What must be known to use the weights; it travels with them in every checkpoint, exported file and report."""
+
+    task: str  # "detection"
+    name: str  # "ssdlite_v2_shapes"
+    model: dict[str, Any]  # what checkpoint.build_model takes: _target_ and its arguments, the backbone's inside
+    postprocess: dict[str, Any]  # arguments of the decoder
+    categories: tuple[Category, ...]
+    input_size: tuple[int, int]  # (H, W)
+    mean: tuple[float, float, float]  # of 0..255 values, in colour order
+    std: tuple[float, float, float]
+    resize: str = "stretch"  # to input_size, bilinear, aspect ratio not kept
+    colour_order: str = "RGB"
+    metrics: dict[str, float] = field(default_factory=dict)
+    training_data: dict[str, Any] = field(default_factory=dict)
+    version: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers: what JSON and a ``weights_only`` checkpoint can hold."""
+        plain = asdict(self)
+        for key in ("input_size", "mean", "std", "categories"):
+            plain[key] = list(plain[key])
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> ModelCard:
+        """Inverse of :meth:`to_dict`."""
+        tuples = {key: tuple(plain[key]) for key in ("input_size", "mean", "std")}
+        return cls(**{**plain, **tuples, "categories": tuple(Category(**c) for c in plain["categories"])})
