@@ -1,0 +1,81 @@
+"""Checkpoints: plain tensors and plain values, with the ModelCard inside; building a model from its card."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pickle
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seg_det.types import ModelCard, UserError
+
+MODELS = "seg_det.models."  # a checkpoint may name classes of this package only: reading one never runs foreign code
+
+
+def build_model(config: dict[str, Any]) -> nn.Module:
+    """The model that ``config`` describes: ``_target_`` and its arguments, with the backbone's in ``backbone``."""
+    arguments = {key: value for key, value in config.items() if key != "_target_"}
+    if isinstance(backbone := arguments.get("backbone"), dict):
+        settings = {key: value for key, value in backbone.items() if key != "_target_"}
+        arguments["backbone"] = partial(_find(backbone, settings, given=("taps", "output_stride")), **settings)
+    return _find(config, arguments)(**arguments)
+
+
+def _find(config: dict[str, Any], arguments: dict[str, Any], given: tuple[str, ...] = ()) -> type[nn.Module]:
+    target = str(config.get("_target_", ""))
+    if not target.startswith(MODELS):
+        raise UserError(f"The model's _target_ must be a class of {MODELS[:-1]}, got {target!r}.")
+    module, _, name = target.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"This version of seg_det has no model {target}: {error}.") from error
+    allowed = [key for key in inspect.signature(cls).parameters if key not in given]
+    if unknown := [key for key in arguments if key not in allowed]:
+        raise UserError(f"{name} takes no argument {', '.join(unknown)}; it takes {', '.join(allowed)}.")
+    return cls
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint written by training, tensors on the CPU. Raises UserError naming the file."""
+    if not path.is_file():
+        raise UserError(f"There is no checkpoint {path}: name a run folder or one of its checkpoints/*.ckpt files.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]}): train again.") from error
+    if not isinstance(content, dict) or "card" not in content:
+        raise UserError(f"{path} carries no model card: it was not written by train.py; pass it as weights= instead.")
+    return content
+
+
+def model_state(content: dict[str, Any]) -> dict[str, Tensor]:
+    """The model's own tensors of a checkpoint: the averaged ones, where training averaged."""
+    return {key.removeprefix("model."): value for key, value in content["state_dict"].items()}
+
+
+def load(path: Path) -> tuple[nn.Module, ModelCard]:
+    """The trained model in evaluation mode, and its card."""
+    content = read(path)
+    card = ModelCard.from_dict(content["card"])
+    model = build_model(card.model)
+    model.load_state_dict(model_state(content))
+    return model.eval(), card
+
+
+def find(reference: str | Path) -> Path:
+    """The checkpoint that ``reference`` means: itself, or the best (else the last) one of a run folder."""
+    path = Path(reference)
+    if path.is_dir():
+        for name in ("best.ckpt", "last.ckpt"):
+            if (path / "checkpoints" / name).is_file():
+                return path / "checkpoints" / name
+        raise UserError(f"The run {path} holds no checkpoints/best.ckpt or last.ckpt: it ended before its first evaluation.")
+    if not path.is_file():
+        raise UserError(f"There is no run or checkpoint {path}: give the path of a folder below runs/ or of a .ckpt file.")
+    return path

@@ -1,0 +1,29 @@
+"""Samples into batches: objects padded to the largest count, images kept u8 until the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from seg_det.types import DetectionBatch, DetectionSample
+
+
+def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
+    """One DetectionBatch of samples whose images have the same size; images come out channels-last in memory."""
+    counts = torch.tensor([len(sample.boxes) for sample in samples])
+
+    def padded(values: list[Tensor]) -> Tensor:
+        return pad_sequence(values, batch_first=True)
+
+    return DetectionBatch(
+        images=torch.stack([sample.image.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2),
+        boxes=padded([sample.boxes for sample in samples]),
+        labels=padded([sample.labels for sample in samples]),
+        crowd=padded([sample.crowd for sample in samples]),
+        valid=torch.arange(int(counts.max())) < counts[:, None],
+        image_ids=torch.tensor([sample.image_id for sample in samples]),
+        sizes=torch.tensor([sample.size for sample in samples]),
+    )

@@ -1,0 +1,47 @@
+"""Exact greedy non-maximum suppression as tensor algebra: no loop over boxes, any number of images at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seg_det.ops.boxes import area, intersection
+
+
+def suppresses(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """Which earlier box would suppress which later one: bool [..., N, N], ``[i, j]`` true if j precedes i and overlaps it.
+
+    ``boxes`` [..., N, 4] and ``labels`` [..., N] stand in descending order of score; only equal labels suppress each other.
+    """
+    areas = area(boxes)
+    overlap = intersection(boxes, boxes)
+    # IoU > t without a division: exact for zero-area boxes too, which suppress nothing.
+    over = overlap > iou_threshold * (areas.unsqueeze(-1) + areas.unsqueeze(-2) - overlap)
+    return (over & (labels.unsqueeze(-1) == labels.unsqueeze(-2))).tril(-1)
+
+
+def greedy_keep(suppressed_by: Tensor, candidates: Tensor) -> Tensor:
+    """Which of the ordered ``candidates`` (bool [..., N]) greedy NMS keeps, given :func:`suppresses`'s matrix.
+
+    Greedy NMS is the only fix point of keep_i = candidate_i and no j with (j suppresses i and keep_j): the relation is
+    strictly lower triangular, so each round settles at least one more link of every suppression chain, and the iteration
+    ends after as many rounds as the longest chain has links, with the exact answer.
+    """
+    matrix = suppressed_by.to(torch.float32)
+    keep = candidates
+    while True:
+        hit = torch.matmul(matrix, keep.to(torch.float32).unsqueeze(-1)).squeeze(-1) > 0
+        settled = candidates & ~hit
+        if torch.equal(settled, keep):
+            return keep
+        keep = settled
+
+
+def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """Indices i64 [M] of the boxes that class-aware greedy NMS keeps, best score first; ties go to the lower index.
+
+    ``boxes`` f32 [N, 4] xyxy, ``scores`` [N], ``labels`` [N]. Memory grows with N squared: cut to the best scores first.
+    """
+    order = scores.sort(descending=True, stable=True).indices
+    matrix = suppresses(boxes[order], labels[order], iou_threshold)
+    return order[greedy_keep(matrix, torch.ones_like(order, dtype=torch.bool))]
