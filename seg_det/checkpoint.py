@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from seg_det.types import ModelCard, UserError
 
+PREFIX = "detector.model."  # of the model's tensors among those of the training task
 MODELS = "seg_det.models."  # a checkpoint may name classes of this package only: reading one never runs foreign code
 
 
@@ -56,7 +57,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def model_state(content: dict[str, Any]) -> dict[str, Tensor]:
     """The model's own tensors of a checkpoint: the averaged ones, where training averaged."""
-    return {key.removeprefix("model."): value for key, value in content["state_dict"].items()}
+    return {key.removeprefix(PREFIX): value for key, value in content["state_dict"].items()}
 
 
 def load(path: Path) -> tuple[nn.Module, ModelCard]:
@@ -75,7 +76,11 @@ def find(reference: str | Path) -> Path:
         for name in ("best.ckpt", "last.ckpt"):
             if (path / "checkpoints" / name).is_file():
                 return path / "checkpoints" / name
-        raise UserError(f"The run {path} holds no checkpoints/best.ckpt or last.ckpt: it ended before its first evaluation.")
+        raise UserError(
+            f"The run {path} holds no checkpoints/best.ckpt or last.ckpt: it ended before its first evaluation."
+        )
     if not path.is_file():
-        raise UserError(f"There is no run or checkpoint {path}: give the path of a folder below runs/ or of a .ckpt file.")
+        raise UserError(
+            f"There is no run or checkpoint {path}: give the path of a folder below runs/ or of a .ckpt file."
+        )
     return path

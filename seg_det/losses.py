@@ -12,7 +12,11 @@ from seg_det.ops.boxes import encode
 from seg_det.ops.matching import match
 from seg_det.types import DenseDetections, DetectionBatch
 
-SCORES = {"softmax": "softmax", "sigmoid": "sigmoid", "focal": "sigmoid"}  # classification loss -> how its scores are read
+SCORES = {
+    "softmax": "softmax",
+    "sigmoid": "sigmoid",
+    "focal": "sigmoid",
+}  # classification loss -> how its scores are read
 
 
 class DetectionLosses(NamedTuple):

@@ -7,7 +7,7 @@ half-open range [x1, x2) x [y1, y2). Labels are class indices 0..C-1 without bac
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -100,6 +100,10 @@ class ModelCard:
         for key in ("input_size", "mean", "std", "categories"):
             plain[key] = list(plain[key])
         return plain
+
+    def replace(self, **changes: Any) -> ModelCard:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> ModelCard:

@@ -1,9 +1,11 @@
 """Fixtures that more than one test file needs."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from http_server import FileServer
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +17,13 @@ def real_data() -> Path:
     if not (Path(folder) / "data").is_dir():
         pytest.fail(f"SEG_DET_DATA={folder} has no data/ folder in it")
     return Path(folder)
+
+
+@pytest.fixture
+def file_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A local HTTP server with nothing on it yet; see http_server.py for what it can be told to do wrong."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = FileServer()
+    yield server
+    server.shutdown()
+    server.server_close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from seg_det.types import Category
 
 
 class DetectionRecord(NamedTuple):
-    """One image file and its objects; boxes are xyxy pixels of the upright image, labels index the source's categories."""
+    """One image file and its objects; boxes are xyxy pixels of the upright image, labels index the categories."""
 
     path: Path
     image_id: int
@@ -32,3 +33,30 @@ class DetectionSource:
     records: tuple[DetectionRecord, ...]
     categories: tuple[Category, ...]
     problems: tuple[str, ...] = field(default=())
+
+
+class ImageFile(NamedTuple):
+    """An image of a split, before its objects are known."""
+
+    path: Path
+    image_id: int
+    size: tuple[int, int]  # (H, W), upright
+
+
+class ObjectTable(NamedTuple):
+    """All objects of a split, a row each, in any order; ``image`` is the position of an object's image in the split."""
+
+    image: np.ndarray  # i64 [N]
+    boxes: np.ndarray  # f32 [N, 4]
+    labels: np.ndarray  # i64 [N]
+    crowd: np.ndarray  # bool [N]
+    difficult: np.ndarray  # bool [N]
+    area: np.ndarray  # f32 [N]
+
+
+def build_records(images: Sequence[ImageFile], objects: ObjectTable) -> tuple[DetectionRecord, ...]:
+    """Hand every image its rows of the table, in their order there; an image without rows gets empty arrays."""
+    order = np.argsort(objects.image, kind="stable")
+    ends = np.cumsum(np.bincount(objects.image, minlength=len(images)))
+    columns = [np.split(column[order], ends)[: len(images)] for column in objects[1:]]
+    return tuple(DetectionRecord(*image, *rows) for image, *rows in zip(images, *columns, strict=True))

@@ -83,12 +83,16 @@ class SSDLite(nn.Module):
         )
         if len(self.anchor_shapes) != len(channels):
             maps = f"{len(channels)} feature maps ({', '.join(taps)} and {len(EXTRA_MAPS)} extra)"
-            raise UserError(f"task.model.anchor_shapes must hold one list for each of {maps}, got {len(self.anchor_shapes)}.")
+            raise UserError(
+                f"task.model.anchor_shapes must hold one list for each of {maps}, got {len(self.anchor_shapes)}."
+            )
         counts = [len(shapes) for shapes in self.anchor_shapes]
         self.class_predictors = nn.ModuleList(
             Predictor(c, n * (num_classes + 1), norm=norm) for c, n in zip(channels, counts, strict=True)
         )
-        self.box_predictors = nn.ModuleList(Predictor(c, n * 4, norm=norm) for c, n in zip(channels, counts, strict=True))
+        self.box_predictors = nn.ModuleList(
+            Predictor(c, n * 4, norm=norm) for c, n in zip(channels, counts, strict=True)
+        )
         for part in (self.extras, self.class_predictors, self.box_predictors):
             part.apply(_init)
         for predictor in self.class_predictors:

@@ -19,7 +19,13 @@ class Matches(NamedTuple):
 
 @torch.no_grad()
 def match(
-    anchors: Tensor, boxes: Tensor, valid: Tensor, crowd: Tensor, *, threshold: float = 0.5, crowd_threshold: float = 0.5
+    anchors: Tensor,
+    boxes: Tensor,
+    valid: Tensor,
+    crowd: Tensor,
+    *,
+    threshold: float = 0.5,
+    crowd_threshold: float = 0.5,
 ) -> Matches:
     """Match anchors f32 [A, 4] with the objects f32 [B, G, 4] of a batch (``valid``, ``crowd``: bool [B, G]).
 

@@ -1,0 +1,116 @@
+"""Image files to pixels: always upright, always three channels of RGB, or one sentence that names the broken file."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from seg_det.types import UserError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+PNG_END = b"IEND\xaeB`\x82"
+# What Pillow raises, each for some kind of broken file.
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+REMEDY = "fetch the file again or take it out of the data set"
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """The pixels of an image file, upright (EXIF orientation applied): u8 [H, W, 3], RGB.
+
+    Greyscale, palette, CMYK and 16-bit files come out as 8-bit RGB too; transparency is dropped.
+    Raises UserError naming the file where it is missing, empty, truncated or no image.
+    """
+    data = _read_bytes(path)
+    if not data.startswith(JPEG_START):
+        return _decode_with_pillow(data, path)
+    if not _has_jpeg_end(data):
+        raise UserError(f"the JPEG {path} is truncated (its end is missing after {len(data)} bytes); {REMEDY}")
+    pixels = _decode_with_opencv(data)
+    # Pillow knows rarer kinds of JPEG, and says what is wrong with the others.
+    return _decode_with_pillow(data, path) if pixels is None else pixels
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(H, W) of the upright image, read from the file's header alone. Raises UserError as :func:`read_rgb` does."""
+    (height, width), turned = _read_header(path)
+    return (width, height) if turned else (height, width)
+
+
+def verify_image(path: Path) -> tuple[int, int]:
+    """:func:`image_size` after a cheap search for damage: the header must be sound and the file must have its end."""
+    size = image_size(path)
+    with path.open("rb") as file:
+        file.seek(-min(len(PNG_END), path.stat().st_size), io.SEEK_END)
+        complete = file.read().endswith((JPEG_END, PNG_END))
+    if not complete:  # other formats, and JPEGs with bytes appended: only decoding tells
+        read_rgb(path)
+    return size
+
+
+def is_turned(path: Path) -> bool:
+    """Whether the EXIF orientation turns the image by 90 degrees, so that height and width change places."""
+    return _read_header(path)[1]
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"there is no image {path}; {REMEDY}") from None
+    except OSError as error:
+        raise UserError(f"the image {path} cannot be read ({error.strerror}); {REMEDY}") from error
+    if not data:
+        raise UserError(f"the image {path} is empty (0 bytes); {REMEDY}")
+    return data
+
+
+def _has_jpeg_end(data: bytes) -> bool:
+    # The thumbnail in a header has an end of its own, and some cameras append bytes: so the last end must follow
+    # the last scan. Decoders would paint the missing rest grey, or not, depending on their version.
+    return data.endswith(JPEG_END) or data.rfind(JPEG_END) > data.rfind(JPEG_SCAN)
+
+
+def _decode_with_opencv(data: bytes) -> np.ndarray | None:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # applies the EXIF orientation
+    except cv2.error:
+        return None
+    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+
+
+def _decode_with_pillow(data: bytes, path: Path) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip it at 255
+                grey = (np.asarray(upright).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+                return np.repeat(grey[..., None], 3, axis=2)
+            opaque = upright.convert("RGBA") if "transparency" in upright.info else upright
+            return np.array(opaque.convert("RGB"))
+    except BROKEN as error:
+        raise _broken(path, error) from error
+
+
+def _read_header(path: Path) -> tuple[tuple[int, int], bool]:
+    """(H, W) as stored, and whether EXIF turns it."""
+    try:
+        with Image.open(path) as image:
+            # Pillow decodes a whole PNG in search of EXIF data that its header does not announce.
+            exif = image.getexif() if "exif" in image.info else {}
+            return (image.height, image.width), exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    except FileNotFoundError:
+        raise UserError(f"there is no image {path}; {REMEDY}") from None
+    except BROKEN as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> UserError:
+    # Pillow's message on an unknown format names its internal buffer, which helps nobody.
+    reason = "no known image format" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+    return UserError(f"the image {path} is broken ({reason}); {REMEDY}")

@@ -1,0 +1,95 @@
+"""What is wrong with a user's data, said in sentences, and the policy ``dataset.on_bad`` for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from seg_det.types import UserError
+
+POLICIES = ("error", "skip")
+# What can be wrong with a box; its index is the code in CheckedBoxes.faults. Only the last kind is mended by clipping.
+FAULTS = (
+    "",
+    "has a coordinate that is not a finite number",
+    "has zero or negative size",
+    "lies wholly outside its image",
+    "reaches outside its image by more than a pixel",
+)
+NOT_FINITE, NO_SIZE, OUTSIDE, STICKS_OUT = range(1, 5)
+TOLERANCE = 1.0  # pixels: 0-based and 1-based corners are mixed up often and harmlessly
+
+
+class Problems:
+    """The problems of one reading of a data set: collected one by one, then raised or listed as ``on_bad`` says."""
+
+    def __init__(self, on_bad: str) -> None:
+        if on_bad not in POLICIES:
+            raise UserError(f"dataset.on_bad is {on_bad!r}; it must be error or skip")
+        self.on_bad = on_bad
+        self._sentences: list[str] = []
+        self._unexpected: list[str] = []
+
+    def add(self, sentence: str, *, expected: bool = False) -> None:
+        """Note a problem; one that is ``expected`` (known of an official data set) is listed, never raised."""
+        self._sentences.append(sentence)
+        if not expected:
+            self._unexpected.append(sentence)
+
+    def settle(self) -> tuple[str, ...]:
+        """All sentences. Raises UserError with the first unexpected one if ``on_bad`` is ``error``."""
+        if self.on_bad == "error" and self._unexpected:
+            count = len(self._unexpected)
+            also = f" (the first of {count} problems of this reading)" if count > 1 else ""
+            remedy = "correct the data, or set dataset.on_bad=skip to leave out what is bad"
+            raise UserError(f"{self._unexpected[0]}{also}; {remedy}")
+        return tuple(self._sentences)
+
+
+class CheckedBoxes(NamedTuple):
+    """Boxes clipped to their images, and what was wrong with them."""
+
+    boxes: np.ndarray  # f32 [N, 4], xyxy
+    faults: np.ndarray  # i64 [N], index into FAULTS; 0 = none
+    usable: np.ndarray  # bool [N]
+
+
+def check_boxes(boxes: np.ndarray, sizes: np.ndarray, *, smallest: float = 0.0) -> CheckedBoxes:
+    """Judge xyxy boxes [N, 4] against the (H, W) of their images [N, 2], and clip them.
+
+    A side must be longer than ``smallest`` pixels. What reaches outside by up to a pixel is clipped without a word,
+    what reaches further is clipped and marked.
+    """
+    limits = np.tile(sizes[:, ::-1], 2)  # [N, 4]: W H W H
+    overhang = np.concatenate([-boxes, boxes - limits], axis=1)
+    clipped = np.clip(boxes, 0, limits).astype(np.float32)
+    with np.errstate(invalid="ignore"):  # inf - inf, of boxes that are marked as not finite
+        tests = {
+            STICKS_OUT: (overhang > TOLERANCE).any(axis=1),
+            OUTSIDE: (clipped[:, 2:] <= clipped[:, :2]).any(axis=1),
+            NO_SIZE: (boxes[:, 2:] - boxes[:, :2] <= smallest).any(axis=1),
+            NOT_FINITE: ~np.isfinite(boxes).all(axis=1),
+        }
+    faults = np.zeros(len(boxes), np.int64)
+    for fault, found in tests.items():  # from the mildest to the gravest, which has the last word
+        faults[found] = fault
+    return CheckedBoxes(clipped, faults, (faults == 0) | (faults == STICKS_OUT))
+
+
+def require(path: Path, what: str) -> None:
+    """Raise a UserError that says what there is instead, unless ``path`` exists."""
+    if not path.exists():
+        raise UserError(
+            f"{what} is missing: there is no {path} ({_surroundings(path)}); datasets/README.md draws the tree"
+        )
+
+
+def _surroundings(path: Path, most: int = 8) -> str:
+    folder = next((p for p in path.parents if p.is_dir()), None)
+    if folder is None:
+        return "nor any folder above it"
+    names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
+    shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return f"{folder.absolute()} holds {shown or 'nothing'}"

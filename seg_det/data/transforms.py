@@ -1,0 +1,238 @@
+"""Augmentation of detection samples, and the resize that evaluation uses. The only file that knows albumentations.
+
+One rule of resizing holds for training, evaluation and exported pipelines, ``ModelCard.resize == "stretch"``: to the
+input size by bilinear interpolation with half-pixel centres and without antialiasing, ``cv2.INTER_LINEAR``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from seg_det.data.viewport import Placement, centres_inside, iou_crop_window, place, zoom_out_window
+from seg_det.types import UserError
+
+# Read while albumentations is imported, which asks a server for its newest version otherwise.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A
+from albumentations.core.type_definitions import Targets
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+
+
+class Transformed(NamedTuple):
+    """An image, its boxes, and where in the input each box came from, so that labels and flags can follow."""
+
+    image: np.ndarray  # u8 [H, W, 3], RGB
+    boxes: np.ndarray  # f32 [M, 4], xyxy pixels of ``image``, inside it
+    kept: np.ndarray  # i64 [M], indices into the boxes that went in
+
+
+class DetectionTransform:
+    """A sequence of albumentations transforms for one image and its boxes; each sample is seeded by its caller.
+
+    Boxes of which less than ``min_side`` pixels of width or height remain are dropped, and so are boxes without area.
+    They are clipped once before and once after the sequence: a transform that can push a box out of the image has to
+    clip it by itself if a later one could bring it back.
+    """
+
+    def __init__(self, transforms: Sequence[A.BasicTransform | A.BaseCompose], *, min_side: float = 1.0) -> None:
+        # Clipping after each transform as well costs a third more time, pixel transforms included.
+        boxes = A.BboxParams(
+            format="pascal_voc",
+            clip=True,
+            filter_invalid_bboxes=True,
+            min_width=min_side,
+            min_height=min_side,
+            check_each_transform=False,
+        )
+        self.compose = A.Compose(list(transforms), bbox_params=boxes)
+
+    def __call__(self, image: np.ndarray, boxes: np.ndarray, *, seed: int | Sequence[int]) -> Transformed:
+        """Transform ``image`` (u8 [H, W, 3], RGB) and ``boxes`` (f32 [N, 4], xyxy pixels); neither is changed.
+
+        The result is a function of the arguments alone: the same ``seed`` (non-negative) gives the same bytes in any
+        process and after any other calls.
+        """
+        self._seed(seed)
+        numbered = np.column_stack([boxes, np.arange(len(boxes))]).astype(np.float32)
+        result = self.compose(image=image, bboxes=numbered)
+        output, rows = result["image"], result["bboxes"]
+        height, width = output.shape[:2]
+        clipped = rows[:, :4].clip(0, [width, height, width, height]).astype(np.float32)
+        solid = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)  # a sliver can collapse as its coordinates are rounded
+        # Transforms that had nothing to do hand their input on; a cached image must not share its memory.
+        output = output.copy() if np.may_share_memory(output, image) else output
+        kept = rows[:, 4:].ravel().astype(np.int64)  # albumentations returns [0, 4] where no box remains
+        return Transformed(output, clipped[solid], kept[solid])
+
+    def _seed(self, seed: int | Sequence[int]) -> None:
+        """One stream for all transforms: ``Compose.set_random_seed`` gives each its own with the same numbers in it."""
+        generator = np.random.default_rng(seed)
+        self.compose.set_random_state(generator, random.Random(int(generator.integers(1 << 63))))
+
+
+class RandomViewport(A.DualTransform):
+    """SSD's zoom-out, IoU crop and resize in one look at the image.
+
+    Both steps only choose a window in pixels of the image: zoom-out one around it that reaches beyond its borders, the
+    crop one inside that. What the window shows is resized once into an output filled with ``fill``. The canvas of up to
+    16 times the image's area is never built, and each pixel is interpolated once.
+    """
+
+    _targets = (Targets.IMAGE, Targets.BBOXES)
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        *,
+        zoom_out_probability: float,
+        zoom_out_max: float,
+        crop_min_ious: tuple[float, ...],
+        fill: tuple[float, float, float],
+    ) -> None:
+        super().__init__(p=1.0)
+        self.size = size
+        self.zoom_out_probability = zoom_out_probability
+        self.zoom_out_max = zoom_out_max
+        self.crop_min_ious = crop_min_ious
+        self.canvas = np.empty((*size, 3), np.uint8)
+        self.canvas[:] = np.rint(fill)
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """The window, by the names that ``apply`` and ``apply_to_bboxes`` take."""
+        height, width = params["shape"][:2]
+        window = np.array([0, 0, width, height])
+        if self.random_generator.random() < self.zoom_out_probability:
+            window = zoom_out_window(self.random_generator, (height, width), self.zoom_out_max)
+        if self.crop_min_ious:
+            boxes = data["bboxes"][:, :4] * [width, height, width, height]
+            window = iou_crop_window(self.random_generator, window, boxes, self.crop_min_ious)
+        return {"window": window, "placement": place(window, (height, width), self.size)}
+
+    def apply(self, img: np.ndarray, placement: Placement, **params: Any) -> np.ndarray:
+        """The visible part of ``img``, resized into its place on the canvas."""
+        (left, top, right, bottom), (x1, y1, x2, y2) = placement
+        visible = cv2.resize(img[top:bottom, left:right], (int(x2 - x1), int(y2 - y1)), interpolation=cv2.INTER_LINEAR)
+        if visible.shape == self.canvas.shape:
+            return visible
+        output = self.canvas.copy()
+        output[y1:y2, x1:x2] = visible
+        return output
+
+    def apply_to_bboxes(
+        self, bboxes: np.ndarray, window: np.ndarray, placement: Placement, shape: tuple[int, ...], **params: Any
+    ) -> np.ndarray:
+        """Boxes (relative to the image, [N, 4 + extra]) with their centre in the window, relative to the output."""
+        image_size, output_size = np.tile(shape[1::-1], 2), np.tile(self.size[::-1], 2)
+        pixels = bboxes[:, :4] * image_size
+        inside = centres_inside(window[None], pixels)[0]
+        source, target = placement
+        scale = (target[2:] - target[:2]) / (source[2:] - source[:2])
+        moved = (pixels[inside] - np.tile(source[:2], 2)) * np.tile(scale, 2) + np.tile(target[:2], 2)
+        return np.hstack([(moved / output_size).clip(0, 1), bboxes[inside, 4:]]).astype(np.float32)
+
+
+def ssd_augmentation(
+    size: Sequence[int],
+    *,
+    photometric_probability: float = 0.5,
+    brightness: float = 32.0,
+    contrast: Sequence[float] = (0.5, 1.5),
+    saturation: Sequence[float] = (0.5, 1.5),
+    hue: float = 18.0,
+    channel_shuffle_probability: float = 0.0,
+    zoom_out_probability: float = 0.5,
+    zoom_out_max: float = 4.0,
+    iou_crop: bool = True,
+    crop_min_ious: Sequence[float] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0),
+    flip_probability: float = 0.5,
+    vertical_flip_probability: float = 0.0,
+    fill: Sequence[float] = IMAGENET_MEAN,
+) -> DetectionTransform:
+    """SSD's training augmentation to ``size`` (H, W): zoom-out, IoU crop, resize, flips, photometric distortion.
+
+    Colours come last, on the few pixels of the output. They act on each pixel by itself, so the order matters only to
+    the filled area, which is distorted with the image. ``brightness`` is in grey levels of 255, ``hue`` in degrees.
+
+    Raises UserError for a number out of its range and a size of other than two positive numbers.
+    Source: Liu et al. (2016), sections 2.2 and 3.6, and the constants of the code released with it.
+    """
+    if len(fill) != 3:
+        raise UserError(f"augmentation: fill is {list(fill)}, but a colour takes three numbers: red, green and blue")
+    viewport = RandomViewport(
+        _height_width(size),
+        zoom_out_probability=_number("zoom_out_probability", zoom_out_probability, 0, 1),
+        zoom_out_max=_number("zoom_out_max", zoom_out_max, 1, 100),
+        crop_min_ious=tuple(_number("crop_min_ious", iou, 0, 1) for iou in crop_min_ious) if iou_crop else (),
+        fill=tuple(_number("fill", level, 0, 255) for level in fill),
+    )
+    colours = _photometric(photometric_probability, brightness, contrast, saturation, hue)
+    shuffle = A.ChannelShuffle(p=_number("channel_shuffle_probability", channel_shuffle_probability, 0, 1))
+    return DetectionTransform([viewport, *_flips(flip_probability, vertical_flip_probability), *colours, shuffle])
+
+
+def flip_only(
+    size: Sequence[int], *, flip_probability: float = 0.5, vertical_flip_probability: float = 0.0
+) -> DetectionTransform:
+    """Resize to ``size`` (H, W) and flip at random; raises UserError for a bad size or probability."""
+    return DetectionTransform([_resize(size), *_flips(flip_probability, vertical_flip_probability)])
+
+
+def resize_only(size: Sequence[int]) -> DetectionTransform:
+    """Resize to ``size`` (H, W) and nothing else: evaluation. Whatever the seed, and no box with an area is dropped."""
+    return DetectionTransform([_resize(size)], min_side=0.0)
+
+
+def _photometric(
+    probability: float, brightness: float, contrast: Sequence[float], saturation: Sequence[float], hue: float
+) -> list[A.BasicTransform | A.BaseCompose]:
+    """Each distortion with ``probability``; contrast comes before or after the other two, evenly often."""
+    p = _number("photometric_probability", probability, 0, 1)
+    levels, turn = _number("brightness", brightness, 0, 255) / 255, _number("hue", hue, 0, 180) / 360
+    least, most = _range("contrast", contrast, 0, 10)
+    lighter = A.RandomBrightnessContrast(brightness_limit=(-levels, levels), contrast_limit=(0, 0), p=p)
+    contrasted = A.RandomBrightnessContrast(brightness_limit=(0, 0), contrast_limit=(least - 1, most - 1), p=p)
+    same = {"brightness": (1.0, 1.0), "contrast": (1.0, 1.0), "p": p}
+    saturated = A.ColorJitter(saturation=_range("saturation", saturation, 0, 10), hue=(0.0, 0.0), **same)
+    turned = A.ColorJitter(saturation=(1.0, 1.0), hue=(-turn, turn), **same)
+    orders = [[contrasted, saturated, turned], [saturated, turned, contrasted]]
+    return [lighter, A.OneOf([A.Sequential(order, p=1.0) for order in orders], p=1.0)]
+
+
+def _flips(horizontal: float, vertical: float) -> list[A.BasicTransform]:
+    return [
+        A.HorizontalFlip(p=_number("flip_probability", horizontal, 0, 1)),
+        A.VerticalFlip(p=_number("vertical_flip_probability", vertical, 0, 1)),
+    ]
+
+
+def _resize(size: Sequence[int]) -> A.BasicTransform:
+    height, width = _height_width(size)
+    return A.Resize(height=height, width=width, interpolation=cv2.INTER_LINEAR, p=1.0)
+
+
+def _height_width(size: Sequence[int]) -> tuple[int, int]:
+    if len(size) != 2 or min(size) < 1:
+        raise UserError(f"size is {list(size)}, but the input size is [height, width] in pixels, both at least 1")
+    return int(size[0]), int(size[1])
+
+
+def _number(name: str, value: float, low: float, high: float) -> float:
+    """``value`` as a float; a UserError that names the argument where it does not lie between the limits."""
+    if not low <= value <= high:
+        raise UserError(f"augmentation: {name} is {value}, but must lie between {low} and {high}")
+    return float(value)
+
+
+def _range(name: str, values: Sequence[float], low: float, high: float) -> tuple[float, float]:
+    """``values`` as a pair of floats, the smaller first; a UserError that names the argument where they are no such."""
+    if len(values) != 2 or values[0] > values[1]:
+        raise UserError(f"augmentation: {name} is {list(values)}, but takes two numbers, the smaller first")
+    return _number(name, values[0], low, high), _number(name, values[1], low, high)

@@ -1,0 +1,266 @@
+"""COCO average precision through pycocotools: records in, twelve figures and a table of classes out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from seg_det.data.records import DetectionRecord
+from seg_det.types import Category, Detections, UserError
+
+
+class Figure(NamedTuple):
+    """One line of the COCO summary: its IoU thresholds, object areas and most detections an image."""
+
+    name: str
+    kind: str
+    iou: str
+    area: str
+    max_detections: int
+
+
+FIGURES = (
+    Figure("AP", "Precision", "0.50:0.95", "all", 100),
+    Figure("AP50", "Precision", "0.50", "all", 100),
+    Figure("AP75", "Precision", "0.75", "all", 100),
+    Figure("APs", "Precision", "0.50:0.95", "small", 100),
+    Figure("APm", "Precision", "0.50:0.95", "medium", 100),
+    Figure("APl", "Precision", "0.50:0.95", "large", 100),
+    Figure("AR1", "Recall", "0.50:0.95", "all", 1),
+    Figure("AR10", "Recall", "0.50:0.95", "all", 10),
+    Figure("AR100", "Recall", "0.50:0.95", "all", 100),
+    Figure("ARs", "Recall", "0.50:0.95", "small", 100),
+    Figure("ARm", "Recall", "0.50:0.95", "medium", 100),
+    Figure("ARl", "Recall", "0.50:0.95", "large", 100),
+)
+SHAPE_KEYS = {"bbox": "bbox", "segm": "segmentation"}  # the key of a result row that each kind of IoU is computed from
+
+
+@dataclass(frozen=True)
+class CocoScores:
+    """Fractions 0..1; None (pycocotools' -1) where the ground truth has no object to be found."""
+
+    stats: dict[str, float | None]  # the names of FIGURES, in that order
+    per_class: dict[str, dict[str, float | None]]  # class name -> AP, AP50, AP75 of all areas
+
+    def summary(self) -> str:
+        """The twelve lines that pycocotools prints, -1.000 for an absent figure included."""
+        return "\n".join(self._line(figure) for figure in FIGURES)
+
+    def _line(self, figure: Figure) -> str:
+        value = self.stats[figure.name]
+        title = f"Average {figure.kind}"
+        return (
+            f" {title:<18} ({figure.name[:2]}) @[ IoU={figure.iou:<9} | area={figure.area:>6} "
+            f"| maxDets={figure.max_detections:>3} ] = {-1.0 if value is None else value:0.3f}"
+        )
+
+
+def ground_truth(records: Sequence[DetectionRecord], categories: Sequence[Category]) -> dict[str, Any]:
+    """The records as a COCO ``dataset`` dict, with the data set's own category ids and annotation ids from 1.
+
+    Boxes become xywh pixels. COCO knows crowds but no ``difficult``: such objects are ordinary ones here.
+    """
+    images = [
+        {"id": record.image_id, "height": record.size[0], "width": record.size[1], "file_name": record.path.name}
+        for record in records
+    ]
+    annotations = [annotation for record in records for annotation in _annotations(record, categories)]
+    for number, annotation in enumerate(annotations, start=1):
+        annotation["id"] = number
+    named = [{"id": category.id, "name": category.name} for category in categories]
+    return {"images": images, "annotations": annotations, "categories": named}
+
+
+def _annotations(record: DetectionRecord, categories: Sequence[Category]) -> list[dict[str, Any]]:
+    columns = zip(
+        _xywh(record.boxes).tolist(),
+        record.labels.tolist(),
+        record.area.tolist(),
+        record.crowd.tolist(),
+        strict=True,
+    )
+    return [
+        {
+            "image_id": record.image_id,
+            "category_id": categories[label].id,
+            "bbox": box,
+            "area": area,
+            "iscrowd": int(crowd),
+            "ignore": 0,
+        }
+        for box, label, area, crowd in columns
+    ]
+
+
+def results(
+    image_ids: Iterable[int], detections: Iterable[Detections], categories: Sequence[Category]
+) -> list[dict[str, Any]]:
+    """Detections as rows of a COCO result file: original category ids, boxes xywh, scores as they are.
+
+    Boxes are rounded to a thousandth of a pixel: it undoes the representation error of float32 (258.15 is stored as
+    258.149994) and shortens the file by a third.
+
+    Raises:
+        UserError: a label that no category has.
+    """
+    source_ids = np.array([category.id for category in categories], dtype=np.int64)
+    rows: list[dict[str, Any]] = []
+    for image_id, found in zip(image_ids, detections, strict=True):
+        labels = found.labels.cpu().numpy()
+        unknown = labels[(labels < 0) | (labels >= len(source_ids))]
+        if unknown.size:
+            raise UserError(
+                f"a detection in image id {image_id} has label {unknown[0]}, but there are {len(source_ids)} "
+                "categories; evaluate the model with the categories it was trained on"
+            )
+        boxes = _xywh(found.boxes.float().cpu().numpy()).tolist()
+        columns = zip(source_ids[labels].tolist(), boxes, found.scores.tolist(), strict=True)
+        rows += [
+            {"image_id": int(image_id), "category_id": category, "bbox": box, "score": score}
+            for category, box, score in columns
+        ]
+    return rows
+
+
+def _xywh(boxes: np.ndarray) -> np.ndarray:
+    """xyxy -> xywh, [N, 4]; subtracted in float64, where the difference of two float32 is exact."""
+    boxes = boxes.astype(np.float64)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).round(3)
+
+
+def evaluate_coco(
+    ground_truth: dict[str, Any] | Path, results: list[dict[str, Any]] | Path, *, iou_type: str = "bbox"
+) -> CocoScores:
+    """The COCO figures of result rows, by pycocotools with its default parameters; the arguments stay as they are.
+
+    ``ground_truth`` is a COCO instances file or its content, ``results`` a COCO result file or its rows (none is
+    allowed), ``iou_type`` is ``"bbox"`` or ``"segm"``. Crowd objects are ignored, as COCO does. For ``"segm"`` the
+    area of a detection is its mask's, whether or not its row holds a box too.
+
+    Raises:
+        UserError: an unreadable file, rows without the needed keys, images or categories that the ground truth has not,
+            scores or boxes that are not finite.
+    """
+    if iou_type not in SHAPE_KEYS:
+        raise UserError(f"iou_type={iou_type} is unknown; choose one of {', '.join(SHAPE_KEYS)}")
+    dataset = _own_dataset(_load(ground_truth, "COCO ground truth"), SHAPE_KEYS[iou_type])
+    rows = _own_rows(_load(results, "COCO results"), dataset, SHAPE_KEYS[iou_type])
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress without being asked
+        truth = _index(dataset)
+        found = truth.loadRes(rows) if rows else _index({**dataset, "annotations": []})
+        evaluation = COCOeval(truth, found, iou_type)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    stats = {figure.name: _absent_as_none(value) for figure, value in zip(FIGURES, evaluation.stats, strict=True)}
+    return CocoScores(stats, _per_class(evaluation, dataset["categories"]))
+
+
+def _load(source: Any, what: str) -> Any:
+    if not isinstance(source, Path):
+        return source
+    try:
+        return json.loads(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the {what} {source}: {error.strerror}; check the path") from error
+    except ValueError as error:
+        raise UserError(f"the {what} {source} is not valid JSON ({error}); write the file again") from error
+
+
+def _own_dataset(dataset: dict[str, Any], shape_key: str) -> dict[str, Any]:
+    """A copy that pycocotools may write into, with the optional keys it takes for granted filled in.
+
+    Annotations are numbered anew from 1: pycocotools holds an object with id 0 for unmatched.
+    """
+    missing = {"images", "annotations", "categories"} - set(dataset)
+    if missing:
+        raise UserError(f"the ground truth has no {', '.join(sorted(missing))}; give a COCO instances file")
+    annotations = []
+    for number, annotation in enumerate(dataset["annotations"], start=1):
+        if shape_key not in annotation:
+            where = f"annotation id {annotation.get('id')} of image id {annotation.get('image_id')}"
+            raise UserError(f"{where} has no {shape_key}; use annotations that hold it or another iou_type")
+        defaults = {"iscrowd": 0}
+        if "area" not in annotation:
+            defaults["area"] = annotation["bbox"][2] * annotation["bbox"][3]
+        annotations.append({**defaults, **annotation, "id": number})
+    return {"images": dataset["images"], "annotations": annotations, "categories": dataset["categories"]}
+
+
+def _own_rows(rows: list[dict[str, Any]], dataset: dict[str, Any], shape_key: str) -> list[dict[str, Any]]:
+    """Checked copies of the result rows that hold only what the evaluation reads."""
+    keys = ("image_id", "category_id", shape_key, "score")
+    for number, row in enumerate(rows):
+        missing = [key for key in keys if key not in row]
+        if missing:
+            raise UserError(f"result row {number} has no {', '.join(missing)}; every row needs {', '.join(keys)}")
+        if shape_key == "bbox" and len(row["bbox"]) != 4:
+            raise UserError(f"result row {number} has the bbox {row['bbox']}; it needs x, y, width, height")
+    for key, table in (("image_id", "images"), ("category_id", "categories")):
+        unknown = {row[key] for row in rows} - {entry["id"] for entry in dataset[table]}
+        if unknown:
+            raise UserError(f"the results name {table} that the ground truth has not: {key} {_some(unknown)}")
+    _check_finite(rows, shape_key)
+    return [{key: row[key] for key in keys} for row in rows]
+
+
+def _check_finite(rows: list[dict[str, Any]], shape_key: str) -> None:
+    numbers = [[row["score"], *(row["bbox"] if shape_key == "bbox" else ())] for row in rows]
+    finite = np.isfinite(np.array(numbers, dtype=np.float64)).all(axis=-1)
+    if not finite.all():
+        broken = {row["image_id"] for row, good in zip(rows, finite, strict=True) if not good}
+        raise UserError(
+            f"scores or boxes of the results are not finite numbers in image_id {_some(broken)}; "
+            "look for a diverged training or an overflow in half precision"
+        )
+
+
+def _some(ids: set[int], limit: int = 5) -> str:
+    shown = ", ".join(str(i) for i in sorted(ids)[:limit])
+    return shown if len(ids) <= limit else f"{shown}, ... ({len(ids)} in all)"
+
+
+def _index(dataset: dict[str, Any]) -> COCO:
+    coco = COCO()
+    coco.dataset = dataset
+    coco.createIndex()
+    return coco
+
+
+def _absent_as_none(value: float) -> float | None:
+    return None if value < 0 else float(value)
+
+
+def _per_class(evaluation: COCOeval, categories: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Mean over recalls of ``precision`` [thresholds, recalls, classes, areas, detections], at all areas and 100."""
+    precision = evaluation.eval["precision"][:, :, :, 0, -1].mean(axis=1)  # an absent class is -1 throughout
+    thresholds = evaluation.params.iouThrs
+    at_50, at_75 = (int(np.abs(thresholds - wanted).argmin()) for wanted in (0.5, 0.75))
+    names = unique_names([Category(category["id"], category["name"]) for category in categories])
+    name_of = {category["id"]: name for category, name in zip(categories, names, strict=True)}
+    figures = zip(evaluation.params.catIds, precision.mean(axis=0), precision[at_50], precision[at_75], strict=True)
+    return {
+        name_of[category_id]: {
+            "AP": _absent_as_none(mean),
+            "AP50": _absent_as_none(ap_50),
+            "AP75": _absent_as_none(ap_75),
+        }
+        for category_id, mean, ap_50, ap_75 in figures
+    }
+
+
+def unique_names(categories: Sequence[Category]) -> list[str]:
+    """The names as keys of a table: a name that two categories share gets the id behind it, ``"cup (id 47)"``."""
+    times = Counter(category.name for category in categories)
+    return [c.name if times[c.name] == 1 else f"{c.name} (id {c.id})" for c in categories]

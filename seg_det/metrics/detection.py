@@ -1,0 +1,121 @@
+"""What an evaluation of a detector reports: COCO and Pascal VOC figures of the same detections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seg_det.data.records import DetectionRecord
+from seg_det.metrics.coco import CocoScores, evaluate_coco, ground_truth, results
+from seg_det.metrics.voc import VocScores, evaluate_voc
+from seg_det.types import Category, Detections
+
+
+@dataclass(frozen=True)
+class DetectionReport:
+    """All figures of one evaluation; fractions 0..1, None where there is no object to be found."""
+
+    coco: CocoScores
+    voc_all_point: VocScores  # at IoU 0.5
+    voc_11_point: VocScores  # at IoU 0.5
+    difficult_counted: bool  # by the VOC figures; COCO's count such objects always
+    images: int
+    detections: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values for JSON: ``coco``, ``voc``, ``per_class``, ``images``, ``detections``."""
+        return {
+            "images": self.images,
+            "detections": self.detections,
+            "coco": dict(self.coco.stats),
+            "voc": {
+                "AP50_all_point": self.voc_all_point.mean_ap,
+                "AP50_11_point": self.voc_11_point.mean_ap,
+                "difficult_counted": self.difficult_counted,
+            },
+            "per_class": {
+                name: {
+                    **figures,
+                    "VOC_AP50_all_point": self.voc_all_point.per_class[name],
+                    "VOC_AP50_11_point": self.voc_11_point.per_class[name],
+                }
+                for name, figures in self.coco.per_class.items()
+            },
+        }
+
+    def headline(self) -> dict[str, float]:
+        """One flat table for loggers and the model card: COCO's twelve and the two VOC means, absent ones left out."""
+        figures = {
+            **self.coco.stats,
+            "VOC_AP50_all_point": self.voc_all_point.mean_ap,
+            "VOC_AP50_11_point": self.voc_11_point.mean_ap,
+        }
+        return {name: value for name, value in figures.items() if value is not None}
+
+
+class DetectionMetric:
+    """Collects the detections of an evaluation; memory grows with the number of detections alone.
+
+    All images of ``records`` are evaluated: one that :meth:`update` never saw counts as an image without detections.
+    Processes of a distributed evaluation are joined by passing the others' :attr:`detections` to :meth:`update`.
+    """
+
+    def __init__(
+        self, records: Sequence[DetectionRecord], categories: Sequence[Category], *, count_difficult: bool = False
+    ) -> None:
+        self.records = tuple(records)
+        self.categories = tuple(categories)
+        self.count_difficult = count_difficult
+        self.detections: dict[int, Detections] = {}  # by image id, on the CPU
+
+    def update(self, image_ids: Iterable[int] | Tensor, detections: Iterable[Detections]) -> None:
+        """Add the detections of some images, boxes in pixels of the upright file; an image seen before is left out.
+
+        Distributed samplers pad their last batches with such images.
+        """
+        for image_id, found in zip(image_ids, detections, strict=True):
+            self.detections.setdefault(int(image_id), _compact(found))
+
+    def reset(self) -> None:
+        """Forget all detections, before the next evaluation."""
+        self.detections.clear()
+
+    def results(self) -> list[dict[str, Any]]:
+        """The collected detections as rows of a COCO result file, with the data set's own category ids."""
+        return results(self.detections.keys(), self.detections.values(), self.categories)
+
+    def compute(self) -> DetectionReport:
+        """The figures of everything collected.
+
+        Raises:
+            UserError: detections of images that are not in the records, or numbers that are not finite.
+        """
+        rows = self.results()
+        all_point, eleven_point = (
+            evaluate_voc(
+                self.records,
+                self.detections,
+                self.categories,
+                use_11_points=use_11_points,
+                count_difficult=self.count_difficult,
+            )
+            for use_11_points in (False, True)
+        )
+        return DetectionReport(
+            coco=evaluate_coco(ground_truth(self.records, self.categories), rows),
+            voc_all_point=all_point,
+            voc_11_point=eleven_point,
+            difficult_counted=self.count_difficult,
+            images=len(self.records),
+            detections=len(rows),
+        )
+
+
+def _compact(found: Detections) -> Detections:
+    """Copies on the CPU: a view would keep the padded tensor of its whole batch alive."""
+    types = (torch.float32, torch.float32, torch.int64)
+    return Detections(*(x.detach().to("cpu", t, copy=True) for x, t in zip(found, types, strict=True)))

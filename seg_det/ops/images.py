@@ -1,0 +1,13 @@
+"""Images on the device: from bytes to what a network takes."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(images - mean) / std per channel: u8 [B, 3, H, W] -> f32; ``mean`` and ``std`` [3] of 0..255 values.
+
+    Runs where the images are, so that they cross to the device as bytes. The memory format is kept.
+    """
+    return (images.float() - mean[:, None, None]) / std[:, None, None]

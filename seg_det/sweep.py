@@ -1,0 +1,55 @@
+"""One table for all jobs of a sweep, written after each of them and printed at the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from seg_det.report.tables import format_table, write_csv
+
+FIGURES = ("AP", "AP50", "APs", "APm", "APl")
+
+
+class SweepTable(Callback):
+    """Hydra's callback: keeps ``sweep.csv`` of the sweep folder up to date; a failed job makes the exit status 1."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self.folder = Path(config.hydra.sweep.dir)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if self.folder is None:  # a single run
+            return
+        job = Path(job_return.hydra_cfg.hydra.runtime.output_dir)
+        self.rows.append({"job": job.name, **_overrides(job_return.overrides), **outcome(job)})
+        write_csv(self.folder / "sweep.csv", self.rows)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        print(f"\n{format_table(self.rows)}\n\nsweep table  {self.folder / 'sweep.csv'}")
+        if failed := [row["job"] for row in self.rows if row["status"] != "done"]:
+            sys.exit(f"error: {len(failed)} of {len(self.rows)} jobs failed (see the table): {', '.join(failed)}")
+
+
+def _overrides(overrides: list[str]) -> dict[str, str]:
+    return dict(override.lstrip("+~").split("=", 1) for override in overrides if "=" in override)
+
+
+def outcome(job: Path) -> dict[str, Any]:
+    """What a finished job left in its folder, as columns of the table."""
+    if (job / "metrics.json").is_file():
+        metrics = json.loads((job / "metrics.json").read_text())
+        figures = {name: metrics["coco"].get(name) for name in FIGURES}
+        cost = {"params": metrics["model"]["params"], "madds": metrics["model"]["madds"]}
+        return {"status": "done", **figures, **cost, "minutes": metrics["training"]["minutes"], "error": ""}
+    if (job / "error.json").is_file():
+        return {"status": "failed", "error": json.loads((job / "error.json").read_text())["error"]}
+    return {"status": "failed", "error": "the job ended without figures"}

@@ -1,0 +1,120 @@
+"""Optimisers, schedules and weight averaging, as a recipe's plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    PolynomialLR,
+    SequentialLR,
+    StepLR,
+)
+
+from seg_det.types import UserError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the weights are learned. ``lr`` is for ``lr_batch`` images a step and scales with the real number."""
+
+    optimiser: str = "sgd"
+    lr: float = 0.02
+    lr_batch: int = 16
+    momentum: float = 0.9
+    weight_decay: float = 4e-5
+    decay_depthwise: bool = True
+    rmsprop_alpha: float = 0.9
+    eps: float = 1e-8
+    schedule: str = "cosine"
+    warmup_steps: int = 0
+    final_lr: float = 0.0
+    poly_power: float = 0.9
+    step_epochs: int = 30
+    step_factor: float = 0.1
+    clip_norm: float | None = None
+    ema_decay: float | None = 0.999
+
+    def __post_init__(self) -> None:
+        for key, value, allowed in (
+            ("optimiser", self.optimiser, OPTIMISERS),
+            ("schedule", self.schedule, SCHEDULES),
+        ):
+            if value not in allowed:
+                raise UserError(f"recipe.{key} must be one of {', '.join(allowed)}, got {value!r}.")
+        if self.lr <= 0 or self.lr_batch <= 0:
+            raise UserError(f"recipe.lr and recipe.lr_batch must be positive, got {self.lr} and {self.lr_batch}.")
+
+
+def optimiser(model: nn.Module, recipe: Recipe, images_per_step: int) -> Optimizer:
+    """The recipe's optimiser for ``model``; the learning rate scaled linearly to ``images_per_step`` (arXiv 1706.02677)."""
+    groups = parameter_groups(model, recipe.weight_decay, decay_depthwise=recipe.decay_depthwise)
+    return OPTIMISERS[recipe.optimiser](groups, recipe, recipe.lr * images_per_step / recipe.lr_batch)
+
+
+OPTIMISERS: dict[str, Callable[[list[dict], Recipe, float], Optimizer]] = {
+    "sgd": lambda groups, r, lr: torch.optim.SGD(groups, lr, momentum=r.momentum),
+    "rmsprop": lambda groups, r, lr: torch.optim.RMSprop(
+        groups, lr, alpha=r.rmsprop_alpha, eps=r.eps, momentum=r.momentum
+    ),
+    "adamw": lambda groups, r, lr: torch.optim.AdamW(groups, lr, betas=(r.momentum, 0.999), eps=r.eps),
+}
+
+
+def parameter_groups(model: nn.Module, weight_decay: float, *, decay_depthwise: bool = True) -> list[dict]:
+    """Two groups: with weight decay the filters and matrices, without it norms, biases and (as chosen) depthwise filters."""
+    decayed, free = [], []
+    for module in model.modules():
+        depthwise = isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels
+        for parameter in module.parameters(recurse=False):
+            if parameter.requires_grad:
+                decays = parameter.ndim > 1 and (decay_depthwise or not depthwise)
+                (decayed if decays else free).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+SCHEDULES: dict[str, Callable[[Optimizer, Recipe, int, int], LRScheduler]] = {
+    "cosine": lambda o, r, steps, _: CosineAnnealingLR(o, steps, eta_min=r.final_lr * o.param_groups[0]["initial_lr"]),
+    "poly": lambda o, r, steps, _: PolynomialLR(o, steps, power=r.poly_power),
+    "step": lambda o, r, _, epoch: StepLR(o, max(1, r.step_epochs * epoch), gamma=r.step_factor),
+    "constant": lambda o, *_: ConstantLR(o, factor=1.0),
+}
+
+
+def schedule(opt: Optimizer, recipe: Recipe, total_steps: int, steps_per_epoch: int) -> LRScheduler:
+    """Learning rate by optimiser step: linear warm-up from a thousandth, then the recipe's curve over the steps left."""
+    warmup = min(recipe.warmup_steps, total_steps - 1)
+    for group in opt.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    curve = SCHEDULES[recipe.schedule](opt, recipe, max(1, total_steps - warmup), steps_per_epoch)
+    if warmup <= 0:
+        return curve
+    return SequentialLR(opt, [LinearLR(opt, 1e-3, total_iters=warmup), curve], milestones=[warmup])
+
+
+class EMA(WeightAveraging):
+    """Exponential moving average of weights and norm statistics, used for evaluation and saved as the model.
+
+    The decay rises as (1 + n) / (10 + n) until it reaches ``decay``, so that a short run is not held back by its start
+    (the rule of TensorFlow's ExponentialMovingAverage with ``num_updates``).
+    """
+
+    def __init__(self, decay: float):
+        @torch.no_grad()
+        def average(averaged: list[Tensor], current: list[Tensor], updates: int | Tensor) -> None:
+            n = int(updates)
+            weight = 1 - min(decay, (1 + n) / (10 + n))
+            if torch.is_floating_point(averaged[0]):
+                torch._foreach_lerp_(averaged, current, weight)
+            else:  # counters of batches seen
+                torch._foreach_copy_(averaged, current)
+
+        super().__init__(multi_avg_fn=average)

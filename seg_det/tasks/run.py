@@ -1,0 +1,206 @@
+"""The verbs on detectors, end to end: what a run does, and what it leaves in its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from seg_det import __version__, checkpoint
+from seg_det.data.classes import with_categories
+from seg_det.data.loaders import evaluation_loader, read_image, train_loader
+from seg_det.data.records import DetectionSource
+from seg_det.data.transforms import DetectionTransform, resize_only
+from seg_det.metrics.complexity import count
+from seg_det.report.drawings import draw_boxes, side_by_side
+from seg_det.report.html import write_report
+from seg_det.tasks.detection import DetectionTask, Loss
+from seg_det.tasks.evaluation import Evaluation, evaluate
+from seg_det.tasks.optimisation import Recipe
+from seg_det.tasks.start import Start, load_start
+from seg_det.tasks.training import Trained, TrainerSettings, fit, images_per_step
+from seg_det.types import ModelCard
+
+SAMPLES = 12  # drawn in the report
+DRAWN_SCORE = 0.3  # detections below are not drawn
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class DetectionTraining:
+    """Everything that a training run is made of."""
+
+    name: str  # "ssdlite_v2_shapes"
+    run: Path
+    config: str  # the whole configuration as YAML, for the report
+    model: dict[str, Any]  # what checkpoint.build_model takes, without num_classes
+    train: DetectionSource
+    val: DetectionSource
+    augmentation: DetectionTransform
+    input_size: tuple[int, int]
+    batch_size: int
+    num_workers: int
+    loss: Loss
+    postprocess: dict[str, Any]
+    recipe: Recipe
+    trainer: TrainerSettings
+    start: Start
+    seed: int
+    resume: Path | None = None
+
+
+def train_detector(setup: DetectionTraining) -> dict[str, Any] | None:
+    """Train, evaluate the best checkpoint, write the run folder; returns the content of metrics.json.
+
+    With ``fast_dev_run`` nothing is saved or evaluated, and the result is None.
+    """
+    val = with_categories(setup.val, setup.train.categories, f"the training split {setup.train.name}")
+    model = checkpoint.build_model({**setup.model, "num_classes": len(setup.train.categories)})
+    start = "resumed" if setup.resume else _load_start(model, setup)
+    card = _card(setup, start)
+    per_step = images_per_step(setup.trainer, setup.batch_size)
+    task = DetectionTask(
+        model, card, loss=setup.loss, recipe=setup.recipe, images_per_step=per_step, val=val, run=setup.run
+    )
+    loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
+    trained = fit(
+        task,
+        train_loader(setup.train, setup.augmentation, seed=setup.seed, **loading),
+        evaluation_loader(val, resize_only(setup.input_size), **loading),
+        recipe=setup.recipe,
+        settings=setup.trainer,
+        resume=setup.resume,
+    )
+    if trained.checkpoint is None:
+        print("fast_dev_run: one batch was trained and one evaluated; nothing was saved.")
+        return None
+    best, card = checkpoint.load(trained.checkpoint)
+    evaluation = evaluate(best, card, val, **loading, device=task.device)
+    metrics = {
+        **_measured("train", best, card, evaluation, val),
+        "training": _training(setup, trained, start),
+        "problems": [*setup.train.problems, *val.problems],
+    }
+    _finish(setup.run, metrics, evaluation, val, setup.config, history=setup.run / "metrics.csv")
+    return metrics
+
+
+def evaluate_detector(
+    model: nn.Module,
+    card: ModelCard,
+    source: DetectionSource,
+    *,
+    run: Path,
+    config: str,
+    batch_size: int,
+    num_workers: int,
+    device: torch.device | str,
+    count_difficult: bool,
+) -> dict[str, Any]:
+    """Evaluate a trained model on a split and write the run folder; returns the content of metrics.json."""
+    source = with_categories(source, card.categories, f"the model {card.name}")
+    evaluation = evaluate(
+        model,
+        card,
+        source,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        device=device,
+        count_difficult=count_difficult,
+    )
+    metrics = {**_measured("evaluate", model, card, evaluation, source), "problems": list(source.problems)}
+    _finish(run, metrics, evaluation, source, config, history=None)
+    return metrics
+
+
+def _load_start(model: nn.Module, setup: DetectionTraining) -> str:
+    backbone = setup.model["backbone"]
+    return load_start(model, setup.start, backbone["_target_"].rpartition(".")[2], backbone.get("width"))
+
+
+def _card(setup: DetectionTraining, start: str) -> ModelCard:
+    return ModelCard(
+        task="detection",
+        name=setup.name,
+        model={**setup.model, "num_classes": len(setup.train.categories)},
+        postprocess=setup.postprocess,
+        categories=setup.train.categories,
+        input_size=setup.input_size,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        training_data={"name": setup.train.name, "images": len(setup.train.records), "start": start},
+        version=__version__,
+    )
+
+
+def _training(setup: DetectionTraining, trained: Trained, start: str) -> dict[str, Any]:
+    return {
+        "epochs": trained.epochs,
+        "steps": trained.steps,
+        "minutes": round(trained.minutes, 2),
+        "images": len(setup.train.records),
+        "split": setup.train.name,
+        "weights": start,
+        "seed": setup.seed,
+    }
+
+
+def _measured(
+    verb: str, model: nn.Module, card: ModelCard, evaluation: Evaluation, source: DetectionSource
+) -> dict[str, Any]:
+    complexity = count(model, card.input_size)
+    return {
+        "verb": verb,
+        "name": card.name,
+        **evaluation.report.to_dict(),
+        "model": {"params": complexity.params, "madds": complexity.madds, "input_size": list(card.input_size)},
+        "evaluation": {
+            "split": source.name,
+            "images": len(source.records),
+            "ms_per_image": round(evaluation.ms_per_image, 2),
+        },
+        "card": card.to_dict(),
+    }
+
+
+def _finish(
+    run: Path,
+    metrics: dict[str, Any],
+    evaluation: Evaluation,
+    source: DetectionSource,
+    config: str,
+    history: Path | None,
+) -> None:
+    write_json(run / "predictions.json", evaluation.results)
+    write_json(run / "metrics.json", metrics)
+    samples = _samples(evaluation, source, [category.name for category in source.categories])
+    write_report(run, metrics=metrics, history=history, config=config, samples=samples)
+
+
+def _samples(evaluation: Evaluation, source: DetectionSource, names: Sequence[str]) -> list[tuple[str, np.ndarray]]:
+    step = max(1, len(source.records) // SAMPLES)
+    drawn = []
+    for record in source.records[::step][:SAMPLES]:
+        image = read_image(record)
+        found = evaluation.detections[record.image_id]
+        found = found.select(found.scores >= DRAWN_SCORE)
+        truth = draw_boxes(image, record.boxes, record.labels, names)
+        guess = draw_boxes(image, found.boxes.numpy(), found.labels.numpy(), names, found.scores.numpy())
+        drawn.append((record.path.name, side_by_side(truth, guess)))
+    return drawn
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write ``content`` whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1, allow_nan=False))
+    os.replace(part, path)

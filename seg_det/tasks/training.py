@@ -1,0 +1,113 @@
+"""A training run from settings to finished checkpoints."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from seg_det.tasks.detection import DetectionTask
+from seg_det.tasks.optimisation import EMA, Recipe
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """Where and how long to train; the names are Lightning's, where it has the setting."""
+
+    max_epochs: int = 30
+    accelerator: str = "auto"
+    devices: int | str = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    accumulate_grad_batches: int = 1
+    channels_last: bool = True
+    check_val_every_n_epoch: int = 1
+    limit_train_batches: int | float | None = None
+    limit_val_batches: int | float | None = None
+    early_stopping: int | None = None
+    deterministic: bool = False
+    log_every_n_steps: int = 10
+    fast_dev_run: bool = False
+
+
+class Trained(NamedTuple):
+    """A finished run; ``checkpoint`` is None after fast_dev_run, which saves nothing."""
+
+    checkpoint: Path | None  # the best one by AP
+    epochs: int
+    steps: int
+    minutes: float
+
+
+def images_per_step(settings: TrainerSettings, batch_size: int) -> int:
+    """How many images one optimiser step sees, over all devices."""
+    devices = settings.devices if isinstance(settings.devices, int) and settings.devices > 0 else 1
+    return batch_size * settings.accumulate_grad_batches * devices
+
+
+def fit(
+    task: DetectionTask,
+    train: DataLoader,
+    val: DataLoader,
+    *,
+    recipe: Recipe,
+    settings: TrainerSettings,
+    resume: Path | None = None,
+) -> Trained:
+    """Train ``task``; checkpoints, logs and curves go to its run folder. ``resume`` goes on with a checkpoint of a run."""
+    if settings.channels_last:
+        task.detector.to(memory_format=torch.channels_last)
+    folder = task.run / "checkpoints"
+    trainer = L.Trainer(
+        max_epochs=settings.max_epochs,
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=settings.strategy,
+        precision=settings.precision,
+        accumulate_grad_batches=settings.accumulate_grad_batches,
+        check_val_every_n_epoch=settings.check_val_every_n_epoch,
+        limit_train_batches=settings.limit_train_batches,
+        limit_val_batches=settings.limit_val_batches,
+        gradient_clip_val=recipe.clip_norm,
+        deterministic=settings.deterministic,
+        log_every_n_steps=settings.log_every_n_steps,
+        fast_dev_run=settings.fast_dev_run,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the sampler of the training set splits itself
+        logger=_loggers(task.run),
+        callbacks=_callbacks(folder, recipe, settings),
+        enable_model_summary=False,
+    )
+    start = time.perf_counter()
+    trainer.fit(task, train, val, ckpt_path=resume, weights_only=True)
+    minutes = (time.perf_counter() - start) / 60
+    best = next((path for name in ("best", "last") if (path := folder / f"{name}.ckpt").is_file()), None)
+    return Trained(best, trainer.current_epoch, trainer.global_step, minutes)
+
+
+def _loggers(run: Path) -> list[CSVLogger | TensorBoardLogger]:
+    return [
+        CSVLogger(run, name="", version="", flush_logs_every_n_steps=50),
+        TensorBoardLogger(run, name="tensorboard", version=""),
+    ]
+
+
+def _callbacks(folder: Path, recipe: Recipe, settings: TrainerSettings) -> list[Callback]:
+    callbacks: list[Callback] = [TQDMProgressBar(refresh_rate=5), LearningRateMonitor("step")]
+    if recipe.ema_decay:
+        callbacks.append(EMA(recipe.ema_decay))
+    if settings.early_stopping:
+        callbacks.append(EarlyStopping("val/AP", mode="max", patience=settings.early_stopping))
+    # Saved after the training epoch, not after its validation, so that a resumed run starts with a whole epoch.
+    always = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
+    every = settings.check_val_every_n_epoch
+    callbacks.append(ModelCheckpoint(filename="best", monitor="val/AP", mode="max", every_n_epochs=every, **always))
+    callbacks.append(ModelCheckpoint(filename="last", **always))
+    return callbacks

@@ -1,0 +1,114 @@
+import math
+
+import pytest
+import torch
+
+from seg_det.losses import focal, hardest, multibox_loss
+from seg_det.ops.boxes import encode
+from seg_det.types import DenseDetections, DetectionBatch
+
+ANCHORS = torch.tensor([[0.0, 0, 10, 10], [10, 0, 20, 10], [0, 10, 10, 20], [10, 10, 20, 20]])
+
+
+def batch(boxes, labels, crowd=None):
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(1, -1, 4)
+    valid = torch.ones(boxes.shape[:2], dtype=torch.bool)
+    crowd = torch.zeros_like(valid) if crowd is None else torch.tensor([crowd])
+    none = torch.zeros(0)
+    return DetectionBatch(none, boxes, torch.tensor([labels], dtype=torch.long), crowd, valid, none, none)
+
+
+def zeros(classes=2):
+    return DenseDetections(torch.zeros(1, 4, classes + 1), torch.zeros(1, 4, 4))
+
+
+def test_softmax_literal():
+    # one positive and the three negatives of the ratio, all at uniform scores over three columns
+    losses = multibox_loss(zeros(), batch([[0, 0, 10, 10]], [1]), ANCHORS)
+    assert losses.classification.item() == pytest.approx(4 * math.log(3))
+    assert losses.localisation.item() == 0.0
+
+
+def test_ratio_and_minimum():
+    one = batch([[0, 0, 10, 10]], [0])
+    assert multibox_loss(zeros(), one, ANCHORS, negative_ratio=1).classification.item() == pytest.approx(
+        2 * math.log(3)
+    )
+    empty = batch([], [])
+    assert multibox_loss(zeros(), empty, ANCHORS).classification.item() == 0
+    assert multibox_loss(zeros(), empty, ANCHORS, min_negatives=2).classification.item() == pytest.approx(
+        2 * math.log(3)
+    )
+
+
+def test_hardest_negatives_are_chosen():
+    loss = torch.tensor([[9.0, 5, 1, 3, 4]])
+    positive = torch.tensor([[True, False, False, False, False]])
+    ignored = torch.tensor([[False, True, False, False, False]])
+    assert hardest(loss, positive, ignored, 2.0, 0).tolist() == [[False, False, False, True, True]]
+
+
+def test_localisation_literal():
+    box = torch.tensor([[1.0, 0, 11, 10]])  # shifted by a tenth of the anchor: delta 10 * 0.1 = 1
+    target = encode(box, ANCHORS[:1])
+    assert target.tolist() == [[pytest.approx(1.0), 0.0, 0.0, 0.0]]
+    losses = multibox_loss(zeros(), batch(box.tolist(), [0]), ANCHORS)
+    assert losses.localisation.item() == pytest.approx(0.5)
+    assert multibox_loss(
+        zeros(), batch(box.tolist(), [0]), ANCHORS, localisation_weight=2
+    ).localisation.item() == pytest.approx(1.0)
+    perfect = DenseDetections(torch.zeros(1, 4, 3), torch.cat([target, torch.zeros(3, 4)])[None])
+    assert multibox_loss(perfect, batch(box.tolist(), [0]), ANCHORS).localisation.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_focal_literals():
+    # p = 0.5: (1 - p)^2 = 0.25
+    at_zero = focal(torch.zeros(2), torch.tensor([1, 0]), 0.75, 2.0)
+    assert at_zero.tolist() == pytest.approx([0.75 * 0.25 * math.log(2), 0.25 * 0.25 * math.log(2)])
+    p = 1 / (1 + math.exp(-2))
+    assert focal(torch.tensor([2.0]), torch.tensor([0]), 0.75, 2.0).item() == pytest.approx(
+        -0.25 * p**2 * math.log(1 - p)
+    )
+
+
+def test_focal_uses_all_anchors_but_the_ignored():
+    term = 2 * 0.25 * 0.25 * math.log(2) + 0.75 * 0.25 * math.log(2)  # an anchor: one true column of three
+    one = batch([[0, 0, 10, 10]], [1])
+    assert multibox_loss(zeros(), one, ANCHORS, classification="focal").classification.item() == pytest.approx(4 * term)
+    crowded = batch([[0, 0, 10, 10], [10, 10, 20, 20]], [1, 1], crowd=[False, True])
+    assert multibox_loss(zeros(), crowded, ANCHORS, classification="focal").classification.item() == pytest.approx(
+        3 * term
+    )
+
+
+def test_sigmoid_with_mining():
+    losses = multibox_loss(zeros(), batch([[0, 0, 10, 10]], [1]), ANCHORS, classification="sigmoid")
+    assert losses.classification.item() == pytest.approx(4 * 3 * math.log(2))
+
+
+@pytest.mark.parametrize("classification", ["softmax", "sigmoid", "focal"])
+def test_no_objects_no_nan(classification):
+    raw = DenseDetections(torch.randn(1, 4, 3, requires_grad=True), torch.randn(1, 4, 4, requires_grad=True))
+    total = multibox_loss(raw, batch([], []), ANCHORS, classification=classification).total()
+    total.backward()
+    assert torch.isfinite(total) and torch.isfinite(raw.logits.grad).all()
+
+
+def test_padding_changes_nothing():
+    torch.manual_seed(0)
+    raw = DenseDetections(torch.randn(1, 4, 3), torch.randn(1, 4, 4))
+    plain = batch([[1, 1, 9, 9]], [1])
+    padded = plain._replace(
+        boxes=torch.cat([plain.boxes, torch.zeros(1, 2, 4)], 1),
+        labels=torch.cat([plain.labels, torch.zeros(1, 2, dtype=torch.long)], 1),
+        crowd=torch.zeros(1, 3, dtype=torch.bool),
+        valid=torch.tensor([[True, False, False]]),
+    )
+    for classification in ("softmax", "focal"):
+        a, b = (multibox_loss(raw, x, ANCHORS, classification=classification) for x in (plain, padded))
+        torch.testing.assert_close(a, b)
+
+
+def test_unknown_loss():
+    with pytest.raises(ValueError, match=r"expected task\.loss\.classification of .*got 'hinge'"):
+        multibox_loss(zeros(), batch([], []), ANCHORS, classification="hinge")

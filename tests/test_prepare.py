@@ -1,0 +1,192 @@
+import hashlib
+import importlib.util
+import io
+import runpy
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from seg_det.archives import Archive, Contents, prepare
+
+DATASETS = Path(__file__).parent.parent / "datasets"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, DATASETS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def zipped(members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, body in members.items():
+            archive.writestr(name, body)
+    return buffer.getvalue()
+
+
+def tarred(members):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, body in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(body)
+            archive.addfile(info, io.BytesIO(body))
+    return buffer.getvalue()
+
+
+def archive(server, name, body, *gives, inside="", **behaviour):
+    md5 = hashlib.md5(body).hexdigest()
+    return Archive(server.put(name, body, **behaviour), len(body), md5, gives, inside)
+
+
+def coco_table(server):
+    annotations = {f"annotations/instances_{part}2017.json": b"{}" for part in ("train", "val")}
+    train = {f"train2017/{i:012}.jpg": b"train" * 50_000 for i in range(3)}
+    return (
+        archive(server, "annotations.zip", zipped(annotations), Contents("annotations", "instances_*2017.json", 2)),
+        archive(server, "val2017.zip", zipped({"val2017/1.jpg": b"val"}), Contents("val2017", "*.jpg", 1)),
+        archive(server, "train2017.zip", zipped(train), Contents("train2017", "*.jpg", 3)),
+    )
+
+
+def voc(year, numbers):
+    images = {f"VOCdevkit/{year}/JPEGImages/{i}.jpg": b"image" for i in numbers}
+    return tarred(images | {f"VOCdevkit/{year}/Annotations/{i}.xml": b"<annotation/>" for i in numbers})
+
+
+def voc_table(server):
+    def row(name, year, numbers, count):
+        gives = (Contents(f"{year}/JPEGImages", "*.jpg", count), Contents(f"{year}/Annotations", "*.xml", count))
+        return archive(server, name, voc(year, numbers), *gives, inside="VOCdevkit")
+
+    return (
+        row("trainval07.tar", "VOC2007", range(3), 3),
+        row("test07.tar", "VOC2007", range(3, 5), 5),
+        row("trainval12.tar", "VOC2012", range(2), 2),
+    )
+
+
+def tree(root):
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def arguments(folder, *more):
+    return ["--root", str(folder / "root"), "--archives", str(folder / "archives"), *more]
+
+
+def test_coco_becomes_the_tree_of_the_loader(file_server, tmp_path, capsys):
+    table = coco_table(file_server)
+    main = script("prepare_coco").main
+    assert main(arguments(tmp_path), table) == 0
+    assert capsys.readouterr().out == f"COCO 2017 is ready: {tmp_path / 'root'}\n"
+    assert tree(tmp_path / "root") == [
+        "annotations/instances_train2017.json",
+        "annotations/instances_val2017.json",
+        "train2017/000000000000.jpg",
+        "train2017/000000000001.jpg",
+        "train2017/000000000002.jpg",
+        "val2017/1.jpg",
+    ]
+    assert tree(tmp_path / "archives") == []
+    assert main(arguments(tmp_path), table) == 0
+    assert capsys.readouterr().out == f"COCO 2017 was complete already, nothing done: {tmp_path / 'root'}\n"
+    assert len(file_server.requests) == 3
+
+
+def test_voc_archives_of_one_year_share_a_folder(file_server, tmp_path):
+    assert script("prepare_voc").main(arguments(tmp_path, "--keep-archives"), voc_table(file_server)) == 0
+    images = [f"VOC2007/JPEGImages/{i}.jpg" for i in range(5)] + [f"VOC2012/JPEGImages/{i}.jpg" for i in range(2)]
+    boxes = [f"VOC2007/Annotations/{i}.xml" for i in range(5)] + [f"VOC2012/Annotations/{i}.xml" for i in range(2)]
+    assert tree(tmp_path / "root") == sorted(images + boxes)
+    assert tree(tmp_path / "archives") == ["test07.tar", "trainval07.tar", "trainval12.tar"]
+
+
+@pytest.mark.parametrize(("lacks", "asked"), [("VOC2012", "trainval12.tar"), ("VOC2007", "trainval07.tar test07.tar")])
+def test_only_what_is_missing_is_fetched(file_server, tmp_path, lacks, asked):
+    table = voc_table(file_server)
+    assert prepare(table, tmp_path / "root", tmp_path / "archives") is True
+    for path in (tmp_path / "root" / lacks / "Annotations").iterdir():
+        path.unlink()
+    file_server.requests.clear()
+    assert prepare(table, tmp_path / "root", tmp_path / "archives") is True
+    assert [path for path, _ in file_server.requests] == asked.split()
+    assert prepare(table, tmp_path / "root", tmp_path / "archives") is False
+
+
+def test_a_cut_download_goes_on_in_the_next_run(file_server, tmp_path, capsys):
+    table = coco_table(file_server)
+    file_server.files["train2017.zip"].statuses += [200, 404]
+    file_server.files["train2017.zip"].cuts += [300_000]
+    main = script("prepare_coco").main
+    assert main(arguments(tmp_path), table) == 1
+    assert "train2017.zip: 127.0.0.1 answers 404 Not Found" in capsys.readouterr().err
+    assert not (tmp_path / "root" / "train2017").exists()
+    assert main(arguments(tmp_path), table) == 0
+    assert file_server.ranges() == [None, None, None, "bytes=262144-", "bytes=262144-"]
+    assert [path for path, _ in file_server.requests].count("val2017.zip") == 1
+    assert len(list((tmp_path / "root" / "train2017").iterdir())) == 3
+
+
+def test_an_archive_that_fails_its_checksum_is_not_unpacked(file_server, tmp_path, capsys):
+    table = coco_table(file_server)
+    file_server.files["val2017.zip"].body = file_server.files["val2017.zip"].body[::-1]
+    assert script("prepare_coco").main(arguments(tmp_path), table) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: cannot download http://127.0.0.1:") and "wrong content for val2017.zip" in error
+    assert f"expected md5 {table[1].md5}" in error and str(tmp_path / "archives" / "val2017.zip") in error
+    assert not (tmp_path / "root" / "val2017").exists()
+
+
+def test_a_corrupt_zip_is_not_merged(file_server, tmp_path, capsys):
+    body = zipped({"val2017/1.jpg": b"1" * 50, "val2017/2.jpg": b"2" * 50}).replace(b"2" * 50, b"3" * 50)
+    table = (archive(file_server, "val2017.zip", body, Contents("val2017", "*.jpg", 2)),)
+    assert script("prepare_coco").main(arguments(tmp_path), table) == 1
+    assert (
+        "val2017.zip is damaged or no zip or tar file (Bad CRC-32 for file 'val2017/2.jpg')" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "root" / "val2017").exists()
+
+
+def test_too_few_files_are_counted(file_server, tmp_path, capsys):
+    table = (archive(file_server, "v.zip", zipped({"val2017/1.jpg": b"1"}), Contents("val2017", "*.jpg", 5000)),)
+    assert script("prepare_coco").main(arguments(tmp_path), table) == 1
+    assert f"but {tmp_path / 'root' / 'val2017'} holds 1 of 5000 files *.jpg" in capsys.readouterr().err
+
+
+def test_the_users_own_copy_of_an_archive_stays(file_server, tmp_path):
+    table = coco_table(file_server)
+    (tmp_path / "archives").mkdir()
+    (tmp_path / "archives" / "val2017.zip").write_bytes(file_server.files["val2017.zip"].body)
+    assert prepare(table, tmp_path / "root", tmp_path / "archives") is True
+    assert tree(tmp_path / "archives") == ["val2017.zip"]
+    assert "val2017.zip" not in [path for path, _ in file_server.requests]
+
+
+def test_a_root_that_cannot_be_made(file_server, tmp_path, capsys):
+    (tmp_path / "root").write_text("a file")
+    assert script("prepare_coco").main(arguments(tmp_path), coco_table(file_server)) == 1
+    assert capsys.readouterr().err.startswith(f"error: cannot work in {tmp_path / 'root'}")
+
+
+@pytest.mark.parametrize(("name", "gigabytes"), [("prepare_coco", "20.4"), ("prepare_voc", "2.9")])
+def test_the_scripts_run_and_explain_themselves(monkeypatch, capsys, name, gigabytes):
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(DATASETS / f"{name}.py"), run_name="__main__")
+    assert end.value.code == 0
+    assert f"({gigabytes} GB)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_tables_hold_the_published_counts():
+    coco = {give.folder: give.count for row in script("prepare_coco").ARCHIVES for give in row.gives}
+    assert coco == {"annotations": 2, "val2017": 5_000, "train2017": 118_287}
+    images = [row.gives[0] for row in script("prepare_voc").ARCHIVES]
+    assert [(give.folder[:7], give.count) for give in images] == [
+        ("VOC2007", 5_011),
+        ("VOC2007", 9_963),
+        ("VOC2012", 17_125),
+    ]

@@ -1,0 +1,15 @@
+"""python train.py: see conf/train.yaml for every key, and `python train.py --help`."""
+
+import hydra
+from omegaconf import DictConfig
+
+from seg_det import cli
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(config: DictConfig) -> None:
+    cli.run(cli.train, config)
+
+
+if __name__ == "__main__":
+    main()
