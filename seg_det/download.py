@@ -18,9 +18,8 @@ from urllib.parse import urlsplit
 
 import requests
 from filelock import FileLock
-from requests.adapters import HTTPAdapter
+from requests.adapters import HTTPAdapter, Retry
 from tqdm import tqdm
-from urllib3.util.retry import Retry
 
 from seg_det.types import UserError
 

