@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pickle
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,16 +42,36 @@ def _find(config: dict[str, Any], arguments: dict[str, Any], given: tuple[str, .
     return cls
 
 
+def load_plain(path: Path) -> Any:
+    """What ``torch.save`` wrote to ``path``, on the CPU: tensors and plain values only, no code is ever run.
+
+    Raises UserError that names the file and what it is instead.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.")
+    with path.open("rb") as file:
+        head = file.read(256).lstrip().lower()
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise UserError(f"{path} is a web page, not weights: delete it and download the file itself.")
+    if head.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path} is a Git LFS pointer, not the weights themselves: run git lfs pull.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes the reader raise nearly anything
+        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise UserError(
+                f"{path} holds a Python object ({found[1]}) besides tensors, and loading it could run code: it was "
+                f"refused; where the file can be trusted, save its model.state_dict() alone."
+            ) from error
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is truncated or no PyTorch file ({cause[:120]}): get it again.") from error
+
+
 def read(path: Path) -> dict[str, Any]:
     """The content of a checkpoint written by training, tensors on the CPU. Raises UserError naming the file."""
-    if not path.is_file():
-        raise UserError(f"There is no checkpoint {path}: name a run folder or one of its checkpoints/*.ckpt files.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]}): train again.") from error
+    content = load_plain(path)
     if not isinstance(content, dict) or "card" not in content:
-        raise UserError(f"{path} carries no model card: it was not written by train.py; pass it as weights= instead.")
+        raise UserError(f"{path} carries no model card: it was not written by train.py; backbone.weights= may take it.")
     return content
 
 

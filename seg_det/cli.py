@@ -105,7 +105,7 @@ def evaluate(config: DictConfig) -> None:
     model, card = checkpoint.load(path)
     folder = RUNS / "evaluate" / card.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     card = _with_postprocess(card, config.postprocess)
-    source = _source(config.dataset or _trained_on(path), config.split)
+    source = _source(config.get("dataset") or _trained_on(path), config.split)
     _claim(folder, config)
     metrics = evaluate_detector(
         model,

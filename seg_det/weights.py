@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import hashlib
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor, nn
 
+from seg_det.checkpoint import PREFIX, load_plain
 from seg_det.download import download, sha256_of
 from seg_det.types import UserError
 from seg_det.weight_catalogue import CATALOGUE, WeightsUnavailable, cache_folder, fetch
@@ -74,31 +74,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises UserError that names the file and what it is instead.
     """
-    if not path.is_file():
-        raise UserError(f"There is no weights file {path}.")
-    with path.open("rb") as file:
-        head = file.read(256).lstrip().lower()
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise UserError(f"{path} is a web page, not weights: delete it and download the file itself.")
-    if head.startswith(b"version https://git-lfs"):
-        raise UserError(f"{path} is a Git LFS pointer, not the weights themselves: run git lfs pull.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes the reader raise nearly anything
-        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise UserError(
-                f"{path} holds a Python object ({found[1]}) besides tensors, and loading it could run code: it was "
-                f"refused; where the file can be trusted, save its model.state_dict() alone."
-            ) from error
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is truncated or no PyTorch file ({cause[:120]}): get it again.") from error
-    return _state_dict(content, path)
+    return _state_dict(load_plain(path), path)
 
 
 def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
     state = content
     if isinstance(content, dict) and isinstance(inner := content.get("state_dict"), dict):
-        state = {str(key).removeprefix("model."): value for key, value in inner.items()}
+        state = {str(key).removeprefix(PREFIX): value for key, value in inner.items()}
     if not isinstance(state, dict) or not state:
         raise UserError(f"{path} holds a {type(content).__name__}, not named tensors.")
     if strange := [str(key) for key, value in state.items() if not isinstance(value, Tensor)]:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from http_server import FileServer
 
+from seg_det.data.shapes import generate_shapes
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
@@ -27,3 +29,9 @@ def file_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     yield server
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def tiny_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded data set with 24 images to train on and 8 to evaluate."""
+    return generate_shapes(tmp_path_factory.mktemp("data") / "shapes", train_images=24, val_images=8)

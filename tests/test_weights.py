@@ -200,7 +200,7 @@ def test_read_tensors_of_a_state_dict(tmp_path):
 
 
 def test_read_tensors_of_a_training_checkpoint(tmp_path):
-    checkpoint = {"state_dict": {"model.backbone.x": torch.ones(1), "step": torch.ones(1)}, "epoch": 3}
+    checkpoint = {"state_dict": {"detector.model.backbone.x": torch.ones(1), "step": torch.ones(1)}, "epoch": 3}
     assert sorted(read_tensors(save(checkpoint, tmp_path / "a.ckpt"))) == ["backbone.x", "step"]
 
 
@@ -245,7 +245,7 @@ def test_a_truncated_file_is_named(tmp_path, new_format, kept):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"There is no weights file .*gone\.pth"):
+    with pytest.raises(UserError, match=r"There is no file .*gone\.pth"):
         read_tensors(tmp_path / "gone.pth")
 
 
@@ -280,8 +280,8 @@ def test_our_own_backbone_alone_and_inside_a_checkpoint(tmp_path):
     source = backbone()
     bare = load_backbone(backbone(), str(save(source.state_dict(), tmp_path / "bare.pth")))
     assert (bare.naming, bare.loaded, bare.unused) == ("seg_det", 312, ())
-    whole = {f"model.backbone.{key}": tensor for key, tensor in source.state_dict().items()}
-    checkpoint = {"state_dict": {**whole, "model.heads.0.bias": torch.ones(3)}}
+    whole = {f"detector.model.backbone.{key}": tensor for key, tensor in source.state_dict().items()}
+    checkpoint = {"state_dict": {**whole, "detector.model.heads.0.bias": torch.ones(3)}}
     target = backbone()
     report = load_backbone(target, str(save(checkpoint, tmp_path / "run.ckpt")))
     assert (report.naming, report.loaded, report.unused) == ("seg_det model", 312, ("heads.0.bias",))
@@ -338,7 +338,7 @@ def test_a_catalogue_name_uses_the_mapping_of_its_row(monkeypatch, file_server, 
 def test_load_model_is_strict(tmp_path):
     source, target = nn.Sequential(nn.Linear(2, 3)), nn.Sequential(nn.Linear(2, 3))
     report = load_model(
-        target, save({"state_dict": {f"model.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "m")
+        target, save({"state_dict": {f"detector.model.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "m")
     )
     assert (report.loaded, report.unused) == (2, ())
     assert torch.equal(target[0].weight, source[0].weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -81,6 +82,11 @@ class EpochSampler(Sampler[int]):
         return iter((self.epoch * self.length + share).tolist())
 
 
+def _one_thread(worker: int) -> None:
+    """OpenCV's own threads would compete with the training for the cores that the workers share."""
+    cv2.setNumThreads(0)
+
+
 def train_loader(
     source: DetectionSource, transform: DetectionTransform, *, batch_size: int, num_workers: int, seed: int
 ) -> DataLoader:
@@ -95,6 +101,7 @@ def train_loader(
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
         collate_fn=collate_detection,
+        worker_init_fn=_one_thread,
     )
 
 
@@ -109,4 +116,5 @@ def evaluation_loader(
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
         collate_fn=collate_detection,
+        worker_init_fn=_one_thread,
     )

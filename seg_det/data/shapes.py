@@ -1,4 +1,4 @@
-"""The embedded data set: ten classes of shapes on cluttered pictures, generated once into ordinary files.
+"""The embedded data set: eight classes of shapes on cluttered pictures, generated once into ordinary files.
 
 The same files serve detection (COCO JSON) and segmentation (masks as PNG), and every figure in them is exact: an object
 is its visible pixels, after the image's border and the objects in front of it. ``bbox`` is the tight box of those

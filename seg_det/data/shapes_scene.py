@@ -15,10 +15,10 @@ WIDTH, HEIGHT = 480, 360
 RADIUS = (14.0, 110.0)  # pixels, log-uniform: objects under 32^2 and over 96^2 pixels both occur
 COUNTS = (0.05, 0.12, 0.19, 0.22, 0.18, 0.12, 0.08, 0.04)  # probability of 0..7 objects tried
 PLACEMENT_TRIES = 8
-MIN_INSIDE = 0.5  # of an object's pixels lie inside the image
-MIN_UNCOVERED = 0.4  # of an object's pixels stay visible, border and occlusion together
+MIN_INSIDE = 0.6  # of an object's pixels lie inside the image
+MIN_UNCOVERED = 0.5  # of an object's pixels stay visible, border and occlusion together
 MIN_FRAGMENT = 0.03  # of an object's visible pixels; a smaller piece beyond an occluder is left out
-CONTRAST = (45.0, 160.0)  # colour distance of an object to its surroundings, log-uniform, in 0..255 RGB
+CONTRAST = (55.0, 160.0)  # colour distance of an object to its surroundings, log-uniform, in 0..255 RGB
 SUPERSAMPLING = 4
 
 
@@ -48,14 +48,6 @@ def _crescent(shift: float = 0.42, bite: float = 0.8) -> np.ndarray:
     return np.concatenate([disc, bitten])
 
 
-def _heart() -> np.ndarray:
-    t = np.linspace(0.0, 2 * np.pi, 96, endpoint=False)
-    y = -13 * np.cos(t) + 5 * np.cos(2 * t) + 2 * np.cos(3 * t) + np.cos(4 * t)
-    return np.stack([16 * np.sin(t) ** 3, y], axis=1)
-
-
-_ARROW = np.array([(1, 0), (0.15, -0.75), (0.15, -0.28), (-1, -0.28), (-1, 0.28), (0.15, 0.28), (0.15, 0.75)])
-
 # One class a row: its closed outlines, filled by the even-odd rule. The order is that of the class indices.
 OUTLINES: dict[str, tuple[np.ndarray, ...]] = {
     "circle": (_circle(),),
@@ -66,8 +58,6 @@ OUTLINES: dict[str, tuple[np.ndarray, ...]] = {
     "cross": (_cross(),),
     "ring": (_circle(), _circle(radius=0.56)),
     "crescent": (_crescent(),),
-    "heart": (_heart(),),
-    "arrow": (_ARROW,),
 }
 CLASSES = tuple(OUTLINES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -31,7 +32,7 @@ def ssd_shapes(
     scales = [min_scale + step * i for i in range(maps)] + [1.0]
     shapes = [
         [(scale, ratio) for ratio in ratios] + [(math.sqrt(scale * following), 1.0)]
-        for scale, following in zip(scales, scales[1:], strict=False)
+        for scale, following in itertools.pairwise(scales)
     ]
     if reduce_first_map:
         shapes[0] = [(min_scale / 2, 1.0), (min_scale, 2.0), (min_scale, 0.5)]

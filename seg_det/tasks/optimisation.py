@@ -24,7 +24,10 @@ from seg_det.types import UserError
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the weights are learned. ``lr`` is for ``lr_batch`` images a step and scales with the real number."""
+    """How the weights are learned. ``lr`` is for ``lr_batch`` images a step and scales with the real number.
+
+    ``freeze_until`` names the last bottleneck (c1..c5) whose weights and norm statistics stay as they were loaded.
+    """
 
     optimiser: str = "sgd"
     lr: float = 0.02
@@ -42,6 +45,7 @@ class Recipe:
     step_factor: float = 0.1
     clip_norm: float | None = None
     ema_decay: float | None = 0.999
+    freeze_until: str | None = None
 
     def __post_init__(self) -> None:
         for key, value, allowed in (

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
-import os
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from seg_det.data.transforms import DetectionTransform, resize_only
 from seg_det.metrics.complexity import count
 from seg_det.report.drawings import draw_boxes, side_by_side
 from seg_det.report.html import write_report
+from seg_det.report.tables import write_csv
 from seg_det.tasks.detection import DetectionTask, Loss
 from seg_det.tasks.evaluation import Evaluation, evaluate
 from seg_det.tasks.optimisation import Recipe
@@ -28,6 +30,7 @@ from seg_det.tasks.start import Start, load_start
 from seg_det.tasks.training import Trained, TrainerSettings, fit, images_per_step
 from seg_det.types import ModelCard
 
+log = logging.getLogger(__name__)
 SAMPLES = 12  # drawn in the report
 DRAWN_SCORE = 0.3  # detections below are not drawn
 
@@ -65,7 +68,10 @@ def train_detector(setup: DetectionTraining) -> dict[str, Any] | None:
     """
     val = with_categories(setup.val, setup.train.categories, f"the training split {setup.train.name}")
     model = checkpoint.build_model({**setup.model, "num_classes": len(setup.train.categories)})
-    start = "resumed" if setup.resume else _load_start(model, setup)
+    start = _load_start(model, setup)
+    if start == "none" and setup.recipe.freeze_until:
+        log.warning("recipe.freeze_until is left out: without pretrained weights there is nothing to keep.")
+        setup = replace(setup, recipe=replace(setup.recipe, freeze_until=None))
     card = _card(setup, start)
     per_step = images_per_step(setup.trainer, setup.batch_size)
     task = DetectionTask(
@@ -83,6 +89,8 @@ def train_detector(setup: DetectionTraining) -> dict[str, Any] | None:
     if trained.checkpoint is None:
         print("fast_dev_run: one batch was trained and one evaluated; nothing was saved.")
         return None
+    if setup.resume:
+        _join_histories(setup.resume.parent.parent / "metrics.csv", setup.run / "metrics.csv")
     best, card = checkpoint.load(trained.checkpoint)
     evaluation = evaluate(best, card, val, **loading, device=task.device)
     metrics = {
@@ -123,8 +131,20 @@ def evaluate_detector(
 
 
 def _load_start(model: nn.Module, setup: DetectionTraining) -> str:
+    if setup.resume:  # brings all weights itself; they began where the first run began
+        return checkpoint.read(setup.resume)["card"]["training_data"]["start"]
     backbone = setup.model["backbone"]
     return load_start(model, setup.start, backbone["_target_"].rpartition(".")[2], backbone.get("width"))
+
+
+def _join_histories(earlier: Path, later: Path) -> None:
+    """Put the rows of a resumed run's curves in front of those of the run that went on with it."""
+    if not earlier.is_file():
+        return
+    with earlier.open() as first, later.open() as second:
+        before, after = list(csv.DictReader(first)), list(csv.DictReader(second))
+    begin = min((int(row["step"]) for row in after), default=0)
+    write_csv(later, [row for row in before if int(row["step"]) < begin] + after)
 
 
 def _card(setup: DetectionTraining, start: str) -> ModelCard:
@@ -203,4 +223,4 @@ def write_json(path: Path, content: object) -> None:
     """Write ``content`` whole or not at all."""
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=1, allow_nan=False))
-    os.replace(part, path)
+    part.replace(path)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -62,6 +65,7 @@ def fit(
     resume: Path | None = None,
 ) -> Trained:
     """Train ``task``; checkpoints, logs and curves go to its run folder. ``resume`` goes on with a checkpoint of a run."""
+    keep_freed_memory()
     if settings.channels_last:
         task.detector.to(memory_format=torch.channels_last)
     folder = task.run / "checkpoints"
@@ -77,7 +81,7 @@ def fit(
         limit_val_batches=settings.limit_val_batches,
         gradient_clip_val=recipe.clip_norm,
         deterministic=settings.deterministic,
-        log_every_n_steps=settings.log_every_n_steps,
+        log_every_n_steps=max(1, min(settings.log_every_n_steps, len(train))),
         fast_dev_run=settings.fast_dev_run,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the sampler of the training set splits itself
@@ -90,6 +94,34 @@ def fit(
     minutes = (time.perf_counter() - start) / 60
     best = next((path for name in ("best", "last") if (path := folder / f"{name}.ckpt").is_file()), None)
     return Trained(best, trainer.current_epoch, trainer.global_step, minutes)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """The best checkpoint so far, that of a resumed run included: its file comes along to the new folder."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        old, new = Path(state_dict["best_model_path"]), Path(self.dirpath) / "best.ckpt"
+        if old.is_file() and old.resolve() != new.resolve():
+            new.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(old, new)
+            best = {"best_k_models": {str(new): state_dict["best_model_score"]}, "kth_best_model_path": str(new)}
+            state_dict = {**state_dict, **best, "dirpath": self.dirpath, "best_model_path": str(new)}
+        super().load_state_dict(state_dict)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what training frees at each step instead of handing it back to the kernel page by page.
+
+    Fresh pages are zeroed at first touch, which cost 8 to 17 % of a CPU training step where it was measured. Elsewhere than
+    on glibc this does nothing.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(m_trim_threshold, 2**31 - 1)
+    mallopt(m_mmap_max, 0)
+    mallopt(m_top_pad, 256 * 2**20)
 
 
 def _loggers(run: Path) -> list[CSVLogger | TensorBoardLogger]:
@@ -108,6 +140,6 @@ def _callbacks(folder: Path, recipe: Recipe, settings: TrainerSettings) -> list[
     # Saved after the training epoch, not after its validation, so that a resumed run starts with a whole epoch.
     always = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
     every = settings.check_val_every_n_epoch
-    callbacks.append(ModelCheckpoint(filename="best", monitor="val/AP", mode="max", every_n_epochs=every, **always))
+    callbacks.append(BestCheckpoint(filename="best", monitor="val/AP", mode="max", every_n_epochs=every, **always))
     callbacks.append(ModelCheckpoint(filename="last", **always))
     return callbacks

@@ -95,6 +95,12 @@ class MobileNetV2(nn.Module):
         if name:
             self._features[name] = Feature(name, channels, stride)
 
+    def stages_until(self, tap: str) -> list[nn.Module]:
+        """The layers up to and with the bottleneck of ``tap`` (c1..c5): what fine-tuning may freeze."""
+        if tap not in BOTTLENECK_TAPS:
+            raise UserError(f"MobileNetV2 can be frozen until {', '.join(BOTTLENECK_TAPS)}, not until {tap}.")
+        return [self.stem, *self.blocks[: BOTTLENECK_TAPS[tap] + 1]]
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         found = {}
         x = self.stem(images)

@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from seg_det.data.classes import with_categories
+from seg_det.data.collate import collate_detection
+from seg_det.data.loaders import DetectionDataset, EpochSampler, evaluation_loader, read_image, train_loader
+from seg_det.data.records import DetectionRecord, DetectionSource
+from seg_det.data.transforms import resize_only, ssd_augmentation
+from seg_det.types import Category, DetectionSample, UserError
+
+CATEGORIES = (Category(3, "cat"), Category(7, "dog"))
+
+
+def record(path: Path, image_id: int, boxes, labels, size=(40, 60)) -> DetectionRecord:
+    boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+    flags = np.zeros(len(boxes), dtype=bool)
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return DetectionRecord(path, image_id, size, boxes, np.array(labels, dtype=np.int64), flags, flags, area)
+
+
+@pytest.fixture
+def source(tmp_path):
+    records = []
+    for i in range(6):
+        path = tmp_path / f"{i}.png"
+        cv2.imwrite(str(path), np.full((40, 60, 3), 10 * i, np.uint8))
+        records.append(record(path, 100 + i, [[6, 4, 30, 20]] * (i % 3), [1] * (i % 3)))
+    return DetectionSource("made", tuple(records), CATEGORIES)
+
+
+def test_sample_and_batch(source):
+    batch = next(iter(evaluation_loader(source, resize_only((20, 30)), batch_size=3, num_workers=0)))
+    assert batch.images.shape == (3, 3, 20, 30) and batch.images.dtype == torch.uint8
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.image_ids.tolist() == [100, 101, 102] and batch.sizes.tolist() == [[40, 60]] * 3
+    assert batch.valid.tolist() == [[False, False], [True, False], [True, True]]
+    assert batch.boxes[2, 1].tolist() == [3, 2, 15, 10] and batch.labels[2].tolist() == [1, 1]
+
+
+def test_a_batch_without_any_object():
+    empty = torch.zeros(0, dtype=torch.bool)
+    sample = DetectionSample(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0).long(), empty, empty, 1, (4, 4))
+    batch = collate_detection([sample, sample])
+    assert batch.boxes.shape == (2, 0, 4) and batch.valid.shape == (2, 0)
+
+
+def test_each_epoch_is_another_order_and_repeats(source):
+    sampler = EpochSampler(6, seed=1)
+    first = list(sampler)
+    assert sorted(first) == list(range(6)) and list(sampler) == first
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert sorted(second) == list(range(6, 12)) and [k - 6 for k in second] != first
+    assert list(EpochSampler(6, seed=2)) != first
+
+
+def test_processes_share_an_epoch(monkeypatch):
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr(EpochSampler, "_share", lambda self, rank=rank: (rank, 2))
+        shares.append(list(EpochSampler(7)))
+    assert [len(share) for share in shares] == [3, 3]
+    assert not set(shares[0]) & set(shares[1])
+
+
+def test_augmentation_does_not_depend_on_workers(source):
+    def batches(workers):
+        loader = train_loader(source, ssd_augmentation((32, 32)), batch_size=3, num_workers=workers, seed=5)
+        loader.sampler.set_epoch(2)
+        return list(loader)
+
+    for alone, shared in zip(batches(0), batches(2), strict=True):
+        for a, b in zip(alone, shared, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_epochs_are_augmented_differently(source):
+    dataset = DetectionDataset(source, ssd_augmentation((32, 32)), seed=0)
+    images = [dataset[epoch * 6 + 5].image for epoch in range(4)]
+    assert any(not torch.equal(images[0], image) for image in images[1:])
+    assert torch.equal(dataset[5].image, images[0])
+
+
+def test_incomplete_batch_is_dropped_unless_it_is_the_only_one(source):
+    def steps(size):
+        return len(list(train_loader(source, resize_only((32, 32)), batch_size=size, num_workers=0, seed=0)))
+
+    assert steps(4) == 1 and steps(6) == 1 and steps(16) == 1
+
+
+def test_annotated_size_must_be_the_image_s(tmp_path, source):
+    wrong = source.records[1]._replace(size=(60, 40))
+    with pytest.raises(UserError, match=r"1\.png has 60 x 40 pixels, its annotation says 40 x 60: .*dataset.on_bad=skip"):
+        read_image(wrong)
+
+
+def test_labels_follow_the_model_s_class_map(source):
+    turned = with_categories(source, (Category(1, "dog"), Category(2, "cat")), "the model")
+    assert turned.records[2].labels.tolist() == [0, 0] and turned.categories[0].id == 1
+    assert with_categories(source, CATEGORIES, "the model") is source
+
+
+def test_other_classes_are_refused(source):
+    with pytest.raises(UserError, match=r"made has 2 classes, the model m has 1, .*only in the data: dog"):
+        with_categories(source, (Category(3, "cat"),), "the model m")
+    with pytest.raises(UserError, match=r"only in the data: dog; only in the model m: cow"):
+        with_categories(source, (Category(3, "cat"), Category(4, "cow")), "the model m")

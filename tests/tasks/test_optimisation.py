@@ -1,0 +1,105 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from seg_det.nn.blocks import ConvNormAct, batch_norm
+from seg_det.tasks.optimisation import EMA, Recipe, optimiser, parameter_groups, schedule
+from seg_det.types import UserError
+
+NORM = batch_norm(eps=1e-5, momentum=0.1)
+
+
+def network():
+    return nn.Sequential(
+        ConvNormAct(3, 8, kernel=3, norm=NORM), ConvNormAct(8, 8, kernel=3, groups=8, norm=NORM), nn.Conv2d(8, 4, 1)
+    )
+
+
+def test_norms_and_biases_do_not_decay():
+    model = network()
+    decayed, free = parameter_groups(model, 4e-5)
+    assert decayed["weight_decay"] == 4e-5 and free["weight_decay"] == 0
+    assert {id(p) for p in decayed["params"]} == {id(model[0].conv.weight), id(model[1].conv.weight), id(model[2].weight)}
+    assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
+
+
+def test_depthwise_filters_as_an_option():
+    model = network()
+    decayed, free = parameter_groups(model, 4e-5, decay_depthwise=False)
+    assert {id(p) for p in decayed["params"]} == {id(model[0].conv.weight), id(model[2].weight)}
+    assert any(p is model[1].conv.weight for p in free["params"])
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adamw"])
+def test_rate_scales_with_the_images_of_a_step(name):
+    opt = optimiser(network(), Recipe(optimiser=name, lr=0.02, lr_batch=16), images_per_step=64)
+    assert [group["lr"] for group in opt.param_groups] == pytest.approx([0.08, 0.08])
+
+
+def rates(recipe, steps, steps_per_epoch=10):
+    opt = optimiser(network(), recipe, images_per_step=recipe.lr_batch)
+    rate = schedule(opt, recipe, steps, steps_per_epoch)
+    seen = []
+    for _ in range(steps):
+        seen.append(opt.param_groups[0]["lr"])
+        opt.step()
+        rate.step()
+    return seen
+
+
+def test_warmup_and_cosine():
+    seen = rates(Recipe(lr=1.0, warmup_steps=10), 110)
+    assert seen[0] == pytest.approx(1e-3)
+    assert seen[5] == pytest.approx(0.5, abs=1e-3)
+    assert seen[10] == pytest.approx(1.0)
+    assert seen[60] == pytest.approx(0.5, abs=1e-6)
+    assert seen[-1] < 1e-3
+
+
+def test_final_rate_of_the_cosine():
+    assert rates(Recipe(lr=1.0, final_lr=0.1), 100)[-1] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_poly():
+    seen = rates(Recipe(lr=1.0, schedule="poly", poly_power=0.9), 100)
+    assert seen[50] == pytest.approx(0.5**0.9, rel=1e-3)
+
+
+def test_step():
+    seen = rates(Recipe(lr=1.0, schedule="step", step_epochs=3, step_factor=0.1), 100, steps_per_epoch=10)
+    assert seen[29] == pytest.approx(1.0) and seen[30] == pytest.approx(0.1) and seen[60] == pytest.approx(0.01)
+
+
+def test_constant_and_a_warmup_longer_than_the_run():
+    assert rates(Recipe(lr=1.0, schedule="constant"), 5) == [1.0] * 5
+    assert rates(Recipe(lr=1.0, warmup_steps=50), 5) == pytest.approx([0.001, 0.25075, 0.5005, 0.75025, 1.0])
+
+
+def test_mistakes_name_the_key():
+    with pytest.raises(UserError, match="recipe.optimiser must be one of sgd, rmsprop, adamw, got 'adam'"):
+        Recipe(optimiser="adam")
+    with pytest.raises(UserError, match="recipe.schedule must be one of cosine, poly, step, constant, got 'cos'"):
+        Recipe(schedule="cos")
+    with pytest.raises(UserError, match="must be positive, got -1"):
+        Recipe(lr=-1)
+
+
+def test_average_follows_the_rule():
+    from torch.optim.swa_utils import AveragedModel
+
+    model = nn.BatchNorm2d(1)
+    averaged = AveragedModel(model, use_buffers=True, **EMA(0.5)._kwargs)
+    expected = None
+    for n, value in enumerate([1.0, 2.0, 4.0]):
+        model.weight.data.fill_(value)
+        model.running_mean.fill_(value)
+        model.num_batches_tracked.fill_(n + 1)
+        averaged.update_parameters(copy.deepcopy(model))
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+    assert averaged.module.weight.item() == pytest.approx(expected)
+    assert averaged.module.running_mean.item() == pytest.approx(expected)
+    assert averaged.module.num_batches_tracked.item() == 3
+    assert torch.is_tensor(averaged.n_averaged)

@@ -1,0 +1,196 @@
+"""A tiny data set through the real training: what is saved, how it goes on, and how it stops."""
+
+import csv
+import json
+from functools import partial
+
+import pytest
+import torch
+
+from seg_det import checkpoint
+from seg_det.data.shapes import read_shapes
+from seg_det.data.transforms import flip_only
+from seg_det.losses import multibox_loss
+from seg_det.tasks import run as run_module
+from seg_det.tasks.detection import DetectionTask
+from seg_det.tasks.optimisation import Recipe
+from seg_det.tasks.run import DetectionTraining, train_detector
+from seg_det.tasks.start import Start
+from seg_det.tasks.training import TrainerSettings
+from seg_det.types import DetectionBatch, ModelCard, UserError
+
+SIZE = (64, 64)
+MODEL = {
+    "_target_": "seg_det.models.ssdlite.SSDLite",
+    "width": 0.35,
+    "backbone": {"_target_": "seg_det.models.backbones.mobilenet_v2.MobileNetV2", "width": 0.35},
+}
+
+
+@pytest.fixture(scope="module")
+def sources(tiny_shapes):
+    return [read_shapes(tiny_shapes, split, train_images=24, val_images=8) for split in ("train", "val")]
+
+
+def setup(sources, run, **changes):
+    run.mkdir(parents=True, exist_ok=True)
+    values = {
+        "name": "ssdlite_v2_shapes",
+        "run": run,
+        "config": "task: ssdlite",
+        "model": MODEL,
+        "train": sources[0],
+        "val": sources[1],
+        "augmentation": flip_only(SIZE),
+        "input_size": SIZE,
+        "batch_size": 8,
+        "num_workers": 0,
+        "loss": multibox_loss,
+        "postprocess": {"score_threshold": 0.01},
+        "recipe": Recipe(lr=0.01, warmup_steps=2, ema_decay=0.9),
+        "trainer": TrainerSettings(max_epochs=2, accelerator="cpu"),
+        "start": Start(),
+        "seed": 0,
+    }
+    return DetectionTraining(**{**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(sources, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    torch.manual_seed(0)
+    return folder, train_detector(setup(sources, folder))
+
+
+def test_run_folder(finished):
+    folder, metrics = finished
+    for name in ("metrics.json", "metrics.csv", "predictions.json", "report.html", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        assert (folder / name).is_file(), name
+    assert list((folder / "tensorboard").glob("events.*"))
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    assert metrics["training"]["steps"] == 6 and metrics["training"]["epochs"] == 2
+    assert set(metrics["coco"]) >= {"AP", "AP50", "ARl"}
+    header = (folder / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"train/loss", "train/classification", "train/localisation", "val/AP", "val/loss", "lr/pg1"} <= set(header)
+
+
+def test_checkpoint_holds_plain_values_and_the_card(finished):
+    folder, _ = finished
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    card = ModelCard.from_dict(content["card"])
+    assert card.categories[0].name == "circle" and card.categories[0].id == 1
+    assert card.input_size == SIZE and card.resize == "stretch" and card.training_data["images"] == 24
+    assert card.to_dict() == content["card"]
+    assert json.loads(json.dumps(content["card"])) == content["card"]
+    assert set(card.metrics) >= {"AP", "AP50"}
+
+
+def test_loaded_model_is_the_averaged_one(finished):
+    folder, _ = finished
+    model, _ = checkpoint.load(folder / "checkpoints" / "last.ckpt")
+    content = checkpoint.read(folder / "checkpoints" / "last.ckpt")
+    averaged, current = content["state_dict"], content["current_model_state"]
+    name = "backbone.stem.conv.weight"
+    assert torch.equal(model.state_dict()[name], averaged[checkpoint.PREFIX + name])
+    assert not torch.equal(averaged[checkpoint.PREFIX + name], current[checkpoint.PREFIX + name])
+
+
+def test_weights_of_a_whole_model(finished, sources, tmp_path):
+    folder, _ = finished
+    start = Start(model=str(folder))
+    metrics = train_detector(setup(sources, tmp_path, start=start, trainer=TrainerSettings(max_epochs=1, accelerator="cpu")))
+    assert metrics["training"]["weights"] == str(folder / "checkpoints" / "best.ckpt")
+
+
+class Interrupted(Exception):
+    pass
+
+
+class StopsAtSecondEpoch(DetectionTask):
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            raise Interrupted
+
+
+def test_resumed_run_equals_an_uninterrupted_one(finished, sources, tmp_path, monkeypatch):
+    folder, _ = finished
+    monkeypatch.setattr(run_module, "DetectionTask", StopsAtSecondEpoch)
+    torch.manual_seed(0)
+    with pytest.raises(Interrupted):
+        train_detector(setup(sources, tmp_path / "first"))
+    monkeypatch.undo()
+    resume = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    assert checkpoint.read(resume)["epoch"] == 0
+    torch.manual_seed(7)  # must not matter
+    train_detector(setup(sources, tmp_path / "second", resume=resume))
+    straight, resumed = (checkpoint.read(f / "checkpoints" / "last.ckpt") for f in (folder, tmp_path / "second"))
+    for part in ("state_dict", "current_model_state"):
+        assert straight[part].keys() == resumed[part].keys()
+        assert all(torch.equal(value, resumed[part][key]) for key, value in straight[part].items()), part
+    assert (tmp_path / "second" / "checkpoints" / "best.ckpt").is_file()
+    steps = [[row["step"] for row in csv.DictReader((f / "metrics.csv").open())] for f in (folder, tmp_path / "second")]
+    assert steps[0] == steps[1]  # the curves of both parts
+    assert straight["global_step"] == resumed["global_step"] == 6
+
+
+def test_same_seed_same_weights(finished, sources, tmp_path):
+    folder, _ = finished
+    torch.manual_seed(0)
+    train_detector(setup(sources, tmp_path))
+    one, two = (checkpoint.read(f / "checkpoints" / "last.ckpt")["state_dict"] for f in (folder, tmp_path))
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+
+
+def test_nan_stops_and_names_the_images(sources, tmp_path):
+    def broken(raw, batch: DetectionBatch, anchors):
+        losses = multibox_loss(raw, batch, anchors)
+        return losses._replace(classification=losses.classification * float("nan"))
+
+    with pytest.raises(UserError, match=r"The loss became .*nan.* at step 0; the ids of the batch's images are in .*lower recipe.lr"):
+        train_detector(setup(sources, tmp_path, loss=broken))
+    saved = json.loads((tmp_path / "nan_batch.json").read_text())
+    known = {record.image_id for record in sources[0].records}
+    assert len(saved["image_ids"]) == 8 and set(saved["image_ids"]) <= known
+
+
+def test_options_of_the_trainer(sources, tmp_path):
+    settings = TrainerSettings(
+        max_epochs=3, accelerator="cpu", precision="bf16-mixed", accumulate_grad_batches=3, early_stopping=1, channels_last=False
+    )
+    loss = partial(multibox_loss, classification="focal")
+    postprocess = {"score": "sigmoid", "score_threshold": 0.999}  # no detections, so AP stays 0
+    recipe = Recipe(optimiser="adamw", lr=1e-9, ema_decay=None, clip_norm=1.0)
+    metrics = train_detector(
+        setup(sources, tmp_path, trainer=settings, loss=loss, postprocess=postprocess, recipe=recipe)
+    )
+    assert metrics["training"]["epochs"] == 2  # the second evaluation was no better, and the last
+    assert metrics["training"]["steps"] == 2
+    assert "current_model_state" not in checkpoint.read(tmp_path / "checkpoints" / "last.ckpt")
+
+
+def test_classes_of_the_splits_differ(sources, tmp_path):
+    from dataclasses import replace
+
+    from seg_det.types import Category
+
+    categories = (*sources[1].categories[:-1], Category(8, "spiral"))
+    with pytest.raises(UserError, match=r"has 8 classes, the training split .* has 8, and they are not the same .*spiral"):
+        train_detector(setup([sources[0], replace(sources[1], categories=categories)], tmp_path))
+
+
+def test_class_count_of_the_start_weights(finished, sources, tmp_path):
+    from dataclasses import replace
+
+    fewer = [
+        replace(s, categories=s.categories[:7], records=tuple(r for r in s.records if (r.labels < 7).all())) for s in sources
+    ]
+    with pytest.raises(UserError, match=r"best.ckpt has 8 classes, the data has 7: .*backbone.weights="):
+        train_detector(setup(fewer, tmp_path, start=Start(model=str(finished[0]))))
+
+
+def test_recipe_weights_that_do_not_fit_are_said_loudly(sources, tmp_path, caplog):
+    start = Start(recipe="torchvision/mobilenet_v2")
+    settings = TrainerSettings(max_epochs=1, accelerator="cpu", fast_dev_run=True)
+    assert train_detector(setup(sources, tmp_path, start=start, trainer=settings)) is None
+    assert "TRAINING FROM SCRATCH" in caplog.text and "width 1.0" in caplog.text
+    assert not (tmp_path / "checkpoints").exists()

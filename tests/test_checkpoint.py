@@ -1,0 +1,83 @@
+import pickle
+
+import pytest
+import torch
+
+from seg_det import checkpoint
+from seg_det.types import Category, ModelCard, UserError
+
+BACKBONE = {"_target_": "seg_det.models.backbones.mobilenet_v2.MobileNetV2", "width": 0.35}
+MODEL = {"_target_": "seg_det.models.ssdlite.SSDLite", "num_classes": 2, "width": 0.35, "backbone": BACKBONE}
+CARD = ModelCard(
+    task="detection",
+    name="m",
+    model=MODEL,
+    postprocess={"score": "softmax"},
+    categories=(Category(1, "a"), Category(5, "b")),
+    input_size=(64, 96),
+    mean=(1.0, 2.0, 3.0),
+    std=(4.0, 5.0, 6.0),
+)
+
+
+def test_card_survives_its_plain_form():
+    plain = CARD.to_dict()
+    assert plain["categories"] == [{"id": 1, "name": "a"}, {"id": 5, "name": "b"}]
+    assert ModelCard.from_dict(plain) == CARD
+
+
+def test_build_save_load(tmp_path):
+    model = checkpoint.build_model(MODEL)
+    state = {checkpoint.PREFIX + key: value for key, value in model.state_dict().items()}
+    path = tmp_path / "checkpoints" / "best.ckpt"
+    path.parent.mkdir()
+    torch.save({"state_dict": state, "card": CARD.to_dict()}, path)
+    loaded, card = checkpoint.load(checkpoint.find(tmp_path))
+    assert card == CARD and not loaded.training
+    images = torch.rand(1, 3, 64, 96)
+    for a, b in zip(model.eval()(images), loaded(images), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"_target_": "os.system", "command": "true"}, "must be a class of seg_det.models, got 'os.system'"),
+        ({**MODEL, "backbone": {"_target_": "subprocess.run"}}, "must be a class of seg_det.models, got 'subprocess.run'"),
+        ({**MODEL, "widht": 1}, "SSDLite takes no argument widht; it takes backbone, num_classes, width, taps"),
+        ({**MODEL, "backbone": {**BACKBONE, "depth": 1}}, "MobileNetV2 takes no argument depth; it takes width, scale_head"),
+        ({"_target_": "seg_det.models.yolo.YOLO"}, "has no model seg_det.models.yolo.YOLO"),
+    ],
+)
+def test_only_this_package_s_models_are_built(config, message):
+    with pytest.raises(UserError, match=message):
+        checkpoint.build_model(config)
+
+
+def test_files_that_are_no_checkpoints(tmp_path):
+    with pytest.raises(UserError, match="There is no run or checkpoint .*nothing"):
+        checkpoint.find(tmp_path / "nothing")
+    with pytest.raises(UserError, match="holds no checkpoints/best.ckpt or last.ckpt"):
+        checkpoint.find(tmp_path)
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(b"half a file")
+    with pytest.raises(UserError, match="x.ckpt is truncated or no PyTorch file"):
+        checkpoint.read(path)
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(UserError, match="x.ckpt carries no model card"):
+        checkpoint.read(path)
+
+
+class Attack:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('this code must never run')",))
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    path = tmp_path / "x.ckpt"
+    torch.save({"card": Attack()}, path)
+    with pytest.raises(UserError, match="loading it could run code: it was refused"):
+        checkpoint.read(path)
+    path.write_bytes(pickle.dumps({"card": Attack()}, protocol=2))
+    with pytest.raises(UserError, match="could run code: it was refused|is truncated or no PyTorch file"):
+        checkpoint.read(path)

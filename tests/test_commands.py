@@ -1,0 +1,192 @@
+"""The commands as a user types them, on a tiny data set."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+FAST = [
+    "backbone.width=0.35",
+    "data.size=64",
+    "data.batch_size=8",
+    "data.num_workers=0",
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+    "dataset.train_images=24",
+    "dataset.val_images=8",
+]
+
+
+def run(folder, script, *arguments, check=True, **environment):
+    """Run an entry point in ``folder``, which holds no data and no runs of anybody else's."""
+    done = subprocess.run(
+        [sys.executable, ROOT / f"{script}.py", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=600,
+    )
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_shapes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("work")
+    done = run(folder, "train", "task=ssdlite", "backbone=v2", f"dataset.root={tiny_shapes}", *FAST)
+    (found,) = (folder / "runs" / "train" / "ssdlite_v2_shapes").iterdir()
+    return folder, found, done
+
+
+def test_train_says_where_everything_lies(trained):
+    folder, found, done = trained
+    name = found.relative_to(folder)
+    for line in (f"run folder  {name}", f"report      {name / 'report.html'}", f"next        python evaluate.py model={name}"):
+        assert line in done.stdout
+    assert "ssdlite_v2_shapes on" in done.stdout and "AP50" in done.stdout
+    assert "TRAINING FROM SCRATCH" in done.stdout  # the recipe's weights are for width 1.0
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+
+
+def test_run_folder_keeps_its_configuration(trained):
+    _, found, _ = trained
+    text = (found / "config.yaml").read_text()
+    assert "width: 0.35" in text and "${hydra" not in text
+    assert sorted(p.name for p in found.iterdir()) == [
+        "checkpoints", "config.yaml", "metrics.csv", "metrics.json", "predictions.json", "report.html", "tensorboard",
+    ]  # fmt: skip
+
+
+def test_evaluate_alone_takes_the_newest_run(trained):
+    folder, found, _ = trained
+    done = run(folder, "evaluate")
+    (evaluation,) = (folder / "runs" / "evaluate" / "ssdlite_v2_shapes").iterdir()
+    ours, theirs = (json.loads((f / "metrics.json").read_text()) for f in (evaluation, found))
+    assert ours["coco"] == theirs["coco"] and ours["verb"] == "evaluate"
+    assert str(evaluation.relative_to(folder)) in done.stdout
+    again = run(folder, "evaluate", f"model={found}", "split=train", "postprocess.score_threshold=0.99")
+    assert "shapes train" in again.stdout
+
+
+def test_predictions_carry_the_data_set_s_own_ids(trained):
+    _, found, _ = trained
+    ids = {row["category_id"] for row in json.loads((found / "predictions.json").read_text())}
+    assert ids and ids <= set(range(1, 9))
+
+
+def test_resume_goes_on_with_the_run_s_own_configuration(trained):
+    folder, found, _ = trained
+    target = folder / "resumed"
+    done = run(folder, "train", f"resume={found}", "trainer.max_epochs=2", f"hydra.run.dir={target}")
+    metrics = json.loads((target / "metrics.json").read_text())
+    assert metrics["training"]["epochs"] == 2 and metrics["training"]["steps"] == 6
+    assert metrics["card"]["model"]["backbone"]["width"] == 0.35
+    assert "error" not in done.stderr
+    refused = run(folder, "train", f"resume={found}", "backbone=v2", check=False)
+    assert "error: resume goes on with the run's own configuration: leave out backbone=v2." in refused.stderr
+
+
+def test_fast_dev_run_leaves_nothing_behind(tiny_shapes, tmp_path):
+    done = run(tmp_path, "train", f"dataset.root={tiny_shapes}", *FAST, "trainer.fast_dev_run=true")
+    assert "fast_dev_run: one batch was trained and one evaluated; nothing was saved." in done.stdout
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_sweep_records_failures_and_goes_on(tiny_shapes, tmp_path):
+    done = run(
+        tmp_path, "train", "-m", f"dataset.root={tiny_shapes}", *FAST, "backbone.width=0.35,-1", "data.size=48,64", check=False
+    )
+    assert done.returncode == 1
+    (sweep,) = (tmp_path / "runs" / "train" / "sweep_ssdlite_v2_shapes").iterdir()
+    rows = list(csv.DictReader((sweep / "sweep.csv").open()))
+    assert [(row["backbone.width"], row["data.size"], row["status"]) for row in rows] == [
+        ("0.35", "48", "done"), ("0.35", "64", "done"), ("-1", "48", "failed"), ("-1", "64", "failed"),
+    ]  # fmt: skip
+    assert rows[2]["error"] == "backbone.width must be above 0 and at most 8, got -1."
+    assert float(rows[0]["madds"]) < float(rows[1]["madds"]) and float(rows[0]["AP"]) >= 0
+    assert sorted(p.name for p in sweep.iterdir() if p.is_dir()) == ["0", "1", "2", "3"]
+    assert (sweep / "1" / "metrics.json").is_file() and (sweep / "2" / "error.json").is_file()
+    assert "sweep table" in done.stdout and "2 of 4 jobs failed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["dataset=coco", "dataset.root=nowhere"], "error: There is no"),
+        (["dataset=custom_coco"], "set dataset.root on the command line"),
+        (["backbone.widht=1"], "Key 'widht' is not in struct"),
+        (["task.model.taps=[c9]"], "error: MobileNetV2 has no tap c9"),
+        (["recipe.optimiser=adam"], "error: recipe.optimiser must be one of sgd, rmsprop, adamw, got 'adam'."),
+        (["backbone.weights=torchvision/mobilenet_v9"], "torchvision/mobilenet_v2"),
+        (["backbone.weights=missing.pth"], "error: "),
+        (["resume=runs/none"], "error: There is no run or checkpoint runs/none"),
+        (["weights=runs/none"], "error: There is no run or checkpoint runs/none"),
+    ],
+)
+def test_mistakes_get_one_sentence(tiny_shapes, tmp_path, arguments, sentence):
+    shapes = [f"dataset.root={tiny_shapes}", *FAST] if not arguments[0].startswith("dataset=") else []
+    done = run(tmp_path, "train", *shapes, *arguments, check=False)
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_full_error_on_request(tmp_path):
+    done = run(tmp_path, "train", "resume=runs/none", check=False, HYDRA_FULL_ERROR="1")
+    assert "Traceback" in done.stderr and "UserError" in done.stderr
+
+
+def test_a_broken_image_is_named_from_a_worker_too(tiny_shapes, tmp_path):
+    import shutil
+
+    root = tmp_path / "shapes"
+    shutil.copytree(tiny_shapes, root)
+    image = root / "images" / "train" / "000003.jpg"
+    image.write_bytes(image.read_bytes()[:2000])
+    for workers in (0, 1):
+        arguments = [f"dataset.root={root}", *FAST, f"data.num_workers={workers}"]
+        done = run(tmp_path, "train", *arguments, check=False)
+        assert done.stderr.strip().splitlines()[-1].startswith("error: ") and str(image) in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+    skipped = run(tmp_path, "train", f"dataset.root={root}", *FAST, "dataset.on_bad=skip")
+    assert "1 problems in the data" in skipped.stdout
+    (found,) = (tmp_path / "runs").rglob("metrics.json")
+    problems = json.loads(found.read_text())["problems"]
+    assert len(problems) == 1 and "000003.jpg" in problems[0]
+
+
+def test_evaluate_without_a_run(tmp_path):
+    done = run(tmp_path, "evaluate", check=False)
+    assert done.stderr.strip() == "error: There is no training run below runs/train: run train.py first, or name a model=."
+
+
+def test_a_run_is_never_overwritten(trained):
+    folder, found, _ = trained
+    before = (found / "config.yaml").read_text()
+    done = run(folder, "train", *FAST, f"hydra.run.dir={found}", check=False)
+    assert "belongs to another run, which would be overwritten" in done.stderr
+    assert (found / "config.yaml").read_text() == before
+
+
+def test_backbone_of_a_run_starts_a_model_of_other_classes(trained, real_data):
+    folder, found, _ = trained
+    voc = [f"dataset.root={real_data / 'data' / 'raccoon_voc'}", "dataset=custom_voc"]
+    fast = [a for a in FAST if not a.startswith("dataset.")]
+    target = folder / "raccoon"
+    limits = ["trainer.limit_train_batches=2", "trainer.limit_val_batches=1"]
+    best = found / "checkpoints" / "best.ckpt"
+    run(folder, "train", *voc, *fast, *limits, f"backbone.weights={best}", f"hydra.run.dir={target}")
+    assert json.loads((target / "metrics.json").read_text())["training"]["weights"] == str(best)
+    refused = run(folder, "train", *voc, *fast, *limits, f"weights={found}", check=False)
+    assert "best.ckpt has 8 classes, the data has 1" in refused.stderr
+    other = run(folder, "evaluate", f"model={found}", *voc, check=False)
+    assert "has 1 classes, the model ssdlite_v2_shapes has 8, and they are not the same" in other.stderr
+    assert torch.load(best, weights_only=True)["card"]["name"] == "ssdlite_v2_shapes"

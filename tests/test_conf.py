@@ -1,0 +1,96 @@
+"""Every file of conf/ composes, and every cell of the grid builds and runs; a new file is tested the day it appears."""
+
+import warnings
+from itertools import product
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from seg_det import checkpoint
+from seg_det.tasks.optimisation import Recipe
+from seg_det.tasks.training import TrainerSettings
+from seg_det.types import DetectionBatch
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+def names(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def compose(*overrides, name="train"):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose(name, list(overrides))
+
+
+@pytest.mark.parametrize(("task", "backbone"), list(product(names("task"), names("backbone"))))
+def test_every_task_with_every_backbone(task, backbone):
+    config = compose(f"task={task}", f"backbone={backbone}")
+    model = OmegaConf.to_container(config.task.model, resolve=True)
+    arguments = {key: value for key, value in OmegaConf.to_container(config.backbone).items() if key != "weights"}
+    built = checkpoint.build_model({**model, "num_classes": 2, "backbone": arguments})
+    images = torch.rand(2, 3, 64, 64)
+    raw = built(images)
+    flags = torch.ones(2, 1, dtype=torch.bool)
+    box = torch.tensor([[[8.0, 8, 40, 40]]]).expand(2, -1, -1)
+    batch = DetectionBatch(images, box, torch.ones(2, 1, dtype=torch.long), ~flags, flags, flags, flags)
+    loss = instantiate(config.task.loss)(raw, batch, built.anchors((64, 64))).total()
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize("dataset", names("dataset"))
+def test_every_dataset_names_both_splits(dataset):
+    config = compose(f"dataset={dataset}", "dataset.root=/data")
+    dataset = OmegaConf.to_container(config.dataset, resolve=True)
+    assert {"name", "root", "on_bad", "train", "val"} <= set(dataset)
+    for split in ("train", "val"):
+        assert dataset[split]["_target_"].startswith("seg_det.data.")
+
+
+@pytest.mark.parametrize("recipe", names("recipe"))
+def test_every_recipe_fits_its_class(recipe):
+    values = OmegaConf.to_container(compose(f"recipe={recipe}").recipe)
+    values.pop("backbone_weights")
+    Recipe(**values)
+
+
+@pytest.mark.parametrize("trainer", names("trainer"))
+def test_every_trainer_fits_its_class(trainer):
+    settings = TrainerSettings(**OmegaConf.to_container(compose(f"trainer={trainer}", "dataset=coco").trainer))
+    if trainer == "default":
+        assert settings == TrainerSettings()
+
+
+@pytest.mark.parametrize("augmentation", names("augmentation"))
+def test_every_augmentation_builds(augmentation):
+    instantiate(compose(f"augmentation={augmentation}").augmentation, size=[64, 64])
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_every_experiment_composes_and_says_what_it_reached(experiment):
+    config = compose(f"experiment={experiment}", "dataset.root=/data")
+    model = OmegaConf.to_container(config.task.model, resolve=True)
+    backbone = {key: value for key, value in OmegaConf.to_container(config.backbone).items() if key != "weights"}
+    checkpoint.build_model({**model, "num_classes": 2, "backbone": backbone})
+    head = (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    assert f"python train.py experiment={experiment}" in head
+    assert "reached" in head or "not run" in head
+
+
+def test_the_command_line_goes_before_what_a_dataset_prefers():
+    assert compose().augmentation._target_.endswith("flip_only")
+    assert compose("augmentation=ssd").augmentation.zoom_out_probability == 0.5
+    assert compose("dataset=coco").data.size == 320
+    assert compose("data.size=160").data.size == 160
+
+
+def test_evaluation_composes_with_and_without_a_dataset():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "dataset" not in compose(name="evaluate")
+    assert compose("dataset=voc", name="evaluate").dataset.name == "voc"

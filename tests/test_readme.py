@@ -1,0 +1,129 @@
+"""Every command of the README runs, as it stands there, on small data and for one epoch."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seg_det.data.shapes import CLASSES
+
+ROOT = Path(__file__).parent.parent
+RUN = "runs/train/ssdlite_v2_shapes/2026-01-31_12-00-00"
+SMALL = ["trainer.max_epochs=1", "backbone.width=0.35", "data.size=64", "data.num_workers=0", "data.batch_size=8"]
+SHAPES = ["dataset.train_images=24", "dataset.val_images=8"]
+
+
+def commands(text):
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.S)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+COMMANDS = commands((ROOT / "README.md").read_text())
+
+
+def test_the_first_two_lines_and_the_ci():
+    assert COMMANDS[0] == "pip install -c constraints.txt -e . && python train.py"
+    assert COMMANDS[1] == "pip install -c constraints.txt -e '.[dev]' && pytest"
+    assert COMMANDS[1] in (ROOT / ".ci" / "run").read_text()
+
+
+def small(command):
+    """The same command with all that makes it large made small."""
+    words = shlex.split(command.split("&&")[-1].strip())
+    if words[1] == "train.py" and "--help" not in words:
+        named = {word.split("=")[0] for word in words}
+        shapes = SHAPES if "resume" not in named and "dataset" not in named else []
+        limits = [word for word in SMALL if word.split("=")[0] not in named]
+        words += [] if "resume" in named else limits + shapes
+        words = ["trainer.max_epochs=2" if word.startswith("trainer.max_epochs") else word for word in words]
+        words = [re.sub(r"^data\.size=(\d+),(\d+)$", "data.size=48,64", re.sub(r"^data\.size=\d+$", "data.size=64", w)) for w in words]
+    return words
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory, tiny_shapes):
+    """A folder as a user would have it: the program's files, the data sets that the README speaks of, one finished run."""
+    folder = tmp_path_factory.mktemp("desk")
+    for name in ("train.py", "evaluate.py", "conf"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "datasets").mkdir()
+    for script in (ROOT / "datasets").glob("*.py"):
+        (folder / "datasets" / script.name).symlink_to(script)
+    (folder / "datasets" / "shapes").symlink_to(tiny_shapes)
+    coco = folder / "datasets" / "coco"
+    (coco / "annotations").mkdir(parents=True)
+    for split in ("train", "val"):
+        (coco / f"{split}2017").symlink_to(tiny_shapes / "images" / split)
+        (coco / "annotations" / f"instances_{split}2017.json").symlink_to(tiny_shapes / "annotations" / f"instances_{split}.json")
+    for name in ("parts", "VOC2012"):
+        own_data(folder / name, tiny_shapes)
+    call(folder, [*small("python train.py"), f"hydra.run.dir={RUN}"])
+    return folder
+
+
+def own_data(root, shapes):
+    """The same images in the form of custom_coco and of custom_voc at once."""
+    for part in ("JPEGImages", "Annotations", "ImageSets/Main", "annotations"):
+        (root / part).mkdir(parents=True)
+    (root / "labels.txt").write_text("\n".join(CLASSES))
+    for split in ("train", "val"):
+        (root / split).symlink_to(shapes / "images" / split)
+        (root / "annotations" / f"{split}.json").symlink_to(shapes / "annotations" / f"instances_{split}.json")
+        names = []
+        for image in sorted((shapes / "images" / split).iterdir())[:8]:
+            name = f"{split}_{image.stem}"
+            names.append(name)
+            (root / "JPEGImages" / f"{name}.jpg").symlink_to(image)
+            box = "<bndbox><xmin>10</xmin><ymin>10</ymin><xmax>90</xmax><ymax>80</ymax></bndbox>"
+            (root / "Annotations" / f"{name}.xml").write_text(
+                f"<annotation><object><name>{CLASSES[0]}</name>{box}</object></annotation>"
+            )
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
+
+
+def call(folder, words, check=True):
+    words = [str(folder / w.removeprefix("/data/")) if w.startswith("/data/") else w for w in words]
+    words = [w.replace("=/data/", f"={folder}/") for w in words]
+    done = subprocess.run(
+        [sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True, env={**os.environ}, timeout=600
+    )
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+RUNNABLE = [c for c in COMMANDS[2:] if "prepare_" not in c and "seg_det.weights" not in c]
+
+
+@pytest.mark.parametrize("command", RUNNABLE)
+def test_command(desk, command):
+    assert command.startswith("python ")
+    call(desk, small(command))
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "prepare_" in c])
+def test_prepare_scripts_are_there(desk, command):
+    # test_prepare.py runs them against a local server; here their arguments are read
+    words = shlex.split(command)
+    assert "--root" in call(desk, [words[0], words[1], "--help"]).stdout
+    assert (ROOT / words[1]).is_file()
+
+
+def test_weights_command(desk, tmp_path):
+    import torch
+
+    (command,) = [c for c in COMMANDS if "seg_det.weights" in c]
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "seg_det.weights"]
+    torch.save({"features.0.0.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "w.pth")
+    assert "tensors" in call(desk, [*words[:3], str(tmp_path / "w.pth")], check=False).stdout
+
+
+@pytest.mark.parametrize("document", ["README.md", "datasets/README.md"])
+def test_links_lead_somewhere(document):
+    path = ROOT / document
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
