@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import platform
 import re
 import sys
 import traceback
@@ -48,7 +50,9 @@ def run(verb: Callable[[DictConfig], None], config: DictConfig) -> None:
     In a sweep any error is written to the job's folder instead, so that the other jobs go on.
     """
     _quieten()
+    _keep_freed_memory()
     try:
+        _require_all(config)
         verb(config)
     except Exception as error:
         sentence = one_sentence(error)
@@ -63,6 +67,20 @@ def run(verb: Callable[[DictConfig], None], config: DictConfig) -> None:
             sys.exit(f"error: {sentence}")
 
 
+def _require_all(config: DictConfig) -> None:
+    missing = _mandatory(OmegaConf.to_container(config, resolve=False))
+    if missing:
+        raise UserError(f"{missing[0]} has no value: add {missing[0]}=... to the command line.")
+
+
+def _mandatory(values: dict[str, Any], path: str = "") -> list[str]:
+    """Keys that the configuration leaves to the user: ``???`` in YAML."""
+    found = []
+    for key, value in values.items():
+        found += _mandatory(value, f"{path}{key}.") if isinstance(value, dict) else [path + key] * (value == "???")
+    return found
+
+
 def one_sentence(error: BaseException | None) -> str | None:
     """What to tell the user of a mistake of theirs; None if ``error`` is not one."""
     while error is not None:
@@ -73,6 +91,21 @@ def one_sentence(error: BaseException | None) -> str | None:
             return f"{str(error).splitlines()[0]}: set {error.full_key or 'it'} on the command line."
         error = error.__cause__ or (error.__context__ if isinstance(error, InstantiationException) else None)
     return None
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what the program frees instead of handing it back to the kernel page by page.
+
+    Fresh pages are zeroed at first touch: where it was measured that took 8 % of a CPU training step and 11 to 15 % of
+    drawing the shapes. Elsewhere than on glibc this does nothing.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(m_trim_threshold, 2**31 - 1)
+    mallopt(m_mmap_max, 0)
+    mallopt(m_top_pad, 256 * 2**20)
 
 
 def _quieten() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from seg_det.report.tables import format_table, write_csv
+from seg_det.report.tables import column_names, format_table, write_csv
 
 FIGURES = ("AP", "AP50", "APs", "APm", "APl")
 
@@ -23,20 +24,29 @@ class SweepTable(Callback):
         self.rows: list[dict[str, Any]] = []
         self.folder: Path | None = None
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.folder = Path(config.hydra.sweep.dir)
-
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        if self.folder is None:  # a single run
+        if job_return.hydra_cfg.hydra.mode != RunMode.MULTIRUN:
             return
         job = Path(job_return.hydra_cfg.hydra.runtime.output_dir)
+        self.folder = job.parent
         self.rows.append({"job": job.name, **_overrides(job_return.overrides), **outcome(job)})
         write_csv(self.folder / "sweep.csv", self.rows)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        print(f"\n{format_table(self.rows)}\n\nsweep table  {self.folder / 'sweep.csv'}")
+        print(f"\n{format_table(self.rows, self._columns())}\n\nsweep table  {_shown(self.folder / 'sweep.csv')}")
         if failed := [row["job"] for row in self.rows if row["status"] != "done"]:
             sys.exit(f"error: {len(failed)} of {len(self.rows)} jobs failed (see the table): {', '.join(failed)}")
+
+
+    def _columns(self) -> list[str]:
+        """Those of the table, less the overrides that are the same in every job."""
+        first, *others = self.rows
+        same = [key for key in first if "." in key and all(row.get(key) == first[key] for row in others)]
+        return [key for key in column_names(self.rows) if key not in same or not others]
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _overrides(overrides: list[str]) -> dict[str, str]:

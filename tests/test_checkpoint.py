@@ -43,9 +43,15 @@ def test_build_save_load(tmp_path):
     ("config", "message"),
     [
         ({"_target_": "os.system", "command": "true"}, "must be a class of seg_det.models, got 'os.system'"),
-        ({**MODEL, "backbone": {"_target_": "subprocess.run"}}, "must be a class of seg_det.models, got 'subprocess.run'"),
+        (
+            {**MODEL, "backbone": {"_target_": "subprocess.run"}},
+            "must be a class of seg_det.models, got 'subprocess.run'",
+        ),
         ({**MODEL, "widht": 1}, "SSDLite takes no argument widht; it takes backbone, num_classes, width, taps"),
-        ({**MODEL, "backbone": {**BACKBONE, "depth": 1}}, "MobileNetV2 takes no argument depth; it takes width, scale_head"),
+        (
+            {**MODEL, "backbone": {**BACKBONE, "depth": 1}},
+            "MobileNetV2 takes no argument depth; it takes width, scale_head",
+        ),
         ({"_target_": "seg_det.models.yolo.YOLO"}, "has no model seg_det.models.yolo.YOLO"),
     ],
 )

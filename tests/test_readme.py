@@ -40,7 +40,10 @@ def small(command):
         limits = [word for word in SMALL if word.split("=")[0] not in named]
         words += [] if "resume" in named else limits + shapes
         words = ["trainer.max_epochs=2" if word.startswith("trainer.max_epochs") else word for word in words]
-        words = [re.sub(r"^data\.size=(\d+),(\d+)$", "data.size=48,64", re.sub(r"^data\.size=\d+$", "data.size=64", w)) for w in words]
+        words = [
+            re.sub(r"^data\.size=(\d+),(\d+)$", "data.size=48,64", re.sub(r"^data\.size=\d+$", "data.size=64", w))
+            for w in words
+        ]
     return words
 
 
@@ -58,7 +61,9 @@ def desk(tmp_path_factory, tiny_shapes):
     (coco / "annotations").mkdir(parents=True)
     for split in ("train", "val"):
         (coco / f"{split}2017").symlink_to(tiny_shapes / "images" / split)
-        (coco / "annotations" / f"instances_{split}2017.json").symlink_to(tiny_shapes / "annotations" / f"instances_{split}.json")
+        (coco / "annotations" / f"instances_{split}2017.json").symlink_to(
+            tiny_shapes / "annotations" / f"instances_{split}.json"
+        )
     for name in ("parts", "VOC2012"):
         own_data(folder / name, tiny_shapes)
     call(folder, [*small("python train.py"), f"hydra.run.dir={RUN}"])

@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 
 WIDTH, HEIGHT = 480, 360
-RADIUS = (14.0, 110.0)  # pixels, log-uniform: objects under 32^2 and over 96^2 pixels both occur
+RADIUS = (16.0, 110.0)  # pixels, log-uniform: objects under 32^2 and over 96^2 pixels both occur
 COUNTS = (0.05, 0.12, 0.19, 0.22, 0.18, 0.12, 0.08, 0.04)  # probability of 0..7 objects tried
 PLACEMENT_TRIES = 8
-MIN_INSIDE = 0.6  # of an object's pixels lie inside the image
-MIN_UNCOVERED = 0.5  # of an object's pixels stay visible, border and occlusion together
+MIN_INSIDE = 0.7  # of an object's pixels lie inside the image
+MIN_UNCOVERED = 0.6  # of an object's pixels stay visible, border and occlusion together
 MIN_FRAGMENT = 0.03  # of an object's visible pixels; a smaller piece beyond an occluder is left out
-CONTRAST = (55.0, 160.0)  # colour distance of an object to its surroundings, log-uniform, in 0..255 RGB
+CONTRAST = (60.0, 160.0)  # colour distance of an object to its surroundings, log-uniform, in 0..255 RGB
 SUPERSAMPLING = 4
 
 

@@ -54,11 +54,11 @@ def _suggested(model: nn.Module, name: str, wanted: dict[str, object]) -> str:
         try:
             load_backbone(model.backbone, name)
         except WeightsUnavailable as error:
-            reason = str(error)
+            reason = str(error).rstrip(".")
         else:
             log.info("Backbone from %s: %s.", name, row.figure)
             return name
-    log.warning("TRAINING FROM SCRATCH: the weights %s are not used: %s Expect a much lower accuracy.", name, reason)
+    log.warning("TRAINING FROM SCRATCH: the weights %s are not used: %s. Expect a much lower accuracy.", name, reason)
     return "none"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
 import shutil
 import time
 from dataclasses import dataclass
@@ -65,7 +63,6 @@ def fit(
     resume: Path | None = None,
 ) -> Trained:
     """Train ``task``; checkpoints, logs and curves go to its run folder. ``resume`` goes on with a checkpoint of a run."""
-    keep_freed_memory()
     if settings.channels_last:
         task.detector.to(memory_format=torch.channels_last)
     folder = task.run / "checkpoints"
@@ -107,21 +104,6 @@ class BestCheckpoint(ModelCheckpoint):
             best = {"best_k_models": {str(new): state_dict["best_model_score"]}, "kth_best_model_path": str(new)}
             state_dict = {**state_dict, **best, "dirpath": self.dirpath, "best_model_path": str(new)}
         super().load_state_dict(state_dict)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what training frees at each step instead of handing it back to the kernel page by page.
-
-    Fresh pages are zeroed at first touch, which cost 8 to 17 % of a CPU training step where it was measured. Elsewhere than
-    on glibc this does nothing.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
-    mallopt = ctypes.CDLL(None).mallopt
-    mallopt(m_trim_threshold, 2**31 - 1)
-    mallopt(m_mmap_max, 0)
-    mallopt(m_top_pad, 256 * 2**20)
 
 
 def _loggers(run: Path) -> list[CSVLogger | TensorBoardLogger]:

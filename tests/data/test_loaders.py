@@ -43,7 +43,9 @@ def test_sample_and_batch(source):
 
 def test_a_batch_without_any_object():
     empty = torch.zeros(0, dtype=torch.bool)
-    sample = DetectionSample(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0).long(), empty, empty, 1, (4, 4))
+    sample = DetectionSample(
+        torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0).long(), empty, empty, 1, (4, 4)
+    )
     batch = collate_detection([sample, sample])
     assert batch.boxes.shape == (2, 0, 4) and batch.valid.shape == (2, 0)
 
@@ -94,7 +96,9 @@ def test_incomplete_batch_is_dropped_unless_it_is_the_only_one(source):
 
 def test_annotated_size_must_be_the_image_s(tmp_path, source):
     wrong = source.records[1]._replace(size=(60, 40))
-    with pytest.raises(UserError, match=r"1\.png has 60 x 40 pixels, its annotation says 40 x 60: .*dataset.on_bad=skip"):
+    with pytest.raises(
+        UserError, match=r"1\.png has 60 x 40 pixels, its annotation says 40 x 60: .*dataset.on_bad=skip"
+    ):
         read_image(wrong)
 
 

@@ -50,13 +50,17 @@ def test_output_stride_keeps_the_field_of_view(output_stride, strides):
 
 
 @pytest.mark.parametrize(
-    ("width", "scale_head", "head"), [(0.35, True, 448), (0.5, True, 640), (0.5, False, 1280), (1.0, True, 1280), (1.4, False, 1792)]
+    ("width", "scale_head", "head"),
+    [(0.35, True, 448), (0.5, True, 640), (0.5, False, 1280), (1.0, True, 1280), (1.4, False, 1792)],
 )
 def test_head_width(width, scale_head, head):
     assert MobileNetV2(taps=("head",), width=width, scale_head=scale_head).features[0].channels == head
 
 
-@pytest.mark.parametrize(("channels", "rounded"), [(32 * 0.35, 16), (8, 8), (3, 8), (11.2, 16), (12, 16), (10, 16), (100, 104), (36, 40), (33.6, 32)])
+@pytest.mark.parametrize(
+    ("channels", "rounded"),
+    [(32 * 0.35, 16), (8, 8), (3, 8), (11.2, 16), (12, 16), (10, 16), (100, 104), (36, 40), (33.6, 32)],
+)
 def test_round8(channels, rounded):
     assert round8(channels) == rounded
 
@@ -73,7 +77,10 @@ def test_published_cost_of_the_convolutions():
     [
         ({"taps": ("c9",)}, "MobileNetV2 has no tap c9; it has c1, c2, c3, c4, c5, c1_expand"),
         ({"taps": ("c5",), "width": 0}, "backbone.width must be above 0 and at most 8, got 0"),
-        ({"taps": ("c5",), "output_stride": 12}, r"backbone.output_stride does not fit MobileNetV2: .*\[2, 4, 8, 16, 32\], got 12"),
+        (
+            {"taps": ("c5",), "output_stride": 12},
+            r"backbone.output_stride does not fit MobileNetV2: .*\[2, 4, 8, 16, 32\], got 12",
+        ),
     ],
 )
 def test_impossible_settings(settings, message):

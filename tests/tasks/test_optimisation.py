@@ -21,7 +21,11 @@ def test_norms_and_biases_do_not_decay():
     model = network()
     decayed, free = parameter_groups(model, 4e-5)
     assert decayed["weight_decay"] == 4e-5 and free["weight_decay"] == 0
-    assert {id(p) for p in decayed["params"]} == {id(model[0].conv.weight), id(model[1].conv.weight), id(model[2].weight)}
+    assert {id(p) for p in decayed["params"]} == {
+        id(model[0].conv.weight),
+        id(model[1].conv.weight),
+        id(model[2].weight),
+    }
     assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
 
 

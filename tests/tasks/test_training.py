@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,12 +13,14 @@ from seg_det.data.shapes import read_shapes
 from seg_det.data.transforms import flip_only
 from seg_det.losses import multibox_loss
 from seg_det.tasks import run as run_module
+from seg_det.tasks import start as start_module
 from seg_det.tasks.detection import DetectionTask
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.run import DetectionTraining, train_detector
 from seg_det.tasks.start import Start
 from seg_det.tasks.training import TrainerSettings
-from seg_det.types import DetectionBatch, ModelCard, UserError
+from seg_det.types import Category, DetectionBatch, ModelCard, UserError
+from seg_det.weights import WeightsUnavailable
 
 SIZE = (64, 64)
 MODEL = {
@@ -64,7 +67,14 @@ def finished(sources, tmp_path_factory):
 
 def test_run_folder(finished):
     folder, metrics = finished
-    for name in ("metrics.json", "metrics.csv", "predictions.json", "report.html", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+    for name in (
+        "metrics.json",
+        "metrics.csv",
+        "predictions.json",
+        "report.html",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    ):
         assert (folder / name).is_file(), name
     assert list((folder / "tensorboard").glob("events.*"))
     assert json.loads((folder / "metrics.json").read_text()) == metrics
@@ -98,7 +108,9 @@ def test_loaded_model_is_the_averaged_one(finished):
 def test_weights_of_a_whole_model(finished, sources, tmp_path):
     folder, _ = finished
     start = Start(model=str(folder))
-    metrics = train_detector(setup(sources, tmp_path, start=start, trainer=TrainerSettings(max_epochs=1, accelerator="cpu")))
+    metrics = train_detector(
+        setup(sources, tmp_path, start=start, trainer=TrainerSettings(max_epochs=1, accelerator="cpu"))
+    )
     assert metrics["training"]["weights"] == str(folder / "checkpoints" / "best.ckpt")
 
 
@@ -146,7 +158,9 @@ def test_nan_stops_and_names_the_images(sources, tmp_path):
         losses = multibox_loss(raw, batch, anchors)
         return losses._replace(classification=losses.classification * float("nan"))
 
-    with pytest.raises(UserError, match=r"The loss became .*nan.* at step 0; the ids of the batch's images are in .*lower recipe.lr"):
+    with pytest.raises(
+        UserError, match=r"The loss became .*nan.* at step 0; the ids of the batch's images are in .*lower recipe.lr"
+    ):
         train_detector(setup(sources, tmp_path, loss=broken))
     saved = json.loads((tmp_path / "nan_batch.json").read_text())
     known = {record.image_id for record in sources[0].records}
@@ -155,7 +169,12 @@ def test_nan_stops_and_names_the_images(sources, tmp_path):
 
 def test_options_of_the_trainer(sources, tmp_path):
     settings = TrainerSettings(
-        max_epochs=3, accelerator="cpu", precision="bf16-mixed", accumulate_grad_batches=3, early_stopping=1, channels_last=False
+        max_epochs=3,
+        accelerator="cpu",
+        precision="bf16-mixed",
+        accumulate_grad_batches=3,
+        early_stopping=1,
+        channels_last=False,
     )
     loss = partial(multibox_loss, classification="focal")
     postprocess = {"score": "sigmoid", "score_threshold": 0.999}  # no detections, so AP stays 0
@@ -169,20 +188,17 @@ def test_options_of_the_trainer(sources, tmp_path):
 
 
 def test_classes_of_the_splits_differ(sources, tmp_path):
-    from dataclasses import replace
-
-    from seg_det.types import Category
-
     categories = (*sources[1].categories[:-1], Category(8, "spiral"))
-    with pytest.raises(UserError, match=r"has 8 classes, the training split .* has 8, and they are not the same .*spiral"):
+    with pytest.raises(
+        UserError, match=r"has 8 classes, the training split .* has 8, and they are not the same .*spiral"
+    ):
         train_detector(setup([sources[0], replace(sources[1], categories=categories)], tmp_path))
 
 
 def test_class_count_of_the_start_weights(finished, sources, tmp_path):
-    from dataclasses import replace
-
     fewer = [
-        replace(s, categories=s.categories[:7], records=tuple(r for r in s.records if (r.labels < 7).all())) for s in sources
+        replace(s, categories=s.categories[:7], records=tuple(r for r in s.records if (r.labels < 7).all()))
+        for s in sources
     ]
     with pytest.raises(UserError, match=r"best.ckpt has 8 classes, the data has 7: .*backbone.weights="):
         train_detector(setup(fewer, tmp_path, start=Start(model=str(finished[0]))))
@@ -194,3 +210,32 @@ def test_recipe_weights_that_do_not_fit_are_said_loudly(sources, tmp_path, caplo
     assert train_detector(setup(sources, tmp_path, start=start, trainer=settings)) is None
     assert "TRAINING FROM SCRATCH" in caplog.text and "width 1.0" in caplog.text
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_recipe_weights_without_any_source_are_said_loudly(sources, tmp_path, caplog, monkeypatch):
+    def unavailable(backbone, reference):
+        raise WeightsUnavailable("No source had them: put the file into the cache.")
+
+    monkeypatch.setattr(start_module, "load_backbone", unavailable)
+    model = {**MODEL, "width": 1.0, "backbone": {**MODEL["backbone"], "width": 1.0}}
+    settings = TrainerSettings(max_epochs=1, accelerator="cpu", fast_dev_run=True)
+    recipe = Recipe(freeze_until="c2")
+    given = {"model": model, "trainer": settings, "recipe": recipe}
+    train_detector(setup(sources, tmp_path, start=Start(recipe="torchvision/mobilenet_v2"), **given))
+    assert "TRAINING FROM SCRATCH: the weights torchvision/mobilenet_v2 are not used: No source had them" in caplog.text
+    assert "recipe.freeze_until is left out" in caplog.text
+    with pytest.raises(WeightsUnavailable, match="put the file into the cache"):
+        train_detector(setup(sources, tmp_path, start=Start(backbone="torchvision/mobilenet_v2"), **given))
+
+
+def test_frozen_stages_keep_weights_and_statistics(finished, sources, tmp_path):
+    start = Start(backbone=str(finished[0] / "checkpoints" / "best.ckpt"))
+    recipe = Recipe(lr=0.01, freeze_until="c2", ema_decay=None)
+    settings = TrainerSettings(max_epochs=1, accelerator="cpu")
+    train_detector(setup(sources, tmp_path, start=start, recipe=recipe, trainer=settings))
+    before, _ = checkpoint.load(finished[0] / "checkpoints" / "best.ckpt")
+    after, _ = checkpoint.load(tmp_path / "checkpoints" / "last.ckpt")
+    ours, theirs = before.backbone.state_dict(), after.backbone.state_dict()
+    frozen = [key for key in ours if key.startswith(("stem.", "blocks.0.", "blocks.1.", "blocks.2."))]
+    assert frozen and all(torch.equal(ours[key], theirs[key]) for key in frozen)
+    assert not torch.equal(ours["blocks.3.depthwise.norm.running_mean"], theirs["blocks.3.depthwise.norm.running_mean"])
