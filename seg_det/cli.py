@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seg_det import checkpoint
 from seg_det.data.records import DetectionSource
+from seg_det.report.tables import format_cell, format_table
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.run import DetectionTraining, evaluate_detector, train_detector, write_json
 from seg_det.tasks.start import Start
@@ -151,6 +152,7 @@ def evaluate(config: DictConfig) -> None:
         device=_device(config.device),
         count_difficult=config.count_difficult,
     )
+    _say_all_figures(metrics)
     _say(metrics, folder, None)
 
 
@@ -257,8 +259,17 @@ def _say(metrics: dict[str, Any], folder: Path, following: str | None) -> None:
         f"run folder  {folder}",
         f"report      {folder / 'report.html'}",
     ]
-    if metrics.get("problems"):
-        lines.insert(2, f"{len(metrics['problems'])} problems in the data, listed in the report")
+    if problems := metrics["problems"]:
+        lines.insert(2, f"{len(problems)} problem{'s' * (len(problems) > 1)} in the data, listed in the report")
     if following:
         lines.append(f"next        {following}")
     print("\n".join(lines))
+
+
+def _say_all_figures(metrics: dict[str, Any]) -> None:
+    voc = metrics["voc"]
+    counted = "counted" if voc["difficult_counted"] else "ignored"
+    print("\n" + format_table([{"COCO": name, "value": value} for name, value in metrics["coco"].items()]))
+    print("\n" + format_table([{"class": name, **figures} for name, figures in metrics["per_class"].items()]))
+    means = [format_cell(voc[key]) for key in ("AP50_all_point", "AP50_11_point")]
+    print(f"\nVOC AP50  all-point {means[0]}  11-point {means[1]}  difficult {counted}")

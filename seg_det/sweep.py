@@ -37,7 +37,6 @@ class SweepTable(Callback):
         if failed := [row["job"] for row in self.rows if row["status"] != "done"]:
             sys.exit(f"error: {len(failed)} of {len(self.rows)} jobs failed (see the table): {', '.join(failed)}")
 
-
     def _columns(self) -> list[str]:
         """Those of the table, less the overrides that are the same in every job."""
         first, *others = self.rows

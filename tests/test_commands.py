@@ -76,6 +76,8 @@ def test_evaluate_alone_takes_the_newest_run(trained):
     ours, theirs = (json.loads((f / "metrics.json").read_text()) for f in (evaluation, found))
     assert ours["coco"] == theirs["coco"] and ours["verb"] == "evaluate"
     assert str(evaluation.relative_to(folder)) in done.stdout
+    for shown in (*ours["coco"], *ours["per_class"], "VOC AP50  all-point", "11-point", "difficult ignored"):
+        assert shown in done.stdout
     again = run(folder, "evaluate", f"model={found}", "split=train", "postprocess.score_threshold=0.99")
     assert "shapes train" in again.stdout
 
@@ -131,7 +133,10 @@ def test_sweep_records_failures_and_goes_on(tiny_shapes, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["dataset=coco", "dataset.root=nowhere"], "error: the annotation file is missing: there is no nowhere/annotations"),
+        (
+            ["dataset=coco", "dataset.root=nowhere"],
+            "error: the annotation file is missing: there is no nowhere/annotations",
+        ),
         (["dataset=custom_coco"], "error: dataset.root has no value: add dataset.root=... to the command line."),
         (["backbone.widht=1"], "Key 'widht' is not in struct"),
         (["task.model.taps=[c9]"], "error: MobileNetV2 has no tap c9"),
@@ -168,7 +173,7 @@ def test_a_broken_image_is_named_from_a_worker_too(tiny_shapes, tmp_path):
         assert done.stderr.strip().splitlines()[-1].startswith("error: ") and str(image) in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
     skipped = run(tmp_path, "train", f"dataset.root={root}", *FAST, "dataset.on_bad=skip")
-    assert "1 problems in the data" in skipped.stdout
+    assert "1 problem in the data" in skipped.stdout
     (found,) = (tmp_path / "runs").rglob("metrics.json")
     problems = json.loads(found.read_text())["problems"]
     assert len(problems) == 1 and "000003.jpg" in problems[0]
