@@ -40,6 +40,7 @@ NOISE = (  # beginnings of warnings that are about the libraries' own affairs
     "Experiment logs directory",
     "is deprecated, use `isinstance",
     "The number of training batches",
+    "The dirpath has changed",
     "epoch parameter in `scheduler.step",
 )
 HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl")

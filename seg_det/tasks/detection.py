@@ -43,16 +43,9 @@ class DetectionTask(L.LightningModule):
         self.images_per_step = images_per_step
         self.metric = DetectionMetric(val.records, val.categories)
         self.run = run
-        self.frozen = model.backbone.stages_until(recipe.freeze_until) if recipe.freeze_until else []
-        for stage in self.frozen:
-            stage.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> DetectionTask:
-        """Frozen stages stay in evaluation mode: their norms keep the statistics that they were loaded with."""
-        super().train(mode)
-        for stage in self.frozen:
-            stage.eval()
-        return self
+        if recipe.freeze_until:
+            for stage in model.backbone.stages_until(recipe.freeze_until):
+                stage.requires_grad_(False)
 
     def training_step(self, batch: DetectionBatch, batch_index: int) -> Tensor:
         losses = self.loss(self.detector(batch.images), batch, self.detector.anchors)

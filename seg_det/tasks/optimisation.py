@@ -26,7 +26,8 @@ from seg_det.types import UserError
 class Recipe:
     """How the weights are learned. ``lr`` is for ``lr_batch`` images a step and scales with the real number.
 
-    ``freeze_until`` names the last bottleneck (c1..c5) whose weights and norm statistics stay as they were loaded.
+    ``freeze_until`` names the last bottleneck (c1..c5) whose weights stay as they were loaded; the statistics of its norms
+    still follow the data.
     """
 
     optimiser: str = "sgd"
