@@ -89,11 +89,11 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
     return model.eval(), card
 
 
-def find(reference: str | Path) -> Path:
-    """The checkpoint that ``reference`` means: itself, or the best (else the last) one of a run folder."""
+def find(reference: str | Path, *, prefer: str = "best") -> Path:
+    """The checkpoint that ``reference`` means: itself, or of a run folder the one to ``prefer``, "best" or "last"."""
     path = Path(reference)
     if path.is_dir():
-        for name in ("best.ckpt", "last.ckpt"):
+        for name in sorted(("best.ckpt", "last.ckpt"), key=lambda name: not name.startswith(prefer)):
             if (path / "checkpoints" / name).is_file():
                 return path / "checkpoints" / name
         raise UserError(

@@ -41,6 +41,7 @@ NOISE = (  # beginnings of warnings that are about the libraries' own affairs
     "is deprecated, use `isinstance",
     "The number of training batches",
     "The dirpath has changed",
+    "It is recommended to use `self.log",
     "epoch parameter in `scheduler.step",
 )
 HEADLINE = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -120,13 +121,14 @@ def _quieten() -> None:
 
 def train(config: DictConfig) -> None:
     """``python train.py``: train, evaluate, write the run folder, say what came out."""
-    resume = None
+    resume, folder = None, _relative(Path(HydraConfig.get().runtime.output_dir))
     if config.resume:
-        resume = checkpoint.find(config.resume)
+        resume = checkpoint.find(config.resume, prefer="last")
         config = _resumed(config, resume)
+        if not any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra):
+            folder = _new_folder("train", _name(config))
     else:
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
-    folder = _relative(Path(HydraConfig.get().runtime.output_dir))
     _claim(folder, config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     metrics = train_detector(_training(config, folder, resume))
@@ -138,7 +140,7 @@ def evaluate(config: DictConfig) -> None:
     """``python evaluate.py``: the figures of a trained model on a labelled split."""
     path = checkpoint.find(config.model or _newest_run())
     model, card = checkpoint.load(path)
-    folder = RUNS / "evaluate" / card.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder = _new_folder("evaluate", card.name)
     card = _with_postprocess(card, config.postprocess)
     source = _source(config.get("dataset") or _trained_on(path), config.split)
     _claim(folder, config)
@@ -163,7 +165,7 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Detectio
     recipe = _plain(config.recipe)
     suggested = recipe.pop("backbone_weights")
     return DetectionTraining(
-        name="_".join(config.choices[key] for key in ("task", "backbone", "dataset")),
+        name=_name(config),
         run=folder,
         config=OmegaConf.to_yaml(config),
         model={**_plain(config.task.model), "backbone": backbone},
@@ -207,8 +209,18 @@ def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
+def _name(config: DictConfig) -> str:
+    return "_".join(config.choices[key] for key in ("task", "backbone", "dataset"))
+
+
+def _new_folder(verb: str, name: str) -> Path:
+    return RUNS / verb / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
 def _claim(folder: Path, config: DictConfig) -> None:
     """The run's own folder, with its configuration in it; never one that another run has written."""
+    if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # a further process of a run that has its folder
+        return
     if (folder / "config.yaml").exists():
         raise UserError(
             f"{folder} belongs to another run, which would be overwritten: start again, or set hydra.run.dir."
@@ -219,8 +231,8 @@ def _claim(folder: Path, config: DictConfig) -> None:
 
 def _resumed(config: DictConfig, path: Path) -> DictConfig:
     """The configuration of the run that ``path`` belongs to, with what was said on this command line."""
-    overrides = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
-    groups = [o for o in overrides if o.split("=")[0].lstrip("+~") in config.choices]
+    overrides = [o.lstrip("+") for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
+    groups = [o for o in overrides if o.split("=")[0] in HydraConfig.get().runtime.choices]
     if groups:
         raise UserError(f"resume goes on with the run's own configuration: leave out {' '.join(groups)}.")
     saved = _run_config(path)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seg_det.ops.boxes import encode
 from seg_det.ops.matching import match
-from seg_det.types import DenseDetections, DetectionBatch
+from seg_det.types import DenseDetections, DetectionBatch, UserError
 
 SCORES = {
     "softmax": "softmax",
@@ -50,7 +50,7 @@ def multibox_loss(
     Source: SSD section 2.2 equations 1-3; Focal Loss (arXiv 1708.02002) equation 5.
     """
     if classification not in SCORES:
-        raise ValueError(f"expected task.loss.classification of {sorted(SCORES)}, got {classification!r}")
+        raise UserError(f"task.loss.classification must be one of {', '.join(SCORES)}, got {classification!r}.")
     logits, deltas = raw.logits.float(), raw.deltas.float()
     index, ignored = match(anchors, batch.boxes, batch.valid, batch.crowd, threshold=match_threshold)
     positive = index >= 0
@@ -64,7 +64,9 @@ def multibox_loss(
     distance = F.smooth_l1_loss(deltas, encode(boxes, anchors), reduction="none").sum(-1)
     localisation = distance.masked_fill(~positive, 0.0).sum() / count
     if classification == "focal":
-        loss = focal(logits, F.one_hot(target, logits.shape[-1]), focal_alpha, focal_gamma).sum(-1)
+        one_hot = F.one_hot(target, logits.shape[-1])
+        one_hot[..., 0] = 0  # background is the absence of all classes (TensorFlow's encode_background_as_zeros)
+        loss = focal(logits, one_hot, focal_alpha, focal_gamma).sum(-1)
         chosen = ~ignored
     else:
         loss = _cross_entropy(logits, target, classification)

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from seg_det.ops.boxes import clip, decode, rescale
 from seg_det.ops.nms import greedy_keep, suppresses
-from seg_det.types import DenseDetections, Detections
+from seg_det.types import DenseDetections, Detections, UserError
 
 
 def class_scores(logits: Tensor, score: str) -> Tensor:
     """Scores [..., C] from logits [..., C + 1]: "softmax" or "sigmoid", the background column left out."""
     if score not in ("softmax", "sigmoid"):
-        raise ValueError(f'expected score "softmax" or "sigmoid", got {score!r}')
+        raise UserError(f"postprocess.score must be softmax or sigmoid, got {score!r}.")
     scores = logits.softmax(-1) if score == "softmax" else logits.sigmoid()
     return scores[..., 1:]
 
@@ -38,6 +38,8 @@ def detect(
     scores = class_scores(raw.logits.float(), score)
     boxes = clip(decode(raw.deltas.float(), anchors), image_size)
     classes = scores.shape[-1]
+    if scores.shape[1] > max_candidates:  # bounds how far the prefix can grow
+        scores = scores.masked_fill(scores < scores.topk(max_candidates, dim=1).values[:, -1:], -1.0)
     flat = scores.flatten(1).masked_fill(scores.flatten(1) <= score_threshold, -1.0)
     found: list[Detections | None] = [None] * len(flat)
     pending = torch.arange(len(flat), device=flat.device)

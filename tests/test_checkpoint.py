@@ -60,6 +60,15 @@ def test_only_this_package_s_models_are_built(config, message):
         checkpoint.build_model(config)
 
 
+def test_which_checkpoint_of_a_run(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    assert checkpoint.find(tmp_path).name == "last.ckpt"
+    (tmp_path / "checkpoints" / "best.ckpt").touch()
+    assert checkpoint.find(tmp_path).name == "best.ckpt"
+    assert checkpoint.find(tmp_path, prefer="last").name == "last.ckpt"
+
+
 def test_files_that_are_no_checkpoints(tmp_path):
     with pytest.raises(UserError, match="There is no run or checkpoint .*nothing"):
         checkpoint.find(tmp_path / "nothing")

@@ -93,4 +93,5 @@ def test_evaluation_composes_with_and_without_a_dataset():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert "dataset" not in compose(name="evaluate")
-    assert compose("dataset=voc", name="evaluate").dataset.name == "voc"
+    for dataset in names("dataset"):
+        assert compose(f"dataset={dataset}", name="evaluate").dataset.name == dataset

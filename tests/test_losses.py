@@ -5,7 +5,7 @@ import torch
 
 from seg_det.losses import focal, hardest, multibox_loss
 from seg_det.ops.boxes import encode
-from seg_det.types import DenseDetections, DetectionBatch
+from seg_det.types import DenseDetections, DetectionBatch, UserError
 
 ANCHORS = torch.tensor([[0.0, 0, 10, 10], [10, 0, 20, 10], [0, 10, 10, 20], [10, 10, 20, 20]])
 
@@ -72,13 +72,19 @@ def test_focal_literals():
 
 
 def test_focal_uses_all_anchors_but_the_ignored():
-    term = 2 * 0.25 * 0.25 * math.log(2) + 0.75 * 0.25 * math.log(2)  # an anchor: one true column of three
+    absent, present = 0.25 * 0.25 * math.log(2), 0.75 * 0.25 * math.log(2)  # a column of an anchor
     one = batch([[0, 0, 10, 10]], [1])
-    assert multibox_loss(zeros(), one, ANCHORS, classification="focal").classification.item() == pytest.approx(4 * term)
-    crowded = batch([[0, 0, 10, 10], [10, 10, 20, 20]], [1, 1], crowd=[False, True])
-    assert multibox_loss(zeros(), crowded, ANCHORS, classification="focal").classification.item() == pytest.approx(
-        3 * term
+    assert multibox_loss(zeros(), one, ANCHORS, classification="focal").classification.item() == pytest.approx(
+        11 * absent + present
     )
+    crowded = batch([[0, 0, 10, 10], [10, 10, 20, 20]], [1, 1], crowd=[False, True])
+    assert multibox_loss(zeros(), crowded, ANCHORS, classification="focal").classification.item() == pytest.approx(8 * absent + present)
+
+
+def test_focal_starts_small_from_its_bias():
+    start = DenseDetections(torch.full((1, 4, 3), -4.6), torch.zeros(1, 4, 4))
+    loss = multibox_loss(start, batch([[0, 0, 10, 10]], [1]), ANCHORS, classification="focal").classification.item()
+    assert loss == pytest.approx(0.75 * 0.99**2 * 4.6, rel=0.02)  # the one object that is not seen yet
 
 
 def test_sigmoid_with_mining():
@@ -110,5 +116,5 @@ def test_padding_changes_nothing():
 
 
 def test_unknown_loss():
-    with pytest.raises(ValueError, match=r"expected task\.loss\.classification of .*got 'hinge'"):
+    with pytest.raises(UserError, match="task.loss.classification must be one of softmax, sigmoid, focal, got 'hinge'"):
         multibox_loss(zeros(), batch([], []), ANCHORS, classification="hinge")

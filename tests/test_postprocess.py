@@ -1,11 +1,12 @@
 import pytest
 import torch
 
+from seg_det import postprocess
 from seg_det.ops.anchors import grid_anchors, ssd_shapes
 from seg_det.ops.boxes import clip, decode
-from seg_det.ops.nms import nms
+from seg_det.ops.nms import nms, suppresses
 from seg_det.postprocess import class_scores, detect, to_file_size
-from seg_det.types import DenseDetections, Detections
+from seg_det.types import DenseDetections, Detections, UserError
 
 ANCHORS = grid_anchors(ssd_shapes(2), [(6, 6), (3, 3)], (96, 96))
 SIZE = (96, 96)
@@ -53,6 +54,20 @@ def test_images_of_a_batch_do_not_mix():
         torch.testing.assert_close(found, alone)
 
 
+def test_many_boxes_on_one_spot_stay_within_the_candidates(monkeypatch):
+    seen = []
+
+    def spy(boxes, labels, threshold):
+        seen.append(boxes.shape[1])
+        return suppresses(boxes, labels, threshold)
+
+    monkeypatch.setattr(postprocess, "suppresses", spy)
+    anchors = torch.tensor([[10.0, 10, 50, 50]]).repeat(3000, 1)
+    logits = torch.stack([torch.zeros(3000), torch.linspace(1, 3, 3000)], -1)[None]
+    found = detect(DenseDetections(logits, torch.zeros(1, 3000, 4)), anchors, SIZE, max_candidates=400)[0]
+    assert len(found.scores) == 1 and max(seen) <= 800
+
+
 def test_nothing_above_the_threshold():
     raw = DenseDetections(torch.zeros(1, len(ANCHORS), 3), torch.zeros(1, len(ANCHORS), 4))
     found = detect(raw, ANCHORS, SIZE, score_threshold=0.9)[0]
@@ -63,7 +78,7 @@ def test_scores_leave_the_background_out():
     logits = torch.tensor([[0.0, 0.0, 0.0, 0.0]])
     assert class_scores(logits, "softmax").tolist() == [[0.25] * 3]
     assert class_scores(logits, "sigmoid").tolist() == [[0.5] * 3]
-    with pytest.raises(ValueError, match='expected score "softmax" or "sigmoid", got \'linear\''):
+    with pytest.raises(UserError, match="postprocess.score must be softmax or sigmoid, got 'linear'"):
         class_scores(logits, "linear")
 
 

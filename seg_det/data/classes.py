@@ -11,10 +11,9 @@ from seg_det.types import Category, UserError
 def with_categories(source: DetectionSource, categories: tuple[Category, ...], owner: str) -> DetectionSource:
     """``source`` with its labels as indices of ``categories``, matched by name; ``owner`` is whose they are.
 
+    The categories of the result stand in that order and keep the source's own ids, which its result files carry.
     Raises UserError if the two do not name the same classes.
     """
-    if source.categories == categories:
-        return source
     index = {category.name: i for i, category in enumerate(categories)}
     here = {category.name for category in source.categories}
     if here != set(index):
@@ -25,6 +24,10 @@ def with_categories(source: DetectionSource, categories: tuple[Category, ...], o
             f"({'; '.join(only)}): choose data with the same classes, or train anew on these, with "
             "backbone.weights=CHECKPOINT to start from its backbone."
         )
+    if [category.name for category in source.categories] == list(index):
+        return source
     order = np.array([index[category.name] for category in source.categories], dtype=np.int64)
     records = tuple(record._replace(labels=order[record.labels]) for record in source.records)
-    return DetectionSource(source.name, records, categories, source.problems)
+    own_ids = {category.name: category.id for category in source.categories}
+    ordered = tuple(Category(own_ids[name], name) for name in index)
+    return DetectionSource(source.name, records, ordered, source.problems)

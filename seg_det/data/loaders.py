@@ -57,6 +57,28 @@ def read_image(record: DetectionRecord) -> np.ndarray:
     return image
 
 
+def process_share() -> tuple[int, int]:
+    """Rank of this process and how many there are: (0, 1) outside a distributed run."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+class ShareSampler(Sampler[int]):
+    """Every image once, in order, split over the processes of a distributed run."""
+
+    def __init__(self, length: int):
+        self.length = length
+
+    def __len__(self) -> int:
+        return len(range(*self._range()))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(*self._range()))
+
+    def _range(self) -> tuple[int, int, int]:
+        rank, processes = process_share()
+        return rank, self.length, processes
+
+
 class EpochSampler(Sampler[int]):
     """Shuffled keys of one epoch (see DetectionDataset), split over the processes of a distributed run."""
 
@@ -69,14 +91,11 @@ class EpochSampler(Sampler[int]):
         """Called by the trainer before every epoch."""
         self.epoch = epoch
 
-    def _share(self) -> tuple[int, int]:
-        return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
-
     def __len__(self) -> int:
-        return self.length // self._share()[1]
+        return self.length // process_share()[1]
 
     def __iter__(self) -> Iterator[int]:
-        rank, processes = self._share()
+        rank, processes = process_share()
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
         share = order[rank : len(self) * processes : processes]
         return iter((self.epoch * self.length + share).tolist())
@@ -106,11 +125,12 @@ def train_loader(
 
 
 def evaluation_loader(
-    source: DetectionSource, transform: DetectionTransform, *, batch_size: int, num_workers: int
+    source: DetectionSource, transform: DetectionTransform, *, batch_size: int, num_workers: int, shared: bool = False
 ) -> DataLoader:
-    """All images once, in the source's order."""
+    """All images once, in the source's order; ``shared`` splits them over the processes of a distributed run."""
     return DataLoader(
         DetectionDataset(source, transform),
+        sampler=ShareSampler(len(source.records)) if shared else None,
         batch_size=batch_size,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,

@@ -31,7 +31,7 @@ class DetectionTask(L.LightningModule):
         *,
         loss: Loss,
         recipe: Recipe,
-        images_per_step: int,
+        batch_size: int,
         val: DetectionSource,
         run: Path,
     ):
@@ -40,7 +40,7 @@ class DetectionTask(L.LightningModule):
         self.card = card
         self.loss = loss
         self.recipe = recipe
-        self.images_per_step = images_per_step
+        self.batch_size = batch_size
         self.metric = DetectionMetric(val.records, val.categories)
         self.run = run
         if recipe.freeze_until:
@@ -76,8 +76,6 @@ class DetectionTask(L.LightningModule):
         self._gather()
         headline = self.metric.compute().headline()
         self.metric.reset()
-        if self.trainer.sanity_checking:
-            return
         self.card = self.card.replace(metrics=headline)
         shown = {"AP", "AP50"}
         for name, value in headline.items():
@@ -93,7 +91,8 @@ class DetectionTask(L.LightningModule):
             self.metric.update(share.keys(), share.values())
 
     def configure_optimizers(self) -> dict[str, Any]:
-        opt = optimiser(self.detector.model, self.recipe, self.images_per_step)
+        per_step = self.batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        opt = optimiser(self.detector.model, self.recipe, per_step)
         steps = int(self.trainer.estimated_stepping_batches)
         rate = schedule(opt, self.recipe, steps, max(1, steps // (self.trainer.max_epochs or 1)))
         return {"optimizer": opt, "lr_scheduler": {"scheduler": rate, "interval": "step", "name": "lr"}}

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import (
-    ConstantLR,
-    CosineAnnealingLR,
-    LinearLR,
-    LRScheduler,
-    PolynomialLR,
-    SequentialLR,
-    StepLR,
-)
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from seg_det.types import UserError
 
@@ -86,23 +80,33 @@ def parameter_groups(model: nn.Module, weight_decay: float, *, decay_depthwise: 
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
-SCHEDULES: dict[str, Callable[[Optimizer, Recipe, int, int], LRScheduler]] = {
-    "cosine": lambda o, r, steps, _: CosineAnnealingLR(o, steps, eta_min=r.final_lr * o.param_groups[0]["initial_lr"]),
-    "poly": lambda o, r, steps, _: PolynomialLR(o, steps, power=r.poly_power),
-    "step": lambda o, r, _, epoch: StepLR(o, max(1, r.step_epochs * epoch), gamma=r.step_factor),
-    "constant": lambda o, *_: ConstantLR(o, factor=1.0),
+def _step_curve(r: Recipe, progress: float, epoch: int) -> float:
+    return r.step_factor ** (epoch // r.step_epochs)
+
+
+# The share of the peak rate at ``progress`` 0..1 of the steps after the warm-up, or in an epoch.
+SCHEDULES: dict[str, Callable[[Recipe, float, int], float]] = {
+    "cosine": lambda r, progress, _: r.final_lr + (1 - r.final_lr) * (1 + math.cos(math.pi * progress)) / 2,
+    "poly": lambda r, progress, _: (1 - progress) ** r.poly_power,
+    "step": _step_curve,
+    "constant": lambda *_: 1.0,
 }
 
 
 def schedule(opt: Optimizer, recipe: Recipe, total_steps: int, steps_per_epoch: int) -> LRScheduler:
-    """Learning rate by optimiser step: linear warm-up from a thousandth, then the recipe's curve over the steps left."""
+    """Learning rate by optimiser step: linear warm-up from a thousandth, then the recipe's curve over the steps left.
+
+    A function of the step alone, so that a run that is resumed with more epochs follows the longer run's curve.
+    """
     warmup = min(recipe.warmup_steps, total_steps - 1)
-    for group in opt.param_groups:
-        group.setdefault("initial_lr", group["lr"])
-    curve = SCHEDULES[recipe.schedule](opt, recipe, max(1, total_steps - warmup), steps_per_epoch)
-    if warmup <= 0:
-        return curve
-    return SequentialLR(opt, [LinearLR(opt, 1e-3, total_iters=warmup), curve], milestones=[warmup])
+
+    def share(step: int) -> float:
+        if step < warmup:
+            return 1e-3 + (1 - 1e-3) * step / warmup
+        progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+        return SCHEDULES[recipe.schedule](recipe, progress, step // steps_per_epoch)
+
+    return LambdaLR(opt, share)
 
 
 class EMA(WeightAveraging):
@@ -123,3 +127,8 @@ class EMA(WeightAveraging):
                 torch._foreach_copy_(averaged, current)
 
         super().__init__(multi_avg_fn=average)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # The model itself moves to the device only after this hook, and the average would stay behind.
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)

@@ -27,8 +27,8 @@ from seg_det.tasks.detection import DetectionTask, Loss
 from seg_det.tasks.evaluation import Evaluation, evaluate
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.start import Start, load_start
-from seg_det.tasks.training import Trained, TrainerSettings, fit, images_per_step
-from seg_det.types import ModelCard
+from seg_det.tasks.training import Trained, TrainerSettings, fit
+from seg_det.types import ModelCard, UserError
 
 log = logging.getLogger(__name__)
 SAMPLES = 12  # drawn in the report
@@ -67,32 +67,34 @@ def train_detector(setup: DetectionTraining) -> dict[str, Any] | None:
     With ``fast_dev_run`` nothing is saved or evaluated, and the result is None.
     """
     val = with_categories(setup.val, setup.train.categories, f"the training split {setup.train.name}")
+    _check(setup, val)
     model = checkpoint.build_model({**setup.model, "num_classes": len(setup.train.categories)})
     start = _load_start(model, setup)
     if start == "none" and setup.recipe.freeze_until:
         log.warning("recipe.freeze_until is left out: without pretrained weights there is nothing to keep.")
         setup = replace(setup, recipe=replace(setup.recipe, freeze_until=None))
     card = _card(setup, start)
-    per_step = images_per_step(setup.trainer, setup.batch_size)
     task = DetectionTask(
-        model, card, loss=setup.loss, recipe=setup.recipe, images_per_step=per_step, val=val, run=setup.run
+        model, card, loss=setup.loss, recipe=setup.recipe, batch_size=setup.batch_size, val=val, run=setup.run
     )
     loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
     trained = fit(
         task,
         train_loader(setup.train, setup.augmentation, seed=setup.seed, **loading),
-        evaluation_loader(val, resize_only(setup.input_size), **loading),
+        evaluation_loader(val, resize_only(setup.input_size), shared=True, **loading),
         recipe=setup.recipe,
         settings=setup.trainer,
         resume=setup.resume,
     )
-    if trained.checkpoint is None:
+    if not trained.leads:
+        return None
+    if setup.trainer.fast_dev_run:
         print("fast_dev_run: one batch was trained and one evaluated; nothing was saved.")
         return None
     if setup.resume:
         _join_histories(setup.resume.parent.parent / "metrics.csv", setup.run / "metrics.csv")
     best, card = checkpoint.load(trained.checkpoint)
-    evaluation = evaluate(best, card, val, **loading, device=task.device)
+    evaluation = evaluate(best, card, val, **loading, device=trained.device)
     metrics = {
         **_measured("train", best, card, evaluation, val),
         "training": _training(setup, trained, start),
@@ -130,11 +132,25 @@ def evaluate_detector(
     return metrics
 
 
+def _check(setup: DetectionTraining, val: DetectionSource) -> None:
+    """What would otherwise fail in the middle of the run. Raises UserError."""
+    for source in (setup.train, val):
+        if not any((~record.crowd).any() for record in source.records):
+            raise UserError(
+                f"{source.name} has no object in any of its {len(source.records)} images: check its annotations."
+            )
+    if min(setup.batch_size, len(setup.train.records)) < 2:
+        raise UserError("Training needs two images a step for its norms: set data.batch_size to 2 or more.")
+    if setup.resume and (done := checkpoint.read(setup.resume)["epoch"] + 1) >= setup.trainer.max_epochs:
+        raise UserError(f"{setup.resume} has {done} epochs behind it, all that trainer.max_epochs asks for: set more.")
+
+
 def _load_start(model: nn.Module, setup: DetectionTraining) -> str:
     if setup.resume:  # brings all weights itself; they began where the first run began
         return checkpoint.read(setup.resume)["card"]["training_data"]["start"]
     backbone = setup.model["backbone"]
-    return load_start(model, setup.start, backbone["_target_"].rpartition(".")[2], backbone.get("width"))
+    names = [category.name for category in setup.train.categories]
+    return load_start(model, setup.start, names, backbone["_target_"].rpartition(".")[2], backbone.get("width"))
 
 
 def _join_histories(earlier: Path, later: Path) -> None:

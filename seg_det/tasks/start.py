@@ -28,11 +28,11 @@ class Start:
     recipe: str | None = None
 
 
-def load_start(model: nn.Module, start: Start, backbone_name: str, width: float | None) -> str:
+def load_start(model: nn.Module, start: Start, classes: list[str], backbone_name: str, width: float | None) -> str:
     """Load the start weights into ``model``; returns what they are, for the report. Raises UserError if they do not fit."""
     if start.model:
         path = checkpoint.find(start.model)
-        _same_classes(model, path)
+        _same_classes(classes, path)
         load_model(model, path)
         return str(path)
     if start.backbone and start.backbone != "none":
@@ -62,12 +62,15 @@ def _suggested(model: nn.Module, name: str, wanted: dict[str, object]) -> str:
     return "none"
 
 
-def _same_classes(model: nn.Module, path: Path) -> None:
-    classes = len(checkpoint.read(path)["card"]["categories"])
-    if classes != model.num_classes:
+def _same_classes(classes: list[str], path: Path) -> None:
+    theirs = [category["name"] for category in checkpoint.read(path)["card"]["categories"]]
+    if theirs != classes:
+        differ = next(
+            (f"{a} against {b}" for a, b in zip(theirs, classes, strict=False) if a != b), "the first are the same"
+        )
         raise UserError(
-            f"{path} has {classes} classes, the data has {model.num_classes}: weights= takes a model of the same classes; "
-            f"backbone.weights={path} takes its backbone alone."
+            f"{path} has {len(theirs)} classes, the data has {len(classes)}, and they differ ({differ}): weights= takes a "
+            f"model of the same classes in the same order; backbone.weights={path} takes its backbone alone."
         )
 
 

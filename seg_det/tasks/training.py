@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from seg_det.tasks.detection import DetectionTask
 from seg_det.tasks.optimisation import EMA, Recipe
+from seg_det.types import UserError
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class TrainerSettings:
     log_every_n_steps: int = 10
     fast_dev_run: bool = False
 
+    def __post_init__(self) -> None:
+        if self.max_epochs < 1:
+            raise UserError(f"trainer.max_epochs must be at least 1, got {self.max_epochs}.")
+
 
 class Trained(NamedTuple):
     """A finished run; ``checkpoint`` is None after fast_dev_run, which saves nothing."""
@@ -45,12 +50,8 @@ class Trained(NamedTuple):
     epochs: int
     steps: int
     minutes: float
-
-
-def images_per_step(settings: TrainerSettings, batch_size: int) -> int:
-    """How many images one optimiser step sees, over all devices."""
-    devices = settings.devices if isinstance(settings.devices, int) and settings.devices > 0 else 1
-    return batch_size * settings.accumulate_grad_batches * devices
+    device: torch.device
+    leads: bool  # of several processes, the one that reports
 
 
 def fit(
@@ -90,7 +91,9 @@ def fit(
     trainer.fit(task, train, val, ckpt_path=resume, weights_only=True)
     minutes = (time.perf_counter() - start) / 60
     best = next((path for name in ("best", "last") if (path := folder / f"{name}.ckpt").is_file()), None)
-    return Trained(best, trainer.current_epoch, trainer.global_step, minutes)
+    return Trained(
+        best, trainer.current_epoch, trainer.global_step, minutes, trainer.strategy.root_device, trainer.is_global_zero
+    )
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -5,9 +5,17 @@ import numpy as np
 import pytest
 import torch
 
+from seg_det.data import loaders
 from seg_det.data.classes import with_categories
 from seg_det.data.collate import collate_detection
-from seg_det.data.loaders import DetectionDataset, EpochSampler, evaluation_loader, read_image, train_loader
+from seg_det.data.loaders import (
+    DetectionDataset,
+    EpochSampler,
+    ShareSampler,
+    evaluation_loader,
+    read_image,
+    train_loader,
+)
 from seg_det.data.records import DetectionRecord, DetectionSource
 from seg_det.data.transforms import resize_only, ssd_augmentation
 from seg_det.types import Category, DetectionSample, UserError
@@ -63,10 +71,11 @@ def test_each_epoch_is_another_order_and_repeats(source):
 def test_processes_share_an_epoch(monkeypatch):
     shares = []
     for rank in range(2):
-        monkeypatch.setattr(EpochSampler, "_share", lambda self, rank=rank: (rank, 2))
+        monkeypatch.setattr(loaders, "process_share", lambda rank=rank: (rank, 2))
         shares.append(list(EpochSampler(7)))
     assert [len(share) for share in shares] == [3, 3]
     assert not set(shares[0]) & set(shares[1])
+    assert (len(ShareSampler(7)), list(ShareSampler(7))) == (3, [1, 3, 5])  # of the second process
 
 
 def test_augmentation_does_not_depend_on_workers(source):
@@ -104,7 +113,8 @@ def test_annotated_size_must_be_the_image_s(tmp_path, source):
 
 def test_labels_follow_the_model_s_class_map(source):
     turned = with_categories(source, (Category(1, "dog"), Category(2, "cat")), "the model")
-    assert turned.records[2].labels.tolist() == [0, 0] and turned.categories[0].id == 1
+    assert turned.records[2].labels.tolist() == [0, 0]
+    assert turned.categories == (Category(7, "dog"), Category(3, "cat"))  # the data's own ids, in the model's order
     assert with_categories(source, CATEGORIES, "the model") is source
 
 

@@ -71,6 +71,26 @@ def test_poly():
     assert seen[50] == pytest.approx(0.5**0.9, rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["cosine", "poly"])
+def test_a_longer_resumed_run_follows_its_own_curve(name):
+    recipe = Recipe(lr=1.0, schedule=name, warmup_steps=10)
+    opt = optimiser(network(), recipe, images_per_step=16)
+    short = schedule(opt, recipe, 50, 10)
+    for _ in range(50):
+        opt.step()
+        short.step()
+    saved = short.state_dict()
+    opt = optimiser(network(), recipe, images_per_step=16)
+    longer = schedule(opt, recipe, 150, 10)
+    longer.load_state_dict(saved)
+    seen = []
+    for _ in range(100):
+        opt.step()
+        longer.step()
+        seen.append(opt.param_groups[0]["lr"])
+    assert seen == pytest.approx([*rates(recipe, 150)[51:], 0.0])
+
+
 def test_step():
     seen = rates(Recipe(lr=1.0, schedule="step", step_epochs=3, step_factor=0.1), 100, steps_per_epoch=10)
     assert seen[29] == pytest.approx(1.0) and seen[30] == pytest.approx(0.1) and seen[60] == pytest.approx(0.01)

@@ -200,8 +200,31 @@ def test_class_count_of_the_start_weights(finished, sources, tmp_path):
         replace(s, categories=s.categories[:7], records=tuple(r for r in s.records if (r.labels < 7).all()))
         for s in sources
     ]
-    with pytest.raises(UserError, match=r"best.ckpt has 8 classes, the data has 7: .*backbone.weights="):
+    with pytest.raises(
+        UserError, match=r"best.ckpt has 8 classes, the data has 7, and they differ .*backbone.weights="
+    ):
         train_detector(setup(fewer, tmp_path, start=Start(model=str(finished[0]))))
+
+
+def test_order_of_the_start_weights_classes(finished, sources, tmp_path):
+    turned = [replace(s, categories=s.categories[::-1]) for s in sources]
+    with pytest.raises(UserError, match=r"has 8 classes, the data has 8, and they differ \(circle against crescent\)"):
+        train_detector(setup(turned, tmp_path, start=Start(model=str(finished[0]))))
+
+
+def test_what_would_fail_later_is_said_first(finished, sources, tmp_path):
+    records = tuple(r for r in sources[1].records if not len(r.boxes))
+    empty = replace(
+        sources[1], records=records or (sources[1].records[0]._replace(crowd=sources[1].records[0].crowd | True),)
+    )
+    with pytest.raises(UserError, match="shapes val has no object in any of its"):
+        train_detector(setup([sources[0], empty], tmp_path))
+    with pytest.raises(UserError, match="set data.batch_size to 2 or more"):
+        train_detector(setup(sources, tmp_path, batch_size=1))
+    with pytest.raises(UserError, match="last.ckpt has 2 epochs behind it, all that trainer.max_epochs asks for"):
+        train_detector(setup(sources, tmp_path, resume=finished[0] / "checkpoints" / "last.ckpt"))
+    with pytest.raises(UserError, match="trainer.max_epochs must be at least 1, got -1"):
+        TrainerSettings(max_epochs=-1)
 
 
 def test_recipe_weights_that_do_not_fit_are_said_loudly(sources, tmp_path, caplog):
