@@ -78,7 +78,9 @@ def test_focal_uses_all_anchors_but_the_ignored():
         11 * absent + present
     )
     crowded = batch([[0, 0, 10, 10], [10, 10, 20, 20]], [1, 1], crowd=[False, True])
-    assert multibox_loss(zeros(), crowded, ANCHORS, classification="focal").classification.item() == pytest.approx(8 * absent + present)
+    assert multibox_loss(zeros(), crowded, ANCHORS, classification="focal").classification.item() == pytest.approx(
+        8 * absent + present
+    )
 
 
 def test_focal_starts_small_from_its_bias():

@@ -39,7 +39,8 @@ def small(command):
         shapes = SHAPES if "resume" not in named and "dataset" not in named else []
         limits = [word for word in SMALL if word.split("=")[0] not in named]
         words += [] if "resume" in named else limits + shapes
-        words = ["trainer.max_epochs=2" if word.startswith("trainer.max_epochs") else word for word in words]
+        epochs = 2 if "resume" in named else 1
+        words = [f"trainer.max_epochs={epochs}" if word.startswith("trainer.max_epochs") else word for word in words]
         words = [
             re.sub(r"^data\.size=(\d+),(\d+)$", "data.size=48,64", re.sub(r"^data\.size=\d+$", "data.size=64", w))
             for w in words

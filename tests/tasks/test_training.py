@@ -169,12 +169,7 @@ def test_nan_stops_and_names_the_images(sources, tmp_path):
 
 def test_options_of_the_trainer(sources, tmp_path):
     settings = TrainerSettings(
-        max_epochs=3,
-        accelerator="cpu",
-        precision="bf16-mixed",
-        accumulate_grad_batches=3,
-        early_stopping=1,
-        channels_last=False,
+        max_epochs=3, accelerator="cpu", precision="bf16-mixed", accumulate_grad_batches=3, early_stopping=1
     )
     loss = partial(multibox_loss, classification="focal")
     postprocess = {"score": "sigmoid", "score_threshold": 0.999}  # no detections, so AP stays 0
