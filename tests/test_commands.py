@@ -208,3 +208,17 @@ def test_backbone_of_a_run_starts_a_model_of_other_classes(trained, real_data):
     other = run(folder, "evaluate", f"model={found}", *voc, check=False)
     assert "has 1 classes, the model ssdlite_v2_shapes has 8, and they are not the same" in other.stderr
     assert torch.load(best, weights_only=True)["card"]["name"] == "ssdlite_v2_shapes"
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_run(tiny_shapes, tmp_path):
+    two = ["trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=4"]
+    done = run(tmp_path, "train", f"dataset.root={tiny_shapes}", *[a for a in FAST if "batch_size" not in a], *two)
+    (found,) = (tmp_path / "runs").rglob("metrics.json")
+    metrics = json.loads(found.read_text())
+    assert metrics["training"]["steps"] == 3  # 24 images, 4 for each process and step
+    assert done.stdout.count("run folder") == 1 and "Traceback" not in done.stderr
+    rows = list(csv.DictReader((found.parent / "metrics.csv").open()))
+    best = torch.load(found.parent / "checkpoints" / "best.ckpt", weights_only=True)["card"]["metrics"]
+    assert float(next(row["val/AP"] for row in rows if row["val/AP"])) == pytest.approx(metrics["coco"]["AP"], abs=1e-6)
+    assert best["AP"] == pytest.approx(metrics["coco"]["AP"], abs=1e-6)
