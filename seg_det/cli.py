@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seg_det import checkpoint
 from seg_det.data.records import DetectionSource
+from seg_det.losses import SCORES
 from seg_det.report.tables import format_cell, format_table
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.run import DetectionTraining, evaluate_detector, train_detector, write_json
@@ -176,13 +177,21 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Detectio
         batch_size=config.data.batch_size,
         num_workers=_workers(config.data.num_workers),
         loss=instantiate(config.task.loss),
-        postprocess=_plain(config.task.postprocess),
+        postprocess=_postprocess(config.task),
         recipe=Recipe(**recipe),
         trainer=TrainerSettings(**_plain(config.trainer)),
         start=Start(model=config.weights, backbone=config.backbone.weights, recipe=suggested),
         seed=config.seed,
         resume=resume,
     )
+
+
+def _postprocess(task: DictConfig) -> dict[str, Any]:
+    """The task's post-processing; how the logits are read as scores follows from the loss that trains them."""
+    kind = task.loss.classification
+    if kind not in SCORES:
+        raise UserError(f"task.loss.classification must be one of {', '.join(SCORES)}, got {kind!r}.")
+    return {"score": SCORES[kind], **_plain(task.postprocess)}
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

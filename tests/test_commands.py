@@ -100,6 +100,13 @@ def test_resume_goes_on_with_the_run_s_own_configuration(trained):
     assert "resume goes on with the run's own configuration: leave out backbone=v2 augmentation=none." in refused.stderr
 
 
+@pytest.mark.parametrize(("task", "score"), [("ssdlite", "softmax"), ("ssdlite_focal", "sigmoid")])
+def test_scores_are_read_as_they_were_trained(tiny_shapes, tmp_path, task, score):
+    run(tmp_path, "train", f"dataset.root={tiny_shapes}", *FAST, f"task={task}")
+    (found,) = (tmp_path / "runs").rglob("metrics.json")
+    assert json.loads(found.read_text())["card"]["postprocess"]["score"] == score
+
+
 def test_fast_dev_run_leaves_nothing_behind(tiny_shapes, tmp_path):
     done = run(tmp_path, "train", f"dataset.root={tiny_shapes}", *FAST, "trainer.fast_dev_run=true")
     assert "fast_dev_run: one batch was trained and one evaluated; nothing was saved." in done.stdout
@@ -143,6 +150,7 @@ def test_sweep_records_failures_and_goes_on(tiny_shapes, tmp_path):
         (["recipe.optimiser=adam"], "error: recipe.optimiser must be one of sgd, rmsprop, adamw, got 'adam'."),
         (["backbone.weights=torchvision/mobilenet_v9"], "torchvision/mobilenet_v2"),
         (["backbone.weights=missing.pth"], "error: "),
+        (["task.loss.classification=hinge"], "error: task.loss.classification must be one of softmax, sigmoid, focal"),
         (["resume=runs/none"], "error: There is no run or checkpoint runs/none"),
         (["weights=runs/none"], "error: There is no run or checkpoint runs/none"),
     ],
