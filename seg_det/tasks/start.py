@@ -52,11 +52,11 @@ def _suggested(model: nn.Module, name: str, wanted: dict[str, object]) -> str:
     reason = f"they are for {' and '.join(differing)}" if differing else None
     if reason is None:
         try:
-            load_backbone(model.backbone, name)
+            report = load_backbone(model.backbone, name)
         except WeightsUnavailable as error:
             reason = str(error).rstrip(".")
         else:
-            log.info("Backbone from %s: %s.", name, row.figure)
+            log.info("Backbone from %s: %s; not needed: %s.", name, row.figure, _names(report.unused))
             return name
     log.warning("TRAINING FROM SCRATCH: the weights %s are not used: %s. Expect a much lower accuracy.", name, reason)
     return "none"
