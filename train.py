@@ -3,12 +3,12 @@
 import hydra
 from omegaconf import DictConfig
 
-from seg_det import cli
+from seg_det import cli, verbs
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> None:
-    cli.run(cli.train, config)
+    cli.run(verbs.train, config)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seg_det.types import ModelCard, UserError
 
-PREFIX = "detector.model."  # of the model's tensors among those of the training task
+PREFIX = "predictor.model."  # of the model's tensors among those of the training task
+LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file; by its format
 MODELS = "seg_det.models."  # a checkpoint may name classes of this package only: reading one never runs foreign code
 
 
@@ -43,18 +45,37 @@ def _find(config: dict[str, Any], arguments: dict[str, Any], given: tuple[str, .
 
 
 def load_plain(path: Path) -> Any:
-    """What ``torch.save`` wrote to ``path``, on the CPU: tensors and plain values only, no code is ever run.
+    """What ``torch.save`` or safetensors wrote to ``path``, on the CPU: tensors and plain values only, no code is ever run.
 
     Raises UserError that names the file and what it is instead.
     """
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
     with path.open("rb") as file:
-        head = file.read(256).lstrip().lower()
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        head = file.read(256)
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise UserError(f"{path} is a web page, not weights: delete it and download the file itself.")
-    if head.startswith(b"version https://git-lfs"):
+    if text.startswith(b"version https://git-lfs"):
         raise UserError(f"{path} is a Git LFS pointer, not the weights themselves: run git lfs pull.")
+    return _load_safetensors(path) if _is_safetensors(path, head) else _load_pickle(path)
+
+
+def _is_safetensors(path: Path, head: bytes) -> bool:
+    """By the content, the length of a JSON header before it, so that the name does not matter; else by the name."""
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= LONGEST_HEADER:
+        return True
+    return path.suffix == ".safetensors"
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path, device="cpu")
+    except Exception as error:
+        raise _damaged(path, "safetensors", error) from error
+
+
+def _load_pickle(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the reader raise nearly anything
@@ -63,8 +84,12 @@ def load_plain(path: Path) -> Any:
                 f"{path} holds a Python object ({found[1]}) besides tensors, and loading it could run code: it was "
                 f"refused; where the file can be trusted, save its model.state_dict() alone."
             ) from error
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is truncated or no PyTorch file ({cause[:120]}): get it again.") from error
+        raise _damaged(path, "PyTorch", error) from error
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> UserError:
+    cause = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(f"{path} is truncated or no {kind} file ({cause[:120]}): get it again.")
 
 
 def read(path: Path) -> dict[str, Any]:

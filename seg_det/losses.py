@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seg_det.ops.boxes import encode
 from seg_det.ops.matching import match
-from seg_det.types import DenseDetections, DetectionBatch, UserError
+from seg_det.types import ClassificationBatch, DenseDetections, DetectionBatch, UserError
 
 SCORES = {
     "softmax": "softmax",
@@ -95,3 +95,20 @@ def _cross_entropy(logits: Tensor, target: Tensor, classification: str) -> Tenso
         return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
     one_hot = F.one_hot(target, logits.shape[-1]).to(logits.dtype)
     return F.binary_cross_entropy_with_logits(logits, one_hot, reduction="none").sum(-1)
+
+
+class ClassificationLosses(NamedTuple):
+    """The scalar that training minimises."""
+
+    classification: Tensor
+
+    def total(self) -> Tensor:
+        return self.classification
+
+
+def label_loss(raw: Tensor, batch: ClassificationBatch, *, label_smoothing: float = 0.1) -> ClassificationLosses:
+    """Cross-entropy of logits [B, C], mean over the batch, with a share of the target spread over all classes.
+
+    Source of the smoothing: Inception-v3 (arXiv 1512.00567), section 7.
+    """
+    return ClassificationLosses(F.cross_entropy(raw.float(), batch.labels, label_smoothing=label_smoothing))

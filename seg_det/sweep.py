@@ -14,8 +14,6 @@ from omegaconf import DictConfig
 
 from seg_det.report.tables import column_names, format_table, write_csv
 
-FIGURES = ("AP", "AP50", "APs", "APm", "APl")
-
 
 class SweepTable(Callback):
     """Hydra's callback: keeps ``sweep.csv`` of the sweep folder up to date; a failed job makes the exit status 1."""
@@ -56,9 +54,8 @@ def outcome(job: Path) -> dict[str, Any]:
     """What a finished job left in its folder, as columns of the table."""
     if (job / "metrics.json").is_file():
         metrics = json.loads((job / "metrics.json").read_text())
-        figures = {name: metrics["coco"].get(name) for name in FIGURES}
         cost = {"params": metrics["model"]["params"], "madds": metrics["model"]["madds"]}
-        return {"status": "done", **figures, **cost, "minutes": metrics["training"]["minutes"], "error": ""}
+        return {"status": "done", **metrics["headline"], **cost, "minutes": metrics["training"]["minutes"], "error": ""}
     if (job / "error.json").is_file():
         return {"status": "failed", "error": json.loads((job / "error.json").read_text())["error"]}
     return {"status": "failed", "error": "the job ended without figures"}

@@ -49,6 +49,22 @@ class DetectionBatch(NamedTuple):
     sizes: Tensor  # i64 [B, 2], (H, W) of the files
 
 
+class ClassificationSample(NamedTuple):
+    """One image and its class."""
+
+    image: Tensor  # u8 [3, H, W], RGB
+    label: int  # 0..C-1
+    image_id: int
+
+
+class ClassificationBatch(NamedTuple):
+    """A batch of samples of one size."""
+
+    images: Tensor  # u8 [B, 3, H, W], RGB
+    labels: Tensor  # i64 [B]
+    image_ids: Tensor  # i64 [B]
+
+
 class DenseDetections(NamedTuple):
     """Raw head output, one row an anchor; no activation, no NMS, so it exports as it is."""
 

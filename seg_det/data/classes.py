@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TypeVar
+
 import numpy as np
 
-from seg_det.data.records import DetectionSource
+from seg_det.data.records import ClassificationRecord, ClassificationSource, DetectionRecord, DetectionSource
 from seg_det.types import Category, UserError
 
+Source = TypeVar("Source", DetectionSource, ClassificationSource)
+Record = TypeVar("Record", DetectionRecord, ClassificationRecord)
 
-def with_categories(source: DetectionSource, categories: tuple[Category, ...], owner: str) -> DetectionSource:
+
+def with_categories(source: Source, categories: tuple[Category, ...], owner: str) -> Source:
     """``source`` with its labels as indices of ``categories``, matched by name; ``owner`` is whose they are.
 
     The categories of the result stand in that order and keep the source's own ids, which its result files carry.
@@ -27,7 +33,16 @@ def with_categories(source: DetectionSource, categories: tuple[Category, ...], o
     if [category.name for category in source.categories] == list(index):
         return source
     order = np.array([index[category.name] for category in source.categories], dtype=np.int64)
-    records = tuple(record._replace(labels=order[record.labels]) for record in source.records)
     own_ids = {category.name: category.id for category in source.categories}
-    ordered = tuple(Category(own_ids[name], name) for name in index)
-    return DetectionSource(source.name, records, ordered, source.problems)
+    return replace(
+        source,
+        records=tuple(_relabelled(record, order) for record in source.records),
+        categories=tuple(Category(own_ids[name], name) for name in index),
+    )
+
+
+def _relabelled(record: Record, order: np.ndarray) -> Record:
+    """``record`` with the label i of its classes replaced by ``order[i]``."""
+    if isinstance(record, ClassificationRecord):
+        return record._replace(label=int(order[record.label]))
+    return record._replace(labels=order[record.labels])

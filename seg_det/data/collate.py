@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from seg_det.types import DetectionBatch, DetectionSample
+from seg_det.types import ClassificationBatch, ClassificationSample, DetectionBatch, DetectionSample
 
 
 def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
@@ -19,7 +19,7 @@ def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
         return pad_sequence(values, batch_first=True)
 
     return DetectionBatch(
-        images=torch.stack([sample.image.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2),
+        images=_stack([sample.image for sample in samples]),
         boxes=padded([sample.boxes for sample in samples]),
         labels=padded([sample.labels for sample in samples]),
         crowd=padded([sample.crowd for sample in samples]),
@@ -27,3 +27,17 @@ def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
         image_ids=torch.tensor([sample.image_id for sample in samples]),
         sizes=torch.tensor([sample.size for sample in samples]),
     )
+
+
+def collate_classification(samples: Sequence[ClassificationSample]) -> ClassificationBatch:
+    """One ClassificationBatch of samples whose images have the same size; images come out channels-last in memory."""
+    return ClassificationBatch(
+        images=_stack([sample.image for sample in samples]),
+        labels=torch.tensor([sample.label for sample in samples]),
+        image_ids=torch.tensor([sample.image_id for sample in samples]),
+    )
+
+
+def _stack(images: Sequence[Tensor]) -> Tensor:
+    """[3, H, W] each -> [B, 3, H, W], channels-last as the images themselves are."""
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)

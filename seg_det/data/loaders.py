@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -10,20 +12,24 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from seg_det.data.collate import collate_detection
+from seg_det.data.collate import collate_classification, collate_detection
 from seg_det.data.images import read_rgb
-from seg_det.data.records import DetectionRecord, DetectionSource
-from seg_det.data.transforms import DetectionTransform
-from seg_det.types import DetectionSample, UserError
+from seg_det.data.records import ClassificationRecord, ClassificationSource, DetectionRecord, DetectionSource
+from seg_det.data.transforms import ClassificationTransform, DetectionTransform
+from seg_det.types import ClassificationSample, DetectionSample, UserError
+
+Source = DetectionSource | ClassificationSource
+Transform = DetectionTransform | ClassificationTransform
+Seed = tuple[int, int, int]  # of the run, epoch, index
 
 
-class DetectionDataset(Dataset[DetectionSample]):
+class SourceDataset(Dataset, ABC):
     """Samples of a source, transformed. The key ``epoch * len + index`` says which image, and how it is augmented:
 
     the same seed, epoch and index give the same sample in any worker process, so a resumed run goes on exactly.
     """
 
-    def __init__(self, source: DetectionSource, transform: DetectionTransform, *, seed: int = 0):
+    def __init__(self, source: Source, transform: Transform, *, seed: int = 0):
         self.source = source
         self.transform = transform
         self.seed = seed
@@ -31,12 +37,23 @@ class DetectionDataset(Dataset[DetectionSample]):
     def __len__(self) -> int:
         return len(self.source.records)
 
-    def __getitem__(self, key: int) -> DetectionSample:
+    def __getitem__(self, key: int) -> DetectionSample | ClassificationSample:
         epoch, index = divmod(key, len(self))
-        record = self.source.records[index]
-        image, boxes, kept = self.transform(read_image(record), record.boxes, seed=(self.seed, epoch, index))
+        return self.sample(self.source.records[index], (self.seed, epoch, index))
+
+    @abstractmethod
+    def sample(self, record: Any, seed: Seed) -> DetectionSample | ClassificationSample:
+        """The sample of one record; a function of the arguments alone."""
+
+
+class DetectionDataset(SourceDataset):
+    """DetectionSamples of a DetectionSource."""
+
+    def sample(self, record: DetectionRecord, seed: Seed) -> DetectionSample:
+        """The record's image and objects, transformed. Raises UserError as :func:`read_image` does."""
+        image, boxes, kept = self.transform(read_image(record), record.boxes, seed=seed)
         return DetectionSample(
-            image=torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1),
+            image=_to_tensor(image),
             boxes=torch.from_numpy(boxes),
             labels=torch.from_numpy(record.labels[kept]),
             crowd=torch.from_numpy(record.crowd[kept]),
@@ -44,6 +61,39 @@ class DetectionDataset(Dataset[DetectionSample]):
             image_id=record.image_id,
             size=record.size,
         )
+
+
+class ClassificationDataset(SourceDataset):
+    """ClassificationSamples of a ClassificationSource."""
+
+    def sample(self, record: ClassificationRecord, seed: Seed) -> ClassificationSample:
+        """The record's image, transformed, and its class. Raises UserError naming the file if it is broken."""
+        image = self.transform(read_rgb(record.path), seed=seed)
+        return ClassificationSample(_to_tensor(image), record.label, record.image_id)
+
+
+class Pipeline(NamedTuple):
+    """What goes together with the sources of one task."""
+
+    task: str
+    dataset: type[SourceDataset]
+    transform: type[Transform]
+    augmentations: str  # the choices of conf/augmentation
+    collate: Callable[..., Any]
+
+
+PIPELINES = {
+    DetectionSource: Pipeline(
+        "detection", DetectionDataset, DetectionTransform, "ssd, light, flip, flip_both or none", collate_detection
+    ),
+    ClassificationSource: Pipeline(
+        "classification", ClassificationDataset, ClassificationTransform, "inception", collate_classification
+    ),
+}
+
+
+def _to_tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
 
 
 def read_image(record: DetectionRecord) -> np.ndarray:
@@ -80,7 +130,7 @@ class ShareSampler(Sampler[int]):
 
 
 class EpochSampler(Sampler[int]):
-    """Shuffled keys of one epoch (see DetectionDataset), split over the processes of a distributed run."""
+    """Shuffled keys of one epoch (see SourceDataset), split over the processes of a distributed run."""
 
     def __init__(self, length: int, *, seed: int = 0):
         self.length = length
@@ -101,16 +151,27 @@ class EpochSampler(Sampler[int]):
         return iter((self.epoch * self.length + share).tolist())
 
 
+def _dataset(source: Source, transform: Transform, *, seed: int = 0) -> SourceDataset:
+    pipeline = PIPELINES[type(source)]
+    if not isinstance(transform, pipeline.transform):
+        raise UserError(
+            f"{source.name} is a data set for {pipeline.task}, and the augmentation is for another task: "
+            f"set augmentation to {pipeline.augmentations}."
+        )
+    return pipeline.dataset(source, transform, seed=seed)
+
+
 def _one_thread(worker: int) -> None:
     """OpenCV's own threads would compete with the training for the cores that the workers share."""
     cv2.setNumThreads(0)
 
 
-def train_loader(
-    source: DetectionSource, transform: DetectionTransform, *, batch_size: int, num_workers: int, seed: int
-) -> DataLoader:
-    """Shuffled, augmented batches; an incomplete last one is dropped, unless it is the only one."""
-    dataset = DetectionDataset(source, transform, seed=seed)
+def train_loader(source: Source, transform: Transform, *, batch_size: int, num_workers: int, seed: int) -> DataLoader:
+    """Shuffled, augmented batches; an incomplete last one is dropped, unless it is the only one.
+
+    Raises UserError if ``transform`` is for another task than ``source``.
+    """
+    dataset = _dataset(source, transform, seed=seed)
     return DataLoader(
         dataset,
         batch_size=batch_size,
@@ -119,22 +180,25 @@ def train_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=collate_detection,
+        collate_fn=PIPELINES[type(source)].collate,
         worker_init_fn=_one_thread,
     )
 
 
 def evaluation_loader(
-    source: DetectionSource, transform: DetectionTransform, *, batch_size: int, num_workers: int, shared: bool = False
+    source: Source, transform: Transform, *, batch_size: int, num_workers: int, shared: bool = False
 ) -> DataLoader:
-    """All images once, in the source's order; ``shared`` splits them over the processes of a distributed run."""
+    """All images once, in the source's order; ``shared`` splits them over the processes of a distributed run.
+
+    Raises UserError if ``transform`` is for another task than ``source``.
+    """
     return DataLoader(
-        DetectionDataset(source, transform),
+        _dataset(source, transform),
         sampler=ShareSampler(len(source.records)) if shared else None,
         batch_size=batch_size,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=collate_detection,
+        collate_fn=PIPELINES[type(source)].collate,
         worker_init_fn=_one_thread,
     )

@@ -1,4 +1,4 @@
-"""What a reader finds on disk, before any pixel is decoded: the common form of COCO JSON and VOC XML."""
+"""What a reader finds on disk, before any pixel is decoded: one form for all formats of a task."""
 
 from __future__ import annotations
 
@@ -31,6 +31,34 @@ class DetectionSource:
 
     name: str  # "bccd_voc test"
     records: tuple[DetectionRecord, ...]
+    categories: tuple[Category, ...]
+    problems: tuple[str, ...] = field(default=())
+
+
+class ClassificationRecord(NamedTuple):
+    """One image file and its class, an index of the categories.
+
+    The file stands in two parts because a ``Path`` of its own for each of ImageNet's images would take nine seconds and
+    half a gigabyte; the images of a folder share theirs.
+    """
+
+    folder: Path
+    file: str  # in ``folder``
+    image_id: int
+    label: int
+
+    @property
+    def path(self) -> Path:
+        """The image file."""
+        return self.folder / self.file
+
+
+@dataclass(frozen=True)
+class ClassificationSource:
+    """One split of a data set as its reader found it. ``problems`` holds one sentence for each thing left out."""
+
+    name: str  # "imagenet val"
+    records: tuple[ClassificationRecord, ...]
     categories: tuple[Category, ...]
     problems: tuple[str, ...] = field(default=())
 

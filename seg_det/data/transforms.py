@@ -1,7 +1,8 @@
-"""Augmentation of detection samples, and the resize that evaluation uses. The only file that knows albumentations.
+"""Augmentation of samples, and the resize that evaluation uses. The only file that knows albumentations.
 
-One rule of resizing holds for training, evaluation and exported pipelines, ``ModelCard.resize == "stretch"``: to the
-input size by bilinear interpolation with half-pixel centres and without antialiasing, ``cv2.INTER_LINEAR``.
+Each task has one rule of resizing for training, evaluation and exported pipelines, bilinear with half-pixel centres:
+detection stretches to the input size without antialiasing (``ModelCard.resize == "stretch"``, ``cv2.INTER_LINEAR``),
+classification keeps nearly all of the aspect ratio, and antialiases (:mod:`seg_det.data.resize`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from seg_det.data.resize import centre_window, resize_antialiased
 from seg_det.data.viewport import Placement, centres_inside, iou_crop_window, place, zoom_out_window
 from seg_det.types import UserError
 
@@ -34,7 +36,31 @@ class Transformed(NamedTuple):
     kept: np.ndarray  # i64 [M], indices into the boxes that went in
 
 
-class DetectionTransform:
+class _Seeded:
+    """A composition of albumentations transforms that forgets what it drew for the last sample."""
+
+    def __init__(self, compose: A.Compose) -> None:
+        self.compose = compose
+
+    def _seed(self, seed: int | Sequence[int]) -> None:
+        """One stream for all transforms: ``Compose.set_random_seed`` gives each its own with the same numbers in it."""
+        generator = np.random.default_rng(seed)
+        self.compose.set_random_state(generator, random.Random(int(generator.integers(1 << 63))))
+
+
+class ClassificationTransform(_Seeded):
+    """A sequence of albumentations transforms for an image alone; each sample is seeded by its caller."""
+
+    def __init__(self, transforms: Sequence[A.BasicTransform | A.BaseCompose]) -> None:
+        super().__init__(A.Compose(list(transforms)))
+
+    def __call__(self, image: np.ndarray, *, seed: int | Sequence[int]) -> np.ndarray:
+        """Transform ``image`` (u8 [H, W, 3], RGB), which is not changed; a function of the arguments alone."""
+        self._seed(seed)
+        return _unshared(self.compose(image=image)["image"], image)
+
+
+class DetectionTransform(_Seeded):
     """A sequence of albumentations transforms for one image and its boxes; each sample is seeded by its caller.
 
     Boxes of which less than ``min_side`` pixels of width or height remain are dropped, and so are boxes without area.
@@ -52,7 +78,7 @@ class DetectionTransform:
             min_height=min_side,
             check_each_transform=False,
         )
-        self.compose = A.Compose(list(transforms), bbox_params=boxes)
+        super().__init__(A.Compose(list(transforms), bbox_params=boxes))
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray, *, seed: int | Sequence[int]) -> Transformed:
         """Transform ``image`` (u8 [H, W, 3], RGB) and ``boxes`` (f32 [N, 4], xyxy pixels); neither is changed.
@@ -67,15 +93,8 @@ class DetectionTransform:
         height, width = output.shape[:2]
         clipped = rows[:, :4].clip(0, [width, height, width, height]).astype(np.float32)
         solid = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)  # a sliver can collapse as its coordinates are rounded
-        # Transforms that had nothing to do hand their input on; a cached image must not share its memory.
-        output = output.copy() if np.may_share_memory(output, image) else output
         kept = rows[:, 4:].ravel().astype(np.int64)  # albumentations returns [0, 4] where no box remains
-        return Transformed(output, clipped[solid], kept[solid])
-
-    def _seed(self, seed: int | Sequence[int]) -> None:
-        """One stream for all transforms: ``Compose.set_random_seed`` gives each its own with the same numbers in it."""
-        generator = np.random.default_rng(seed)
-        self.compose.set_random_state(generator, random.Random(int(generator.integers(1 << 63))))
+        return Transformed(_unshared(output, image), clipped[solid], kept[solid])
 
 
 class RandomViewport(A.DualTransform):
@@ -139,6 +158,68 @@ class RandomViewport(A.DualTransform):
         return np.hstack([(moved / output_size).clip(0, 1), bboxes[inside, 4:]]).astype(np.float32)
 
 
+class InceptionCrop(A.RandomResizedCrop):
+    """A part of the image, drawn by its area and aspect ratio, with the resize of evaluation."""
+
+    def apply(self, img: np.ndarray, crop_coords: tuple[int, int, int, int], **params: Any) -> np.ndarray:
+        """``img`` within the (x1, y1, x2, y2) of ``crop_coords``, resized; at least a pixel of it."""
+        x1, y1, x2, y2 = crop_coords
+        return resize_antialiased(img[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)], self.size)
+
+
+class CentreCrop(A.ImageOnlyTransform):
+    """Resize until ``covered`` (H, W) is just covered, and keep the ``size`` (H, W) in the middle."""
+
+    def __init__(self, size: tuple[int, int], covered: tuple[int, int]) -> None:
+        super().__init__(p=1.0)
+        self.size = size
+        self.covered = covered
+
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+        """The middle of ``img``."""
+        resized, window = centre_window(img.shape[:2], self.covered, self.size)
+        return resize_antialiased(img, resized)[window]
+
+
+def inception_augmentation(
+    size: Sequence[int],
+    *,
+    area: Sequence[float] = (0.08, 1.0),
+    ratio: Sequence[float] = (3 / 4, 4 / 3),
+    flip_probability: float = 0.5,
+    vertical_flip_probability: float = 0.0,
+    photometric_probability: float = 1.0,
+    brightness: float = 32.0,
+    contrast: Sequence[float] = (0.5, 1.5),
+    saturation: Sequence[float] = (0.5, 1.5),
+    hue: float = 72.0,
+) -> ClassificationTransform:
+    """Inception's training augmentation to ``size`` (H, W): a part of the image, resized; flips; photometric distortion.
+
+    ``area`` is the part's share of the image, ``ratio`` its width over its height; where ten draws do not fit into the
+    image, the largest part in its middle is taken. ``brightness`` is in grey levels of 255, ``hue`` in degrees.
+
+    Raises UserError for a number out of its range and a size of other than two positive numbers.
+    Source: Szegedy et al. (2015), section 6; the colours as in the training code of MobileNetV1 and V2 (TF-slim).
+    """
+    crop = InceptionCrop(
+        size=_height_width(size), scale=_range("area", area, 1e-4, 1), ratio=_range("ratio", ratio, 0.1, 10)
+    )
+    colours = _photometric(photometric_probability, brightness, contrast, saturation, hue)
+    return ClassificationTransform([crop, *_flips(flip_probability, vertical_flip_probability), *colours])
+
+
+def centre_crop(size: Sequence[int], *, crop_fraction: float = 0.875) -> ClassificationTransform:
+    """The middle of the image in ``size`` (H, W): evaluation, whatever the seed.
+
+    The image is resized until it just covers size / ``crop_fraction``, which is 256 x 256 for 224 x 224, then cropped.
+    Raises UserError for a bad size or fraction. Source: the evaluation of MobileNetV1 to V3 (TF-slim).
+    """
+    fraction = _number("crop_fraction", crop_fraction, 0.1, 1)
+    height, width = _height_width(size)
+    return ClassificationTransform([CentreCrop((height, width), (round(height / fraction), round(width / fraction)))])
+
+
 def ssd_augmentation(
     size: Sequence[int],
     *,
@@ -188,6 +269,11 @@ def flip_only(
 def resize_only(size: Sequence[int]) -> DetectionTransform:
     """Resize to ``size`` (H, W) and nothing else: evaluation. Whatever the seed, and no box with an area is dropped."""
     return DetectionTransform([_resize(size)], min_side=0.0)
+
+
+def _unshared(output: np.ndarray, image: np.ndarray) -> np.ndarray:
+    # Transforms that had nothing to do hand their input on; a cached image must not share its memory.
+    return output.copy() if np.may_share_memory(output, image) else output
 
 
 def _photometric(

@@ -61,7 +61,7 @@ class DetectionMetric:
     """Collects the detections of an evaluation; memory grows with the number of detections alone.
 
     All images of ``records`` are evaluated: one that :meth:`update` never saw counts as an image without detections.
-    Processes of a distributed evaluation are joined by passing the others' :attr:`detections` to :meth:`update`.
+    Processes of a distributed evaluation are joined by handing the :meth:`state` of each to :meth:`merge`.
     """
 
     def __init__(
@@ -79,6 +79,15 @@ class DetectionMetric:
         """
         for image_id, found in zip(image_ids, detections, strict=True):
             self.detections.setdefault(int(image_id), _compact(found))
+
+    def state(self) -> dict[int, Detections]:
+        """What was collected, by image id, in a form that can travel to another process."""
+        return self.detections
+
+    def merge(self, states: Iterable[dict[int, Detections]]) -> None:
+        """Add what other collectors have in their :meth:`state`; one's own among them does no harm."""
+        for state in states:
+            self.update(state.keys(), state.values())
 
     def reset(self) -> None:
         """Forget all detections, before the next evaluation."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from seg_det.models.backbones.base import BackboneBuilder
 from seg_det.nn.blocks import ConvNormAct, DepthwiseSeparable, Norm, batch_norm
 from seg_det.ops.anchors import Shape, grid_anchors, ssd_shapes
 from seg_det.types import DenseDetections, UserError
@@ -56,7 +57,7 @@ class SSDLite(nn.Module):
 
     def __init__(
         self,
-        backbone: Callable[..., nn.Module],
+        backbone: BackboneBuilder,
         *,
         num_classes: int,
         width: float = 1.0,
@@ -110,7 +111,7 @@ class SSDLite(nn.Module):
 
     def map_sizes(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
         """(rows, columns) of each feature map for images of ``image_size`` (H, W)."""
-        sizes = [tuple(-(-side // feature.stride) for side in image_size) for feature in self.backbone.features]
+        sizes = self.backbone.map_sizes(image_size)
         for _ in self.extras:
             sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
         return sizes

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+
+from seg_det.nn.convolutions import MixConv, conv2d
 
 Norm = Callable[[int], nn.Module]
 Activation = Callable[[], nn.Module]
 ReLU6 = partial(nn.ReLU6, inplace=True)
+ReLU = partial(nn.ReLU, inplace=True)
+HardSwish = partial(nn.Hardswish, inplace=True)
+Swish = partial(nn.SiLU, inplace=True)
 
 
 def batch_norm(*, eps: float, momentum: float) -> Norm:
@@ -23,24 +29,43 @@ def round8(channels: float) -> int:
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
+class Points(NamedTuple):
+    """Where a block can be tapped: its three maps, or in ``Block.widths`` their channels."""
+
+    expand: Any  # what the depthwise convolution works on: the block's input where nothing expands it
+    depthwise: Any  # after its norm and activation, before squeeze-and-excite
+    out: Any
+
+
 class ConvNormAct(nn.Module):
-    """Convolution without bias, norm, activation (none if ``act`` is None); padded so that stride alone shrinks the map."""
+    """Convolution without bias, norm, activation (none if ``act`` is None); the map shrinks by the stride alone.
+
+    Several kernels make a :class:`MixConv`, which is depthwise: ``groups`` must then be ``in_channels``.
+    """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         *,
-        kernel: int = 1,
+        kernel: int | Sequence[int] = 1,
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
+        partition: str = "equal",
+        padding: str = "symmetric",
         norm: Norm,
         act: Activation | None = ReLU6,
     ):
         super().__init__()
-        padding = (kernel - 1) // 2 * dilation
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=False)
+        kernels = [kernel] if isinstance(kernel, int) else kernel
+        shared = {"stride": stride, "dilation": dilation, "padding": padding}
+        if len(kernels) == 1:
+            self.conv = conv2d(in_channels, out_channels, kernels[0], groups=groups, bias=False, **shared)
+        else:
+            if groups != in_channels:
+                raise ValueError(f"expected groups = {in_channels} beside several kernels {kernels}, got {groups}")
+            self.conv = MixConv(in_channels, out_channels, kernels, partition=partition, **shared)
         self.norm = norm(out_channels)
         self.act = act() if act else nn.Identity()
 
@@ -48,25 +73,71 @@ class ConvNormAct(nn.Module):
         return self.act(self.norm(self.conv(x)))
 
 
-class DepthwiseSeparable(nn.Module):
-    """3x3 depthwise convolution (norm, activation), then a 1x1 convolution (norm, activation)."""
+class SqueezeExcite(nn.Module):
+    """Scales each channel by a gate computed from the mean of all channels: pool, 1x1, ``act``, 1x1, ``gate``.
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, norm: Norm, act: Activation = ReLU6):
+    Both convolutions have a bias and no norm. MobileNetV3 squeezes to a quarter of the expansion with ReLU and a hard
+    sigmoid; MixNet to a share of the block's *input* with swish and a plain sigmoid. Source: Hu et al. 2018, figure 3.
+    """
+
+    def __init__(self, channels: int, squeezed: int, *, act: Activation = ReLU, gate: Activation = nn.Hardsigmoid):
         super().__init__()
-        self.depthwise = ConvNormAct(
-            in_channels, in_channels, kernel=3, stride=stride, groups=in_channels, norm=norm, act=act
-        )
-        self.pointwise = ConvNormAct(in_channels, out_channels, norm=norm, act=act)
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.act = act()
+        self.restore = nn.Conv2d(squeezed, channels, 1)
+        self.gate = gate()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pointwise(self.depthwise(x))
+        return x * self.gate(self.restore(self.act(self.reduce(x.mean((2, 3), keepdim=True)))))
+
+
+class DepthwiseSeparable(nn.Module):
+    """Depthwise convolution (norm, activation), then a 1x1 convolution (norm, activation). Source: MobileNetV1, figure 3."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int | Sequence[int] = 3,
+        stride: int = 1,
+        dilation: int = 1,
+        depth_multiplier: int = 1,
+        partition: str = "equal",
+        padding: str = "symmetric",
+        norm: Norm,
+        act: Activation = ReLU6,
+    ):
+        super().__init__()
+        self.widths = Points(in_channels, in_channels * depth_multiplier, out_channels)
+        self.depthwise = ConvNormAct(
+            in_channels,
+            self.widths.depthwise,
+            kernel=kernel,
+            stride=stride,
+            dilation=dilation,
+            groups=in_channels,
+            partition=partition,
+            padding=padding,
+            norm=norm,
+            act=act,
+        )
+        self.pointwise = ConvNormAct(self.widths.depthwise, out_channels, norm=norm, act=act)
+
+    def trace(self, x: Tensor) -> Points:
+        """All maps of the block; ``out`` is what ``forward`` gives."""
+        depthwise = self.depthwise(x)
+        return Points(x, depthwise, self.pointwise(depthwise))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.trace(x).out
 
 
 class InvertedResidual(nn.Module):
     """1x1 expansion, depthwise convolution, linear 1x1 projection; a shortcut at stride 1 and equal channels.
 
-    The expansion is left out where it would not widen. ``forward`` is ``finish(expand(x), x)``: heads that tap the expanded
-    map call the two halves. Source: MobileNetV2 section 3.3, figure 4.
+    The expansion is left out where it would not widen. ``squeeze_excite`` builds that layer for the depthwise output.
+    Source: MobileNetV2 section 3.3, figure 4; MobileNetV3 figure 4.
     """
 
     def __init__(
@@ -75,25 +146,46 @@ class InvertedResidual(nn.Module):
         expanded: int,
         out_channels: int,
         *,
-        kernel: int = 3,
+        kernel: int | Sequence[int] = 3,
         stride: int = 1,
         dilation: int = 1,
+        depth_multiplier: int = 1,
+        partition: str = "equal",
+        expand_groups: int = 1,
+        project_groups: int = 1,
+        squeeze_excite: Callable[[int], nn.Module] | None = None,
+        padding: str = "symmetric",
         norm: Norm,
         act: Activation = ReLU6,
     ):
         super().__init__()
+        self.widths = Points(expanded, expanded * depth_multiplier, out_channels)
         widens = expanded != in_channels
-        self.expand = ConvNormAct(in_channels, expanded, norm=norm, act=act) if widens else nn.Identity()
-        self.depthwise = ConvNormAct(
-            expanded, expanded, kernel=kernel, stride=stride, dilation=dilation, groups=expanded, norm=norm, act=act
+        self.expand = (
+            ConvNormAct(in_channels, expanded, groups=expand_groups, norm=norm, act=act) if widens else nn.Identity()
         )
-        self.project = ConvNormAct(expanded, out_channels, norm=norm, act=None)
+        self.depthwise = ConvNormAct(
+            expanded,
+            self.widths.depthwise,
+            kernel=kernel,
+            stride=stride,
+            dilation=dilation,
+            groups=expanded,
+            partition=partition,
+            padding=padding,
+            norm=norm,
+            act=act,
+        )
+        self.squeeze_excite = squeeze_excite(self.widths.depthwise) if squeeze_excite else nn.Identity()
+        self.project = ConvNormAct(self.widths.depthwise, out_channels, groups=project_groups, norm=norm, act=None)
         self.shortcut = stride == 1 and in_channels == out_channels
 
-    def finish(self, expanded: Tensor, x: Tensor) -> Tensor:
-        """Everything after the expansion of the block's input ``x``."""
-        out = self.project(self.depthwise(expanded))
-        return x + out if self.shortcut else out
+    def trace(self, x: Tensor) -> Points:
+        """All maps of the block; ``out`` is what ``forward`` gives."""
+        expanded = self.expand(x)
+        depthwise = self.depthwise(expanded)
+        out = self.project(self.squeeze_excite(depthwise))
+        return Points(expanded, depthwise, x + out if self.shortcut else out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.finish(self.expand(x), x)
+        return self.trace(x).out

@@ -80,7 +80,9 @@ def draw_losses(history: Mapping[str, Series]) -> str | None:
 
 def draw_validation(history: Mapping[str, Series]) -> str | None:
     """The headline metrics of the validation over epochs, on the scale 0..1; None if none was logged."""
-    found = {name: history[f"val/{name}"] for name in ("AP", "AP50", "mIoU") if f"val/{name}" in history}
+    found = {
+        name: history[f"val/{name}"] for name in ("AP", "AP50", "mIoU", "top1", "top5") if f"val/{name}" in history
+    }
     return _line_chart("Validation", "epoch", found, limits=(0.0, 1.0))
 
 

@@ -21,8 +21,8 @@ TEMPLATE = "run.html.j2"
 TIMES = " \N{MULTIPLICATION SIGN} "
 SAMPLE_PIXELS = 1600  # longer side of an inlined picture: sharp on a desk, 0.3 MB
 # Every other dictionary of plain numbers in metrics.json is shown as a table of figures, whatever its task calls it.
-KNOWN = frozenset({"per_class", "model", "training", "evaluation", "card", "problems"})
-TITLES = MappingProxyType({"coco": "COCO", "voc": "Pascal VOC"})
+KNOWN = frozenset({"headline", "per_class", "model", "training", "evaluation", "card", "problems"})
+TITLES = MappingProxyType({"coco": "COCO", "voc": "Pascal VOC", "accuracy": "Accuracy"})
 MEANINGS = MappingProxyType(
     {
         "AP": "mean over IoU 0.50 to 0.95",
@@ -40,6 +40,8 @@ MEANINGS = MappingProxyType(
         "AP50_all_point": "area under the whole curve, as VOC since 2010",
         "AP50_11_point": "at 11 recalls, as VOC 2007",
         "mIoU": "mean intersection over union",
+        "top1": "images whose class has the highest score",
+        "top5": "images whose class is among the five highest",
     }
 )
 LABELS = MappingProxyType({"params": "parameters", "madds": "multiply-adds", "ms_per_image": "ms an image"})
@@ -113,7 +115,7 @@ def headline_tiles(metrics: Mapping[str, Any]) -> list[Tile]:
     """What a reader looks for first: two figures of merit, the model's size and cost, the time, the images."""
     model, training, evaluation = (metrics.get(key) or {} for key in ("model", "training", "evaluation"))
     tiles = []
-    for title, figures in list(_figure_groups(metrics).items())[:1]:
+    for title, figures in list(figure_groups(metrics).items())[:1]:
         for name in list(figures)[:2]:
             tiles.append(Tile(name, _merit(figures[name]), MEANINGS.get(name, title)))
     if is_number(params := model.get("params")):
@@ -133,7 +135,7 @@ def headline_tiles(metrics: Mapping[str, Any]) -> list[Tile]:
     return tiles
 
 
-def _figure_groups(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, float | None]]:
+def figure_groups(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, float | None]]:
     """The flat dictionaries of numbers (and yes or no) by title, those that are known first."""
     keys = [*TITLES, *(key for key in metrics if key not in TITLES and key not in KNOWN)]
     flat = {key: metrics[key] for key in keys if isinstance(metrics.get(key), Mapping) and metrics[key]}
@@ -147,7 +149,7 @@ def _figure_groups(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, float |
 def _figures(metrics: Mapping[str, Any]) -> list[Figures]:
     return [
         Figures(title, [(name, _merit(value), MEANINGS.get(name, "")) for name, value in group.items()])
-        for title, group in _figure_groups(metrics).items()
+        for title, group in figure_groups(metrics).items()
     ]
 
 

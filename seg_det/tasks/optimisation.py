@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from seg_det.tasks.rmsprop import RMSpropTF
 from seg_det.types import UserError
 
 
@@ -34,9 +35,10 @@ class Recipe:
     eps: float = 1e-8
     schedule: str = "cosine"
     warmup_steps: int = 0
+    warmup_epochs: float = 0.0  # in addition
     final_lr: float = 0.0
     poly_power: float = 0.9
-    step_epochs: int = 30
+    step_epochs: float = 30
     step_factor: float = 0.1
     clip_norm: float | None = None
     ema_decay: float | None = 0.999
@@ -61,9 +63,7 @@ def optimiser(model: nn.Module, recipe: Recipe, images_per_step: int) -> Optimiz
 
 OPTIMISERS: dict[str, Callable[[list[dict], Recipe, float], Optimizer]] = {
     "sgd": lambda groups, r, lr: torch.optim.SGD(groups, lr, momentum=r.momentum),
-    "rmsprop": lambda groups, r, lr: torch.optim.RMSprop(
-        groups, lr, alpha=r.rmsprop_alpha, eps=r.eps, momentum=r.momentum
-    ),
+    "rmsprop": lambda groups, r, lr: RMSpropTF(groups, lr, alpha=r.rmsprop_alpha, eps=r.eps, momentum=r.momentum),
     "adamw": lambda groups, r, lr: torch.optim.AdamW(groups, lr, betas=(r.momentum, 0.999), eps=r.eps),
 }
 
@@ -80,15 +80,11 @@ def parameter_groups(model: nn.Module, weight_decay: float, *, decay_depthwise: 
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
-def _step_curve(r: Recipe, progress: float, epoch: int) -> float:
-    return r.step_factor ** (epoch // r.step_epochs)
-
-
-# The share of the peak rate at ``progress`` 0..1 of the steps after the warm-up, or in an epoch.
-SCHEDULES: dict[str, Callable[[Recipe, float, int], float]] = {
+# The share of the peak rate at ``progress`` 0..1 of the steps after the warm-up, or after so many epochs.
+SCHEDULES: dict[str, Callable[[Recipe, float, float], float]] = {
     "cosine": lambda r, progress, _: r.final_lr + (1 - r.final_lr) * (1 + math.cos(math.pi * progress)) / 2,
     "poly": lambda r, progress, _: (1 - progress) ** r.poly_power,
-    "step": _step_curve,
+    "step": lambda r, _, epochs: r.step_factor ** math.floor(epochs / r.step_epochs + 1e-9),  # 7.2 / 2.4 is 3
     "constant": lambda *_: 1.0,
 }
 
@@ -98,13 +94,14 @@ def schedule(opt: Optimizer, recipe: Recipe, total_steps: int, steps_per_epoch: 
 
     A function of the step alone, so that a run that is resumed with more epochs follows the longer run's curve.
     """
-    warmup = min(recipe.warmup_steps, total_steps - 1)
+    wanted = recipe.warmup_steps + round(recipe.warmup_epochs * steps_per_epoch)
+    warmup = min(wanted, total_steps - 1)
 
     def share(step: int) -> float:
         if step < warmup:
             return 1e-3 + (1 - 1e-3) * step / warmup
         progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-        return SCHEDULES[recipe.schedule](recipe, progress, step // steps_per_epoch)
+        return SCHEDULES[recipe.schedule](recipe, progress, step / steps_per_epoch)
 
     return LambdaLR(opt, share)
 

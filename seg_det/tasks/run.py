@@ -1,54 +1,51 @@
-"""The verbs on detectors, end to end: what a run does, and what it leaves in its folder."""
+"""The verbs on models of any kind, end to end: what a run does, and what it leaves in its folder."""
 
 from __future__ import annotations
 
 import csv
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from seg_det import __version__, checkpoint
 from seg_det.data.classes import with_categories
-from seg_det.data.loaders import evaluation_loader, read_image, train_loader
-from seg_det.data.records import DetectionSource
-from seg_det.data.transforms import DetectionTransform, resize_only
+from seg_det.data.loaders import Source, evaluation_loader, train_loader
 from seg_det.metrics.complexity import count
-from seg_det.report.drawings import draw_boxes, side_by_side
 from seg_det.report.html import write_report
 from seg_det.report.tables import write_csv
-from seg_det.tasks.detection import DetectionTask, Loss
+from seg_det.tasks.classification import CLASSIFICATION
+from seg_det.tasks.detection import DETECTION
 from seg_det.tasks.evaluation import Evaluation, evaluate
+from seg_det.tasks.learner import Learner, Loss
 from seg_det.tasks.optimisation import Recipe
-from seg_det.tasks.start import Start, load_start
+from seg_det.tasks.predictor import Kind
+from seg_det.tasks.start import Start, Started, load_start
 from seg_det.tasks.training import Trained, TrainerSettings, fit
 from seg_det.types import ModelCard, UserError
 
 log = logging.getLogger(__name__)
-SAMPLES = 12  # drawn in the report
-DRAWN_SCORE = 0.3  # detections below are not drawn
-
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+KINDS = {kind.name: kind for kind in (DETECTION, CLASSIFICATION)}
 
 
 @dataclass(frozen=True)
-class DetectionTraining:
+class Training:
     """Everything that a training run is made of."""
 
+    kind: str  # a key of KINDS
     name: str  # "ssdlite_v2_shapes"
     run: Path
     config: str  # the whole configuration as YAML, for the report
     model: dict[str, Any]  # what checkpoint.build_model takes, without num_classes
-    train: DetectionSource
-    val: DetectionSource
-    augmentation: DetectionTransform
+    train: Source
+    val: Source
+    augmentation: Any  # a transform of the kind
     input_size: tuple[int, int]
     batch_size: int
     num_workers: int
@@ -58,30 +55,40 @@ class DetectionTraining:
     trainer: TrainerSettings
     start: Start
     seed: int
+    mean: tuple[float, float, float] | None = None  # None: what the start weights were trained with, else ImageNet's
+    std: tuple[float, float, float] | None = None
     resume: Path | None = None
 
 
-def train_detector(setup: DetectionTraining) -> dict[str, Any] | None:
+def train_model(setup: Training) -> dict[str, Any] | None:
     """Train, evaluate the best checkpoint, write the run folder; returns the content of metrics.json.
 
     With ``fast_dev_run`` nothing is saved or evaluated, and the result is None.
     """
+    kind = KINDS[setup.kind]
+    _suits(kind, setup)
     val = with_categories(setup.val, setup.train.categories, f"the training split {setup.train.name}")
-    _check(setup, val)
+    _check(kind, setup, val)
     model = checkpoint.build_model({**setup.model, "num_classes": len(setup.train.categories)})
     start = _load_start(model, setup)
-    if start == "none" and setup.recipe.freeze_until:
+    if start.weights == "none" and setup.recipe.freeze_until:
         log.warning("recipe.freeze_until is left out: without pretrained weights there is nothing to keep.")
         setup = replace(setup, recipe=replace(setup.recipe, freeze_until=None))
-    card = _card(setup, start)
-    task = DetectionTask(
-        model, card, loss=setup.loss, recipe=setup.recipe, batch_size=setup.batch_size, val=val, run=setup.run
+    card = _card(kind, setup, start)
+    task = Learner(
+        kind,
+        kind.predictor(model, card),
+        loss=setup.loss,
+        recipe=setup.recipe,
+        batch_size=setup.batch_size,
+        metric=kind.metric(val),
+        run=setup.run,
     )
     loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
     trained = fit(
         task,
         train_loader(setup.train, setup.augmentation, seed=setup.seed, **loading),
-        evaluation_loader(val, resize_only(setup.input_size), shared=True, **loading),
+        evaluation_loader(val, kind.evaluation_transform(card), shared=True, **loading),
         recipe=setup.recipe,
         settings=setup.trainer,
         resume=setup.resume,
@@ -94,63 +101,70 @@ def train_detector(setup: DetectionTraining) -> dict[str, Any] | None:
     if setup.resume:
         _join_histories(setup.resume.parent.parent / "metrics.csv", setup.run / "metrics.csv")
     best, card = checkpoint.load(trained.checkpoint)
-    evaluation = evaluate(best, card, val, **loading, device=trained.device)
+    evaluation = evaluate(kind, best, card, val, **loading, device=trained.device)
     metrics = {
-        **_measured("train", best, card, evaluation, val),
-        "training": _training(setup, trained, start),
+        **_measured("train", kind, best, card, evaluation, val),
+        "training": _training(setup, trained, start.weights),
         "problems": [*setup.train.problems, *val.problems],
     }
-    _finish(setup.run, metrics, evaluation, val, setup.config, history=setup.run / "metrics.csv")
+    _finish(kind, setup.run, metrics, evaluation, val, setup.config, history=setup.run / "metrics.csv")
     return metrics
 
 
-def evaluate_detector(
+def evaluate_model(
     model: nn.Module,
     card: ModelCard,
-    source: DetectionSource,
+    source: Source,
     *,
     run: Path,
     config: str,
     batch_size: int,
     num_workers: int,
     device: torch.device | str,
-    count_difficult: bool,
+    options: dict[str, Any],
 ) -> dict[str, Any]:
     """Evaluate a trained model on a split and write the run folder; returns the content of metrics.json."""
+    kind = KINDS[card.task]
+    _of_kind(kind, source)
+    if unknown := sorted(set(options) - kind.options):
+        raise UserError(f"The evaluation of {kind.name} has no option {', '.join(unknown)}: leave it out.")
     source = with_categories(source, card.categories, f"the model {card.name}")
-    evaluation = evaluate(
-        model,
-        card,
-        source,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        device=device,
-        count_difficult=count_difficult,
-    )
-    metrics = {**_measured("evaluate", model, card, evaluation, source), "problems": list(source.problems)}
-    _finish(run, metrics, evaluation, source, config, history=None)
+    loading = {"batch_size": batch_size, "num_workers": num_workers}
+    evaluation = evaluate(kind, model, card, source, **loading, device=device, options=options)
+    metrics = {**_measured("evaluate", kind, model, card, evaluation, source), "problems": list(source.problems)}
+    _finish(kind, run, metrics, evaluation, source, config, history=None)
     return metrics
 
 
-def _check(setup: DetectionTraining, val: DetectionSource) -> None:
+def _of_kind(kind: Kind, source: Source) -> None:
+    if not isinstance(source, kind.source):
+        raise UserError(f"{source.name} does not hold {kind.data}, which {kind.name} needs: choose {kind.suggestion}.")
+
+
+def _suits(kind: Kind, setup: Training) -> None:
+    """The parts of the configuration that are of one kind each. Raises UserError."""
+    for source in (setup.train, setup.val):
+        _of_kind(kind, source)
+    if not isinstance(setup.augmentation, kind.transform):
+        raise UserError(f"This augmentation is not for {kind.name}: choose {kind.suggestion}.")
+
+
+def _check(kind: Kind, setup: Training, val: Source) -> None:
     """What would otherwise fail in the middle of the run. Raises UserError."""
     for source in (setup.train, val):
-        if not any((~record.crowd).any() for record in source.records):
-            raise UserError(
-                f"{source.name} has no object in any of its {len(source.records)} images: check its annotations."
-            )
+        kind.check(source)
     if min(setup.batch_size, len(setup.train.records)) < 2:
         raise UserError("Training needs two images a step for its norms: set data.batch_size to 2 or more.")
     if setup.resume and (done := checkpoint.read(setup.resume)["epoch"] + 1) >= setup.trainer.max_epochs:
         raise UserError(f"{setup.resume} has {done} epochs behind it, all that trainer.max_epochs asks for: set more.")
 
 
-def _load_start(model: nn.Module, setup: DetectionTraining) -> str:
+def _load_start(model: nn.Module, setup: Training) -> Started:
     if setup.resume:  # brings all weights itself; they began where the first run began
-        return checkpoint.read(setup.resume)["card"]["training_data"]["start"]
-    backbone = setup.model["backbone"]
+        card = checkpoint.read(setup.resume)["card"]
+        return Started(card["training_data"]["start"], tuple(card["mean"]), tuple(card["std"]))
     names = [category.name for category in setup.train.categories]
-    return load_start(model, setup.start, names, backbone["_target_"].rpartition(".")[2], backbone.get("width"))
+    return load_start(model, setup.start, names, setup.model["backbone"])
 
 
 def _join_histories(earlier: Path, later: Path) -> None:
@@ -163,22 +177,23 @@ def _join_histories(earlier: Path, later: Path) -> None:
     write_csv(later, [row for row in before if int(row["step"]) < begin] + after)
 
 
-def _card(setup: DetectionTraining, start: str) -> ModelCard:
+def _card(kind: Kind, setup: Training, start: Started) -> ModelCard:
     return ModelCard(
-        task="detection",
+        task=kind.name,
         name=setup.name,
         model={**setup.model, "num_classes": len(setup.train.categories)},
         postprocess=setup.postprocess,
         categories=setup.train.categories,
         input_size=setup.input_size,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        training_data={"name": setup.train.name, "images": len(setup.train.records), "start": start},
+        mean=setup.mean or start.mean or IMAGENET_MEAN,
+        std=setup.std or start.std or IMAGENET_STD,
+        resize=kind.resize,
+        training_data={"name": setup.train.name, "images": len(setup.train.records), "start": start.weights},
         version=__version__,
     )
 
 
-def _training(setup: DetectionTraining, trained: Trained, start: str) -> dict[str, Any]:
+def _training(setup: Training, trained: Trained, start: str) -> dict[str, Any]:
     return {
         "epochs": trained.epochs,
         "steps": trained.steps,
@@ -191,12 +206,14 @@ def _training(setup: DetectionTraining, trained: Trained, start: str) -> dict[st
 
 
 def _measured(
-    verb: str, model: nn.Module, card: ModelCard, evaluation: Evaluation, source: DetectionSource
+    verb: str, kind: Kind, model: nn.Module, card: ModelCard, evaluation: Evaluation, source: Source
 ) -> dict[str, Any]:
     complexity = count(model, card.input_size)
+    headline = evaluation.report.headline()
     return {
         "verb": verb,
         "name": card.name,
+        "headline": {name: headline.get(name) for name in kind.shown},
         **evaluation.report.to_dict(),
         "model": {"params": complexity.params, "madds": complexity.madds, "input_size": list(card.input_size)},
         "evaluation": {
@@ -209,30 +226,18 @@ def _measured(
 
 
 def _finish(
+    kind: Kind,
     run: Path,
     metrics: dict[str, Any],
     evaluation: Evaluation,
-    source: DetectionSource,
+    source: Source,
     config: str,
     history: Path | None,
 ) -> None:
-    write_json(run / "predictions.json", evaluation.results)
+    write_json(run / "predictions.json", evaluation.metric.results())
     write_json(run / "metrics.json", metrics)
-    samples = _samples(evaluation, source, [category.name for category in source.categories])
+    samples = kind.samples(evaluation.metric, source)
     write_report(run, metrics=metrics, history=history, config=config, samples=samples)
-
-
-def _samples(evaluation: Evaluation, source: DetectionSource, names: Sequence[str]) -> list[tuple[str, np.ndarray]]:
-    step = max(1, len(source.records) // SAMPLES)
-    drawn = []
-    for record in source.records[::step][:SAMPLES]:
-        image = read_image(record)
-        found = evaluation.detections[record.image_id]
-        found = found.select(found.scores >= DRAWN_SCORE)
-        truth = draw_boxes(image, record.boxes, record.labels, names)
-        guess = draw_boxes(image, found.boxes.numpy(), found.labels.numpy(), names, found.scores.numpy())
-        drawn.append((record.path.name, side_by_side(truth, guess)))
-    return drawn
 
 
 def write_json(path: Path, content: object) -> None:

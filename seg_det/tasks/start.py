@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from seg_det import checkpoint
+from seg_det.models.backbones.timm_features import TimmFeatures, pretrained_normalisation, pretrained_state
 from seg_det.types import UserError
-from seg_det.weights import CATALOGUE, WeightsUnavailable, load_backbone, load_model
+from seg_det.weight_catalogue import CATALOGUE, PublishedWeights, WeightsUnavailable
+from seg_det.weights import LoadReport, load_backbone, load_model
 
 log = logging.getLogger(__name__)
+AUTO, TIMM = "auto", "timm"
 
 
 @dataclass(frozen=True)
 class Start:
     """Where the first weights come from; the first that is given holds.
 
-    ``model`` (a run or checkpoint) and ``backbone`` (a catalogue name, path or URL; "none" for no pretrained weights) are the
-    user's word: they are loaded or the run ends. ``recipe`` is a suggestion: used where it fits and can be had.
+    ``model`` and ``backbone`` (a run, a checkpoint, a name of the catalogue, a path or an address; for backbones also "timm",
+    timm's own for its networks, and "none") are the user's word: they are loaded or the run ends. ``recipe`` is a suggestion, used where it fits and can be
+    had: a name of the catalogue, or "auto" for the published weights of this very backbone.
     """
 
     model: str | None = None
@@ -28,43 +34,102 @@ class Start:
     recipe: str | None = None
 
 
-def load_start(model: nn.Module, start: Start, classes: list[str], backbone_name: str, width: float | None) -> str:
-    """Load the start weights into ``model``; returns what they are, for the report. Raises UserError if they do not fit."""
+class Started(NamedTuple):
+    """What was loaded, "none" for nothing, and the normalisation of images that it was trained with, where that is known."""
+
+    weights: str
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+
+def load_start(model: nn.Module, start: Start, classes: Sequence[str], backbone: Mapping[str, Any]) -> Started:
+    """Load the start weights into ``model``, whose backbone is configured as ``backbone``. Raises UserError if they do not fit."""
     if start.model:
-        path = checkpoint.find(start.model)
-        _same_classes(classes, path)
-        load_model(model, path)
-        return str(path)
+        return _whole_model(model, start.model, classes)
+    if start.backbone == TIMM:
+        return _from_timm(model.backbone)
     if start.backbone and start.backbone != "none":
-        report = load_backbone(model.backbone, start.backbone)
-        log.info("Backbone from %s (%d tensors; not needed: %s).", start.backbone, report.loaded, _names(report.unused))
-        return start.backbone
+        report = load_backbone(model.backbone, _of_run(start.backbone))
+        _tell(f"Backbone from {start.backbone}", report)
+        return _started(start.backbone)
     if start.backbone is None and start.recipe:
-        return _suggested(model, start.recipe, {"backbone": backbone_name, "width": width})
-    return "none"
+        return _suggested(model, start.recipe, backbone)
+    return Started("none")
 
 
-def _suggested(model: nn.Module, name: str, wanted: dict[str, object]) -> str:
-    row = CATALOGUE.get(name)
+def _whole_model(model: nn.Module, reference: str, classes: Sequence[str]) -> Started:
+    path = reference if reference in CATALOGUE else _of_run(reference)
+    started = _started(reference)
+    if reference not in CATALOGUE and path.endswith(".ckpt"):
+        _same_classes(classes, Path(path))
+        card = checkpoint.read(Path(path))["card"]
+        started = Started(path, tuple(card["mean"]), tuple(card["std"]))
+    _tell(f"Model from {path}", load_model(model, path))
+    return started
+
+
+def _of_run(reference: str) -> str:
+    """The checkpoint of a run's folder; anything else as it is."""
+    return str(checkpoint.find(reference)) if Path(reference).is_dir() else reference
+
+
+def _started(reference: str) -> Started:
+    row = CATALOGUE.get(reference)
+    return Started(reference, row.mean, row.std) if row else Started(reference)
+
+
+def _from_timm(backbone: nn.Module) -> Started:
+    if not isinstance(backbone, TimmFeatures):
+        raise UserError("backbone.weights=timm is for backbone=timm: name published weights, a file or an address.")
+    try:
+        tensors = pretrained_state(backbone.name)
+    except UserError as error:
+        raise WeightsUnavailable(str(error)) from error
+    backbone.load_state_dict({key: tensors[key] for key in backbone.state_dict()})
+    log.info("Backbone from timm's weights for %s (%d tensors).", backbone.name, len(backbone.state_dict()))
+    return Started(f"timm's {backbone.name}", *pretrained_normalisation(backbone.name))
+
+
+def _suggested(model: nn.Module, name: str, backbone: Mapping[str, Any]) -> Started:
+    try:
+        if name == AUTO and isinstance(model.backbone, TimmFeatures):
+            return _from_timm(model.backbone)
+        row = _fitting(name, backbone)
+        _tell(f"Backbone from {row.name}, {row.figure}", load_backbone(model.backbone, row.name))
+        return _started(row.name)
+    except WeightsUnavailable as error:
+        log.warning("TRAINING FROM SCRATCH: %s. Expect a much lower accuracy.", str(error).rstrip("."))
+        return Started("none")
+
+
+def _fitting(name: str, backbone: Mapping[str, Any]) -> PublishedWeights:
+    """The row of the catalogue that a recipe's ``name`` means. Raises WeightsUnavailable if it is not for this backbone."""
+    if name not in (AUTO, *CATALOGUE):
+        raise UserError(f"recipe.backbone_weights must be auto, one of {', '.join(CATALOGUE)}, or null; got {name!r}.")
+    row = _published(backbone) if name == AUTO else CATALOGUE[name]
     if row is None:
-        raise UserError(f"recipe.backbone_weights must be one of {', '.join(CATALOGUE)}, or null; got {name!r}.")
-    differing = [f"{key} {value}" for key, value in row.fits.items() if wanted.get(key) != value]
-    reason = f"they are for {' and '.join(differing)}" if differing else None
-    if reason is None:
-        try:
-            report = load_backbone(model.backbone, name)
-        except WeightsUnavailable as error:
-            reason = str(error).rstrip(".")
-        else:
-            log.info("Backbone from %s: %s; not needed: %s.", name, row.figure, _names(report.unused))
-            return name
-    log.warning("TRAINING FROM SCRATCH: the weights %s are not used: %s. Expect a much lower accuracy.", name, reason)
-    return "none"
+        settings = ", ".join(f"{key} {value}" for key, value in backbone.items() if key in ("variant", "width"))
+        network = backbone["_target_"].rpartition(".")[2]
+        raise WeightsUnavailable(f"no published weights fit {network} with {settings or 'these settings'}")
+    found = row.differences(backbone)
+    if differing := [*found.shapes, *found.conventions]:
+        raise WeightsUnavailable(f"the weights {row.name} are for {' and '.join(differing)}")
+    return row
 
 
-def _same_classes(classes: list[str], path: Path) -> None:
+def _published(backbone: Mapping[str, Any]) -> PublishedWeights | None:
+    """The first row of the catalogue that fits, all of it rather than all but the tail."""
+    fitting = []
+    for row in CATALOGUE.values():
+        found = row.differences(backbone)
+        if not found.shapes and not found.conventions:
+            fitting.append((len(found.tail), row))
+    return min(fitting, key=lambda pair: pair[0])[1] if fitting else None
+
+
+def _same_classes(classes: Sequence[str], path: Path) -> None:
     theirs = [category["name"] for category in checkpoint.read(path)["card"]["categories"]]
-    if theirs != classes:
+    if theirs != list(classes):
         differ = next(
             (f"{a} against {b}" for a, b in zip(theirs, classes, strict=False) if a != b), "the first are the same"
         )
@@ -74,5 +139,7 @@ def _same_classes(classes: list[str], path: Path) -> None:
         )
 
 
-def _names(unused: tuple[str, ...]) -> str:
-    return f"{', '.join(unused[:4])}{' …' if len(unused) > 4 else ''}" if unused else "nothing"
+def _tell(what: str, report: LoadReport) -> None:
+    log.info("%s: %s.", what, report)
+    for warning in report.warnings:
+        log.warning("%s", warning)

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMon
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from seg_det.tasks.detection import DetectionTask
+from seg_det.tasks.learner import Learner
 from seg_det.tasks.optimisation import EMA, Recipe
 from seg_det.types import UserError
 
@@ -46,7 +46,7 @@ class TrainerSettings:
 class Trained(NamedTuple):
     """A finished run; ``checkpoint`` is None after fast_dev_run, which saves nothing."""
 
-    checkpoint: Path | None  # the best one by AP
+    checkpoint: Path | None  # the best one by the kind's monitor
     epochs: int
     steps: int
     minutes: float
@@ -55,7 +55,7 @@ class Trained(NamedTuple):
 
 
 def fit(
-    task: DetectionTask,
+    task: Learner,
     train: DataLoader,
     val: DataLoader,
     *,
@@ -82,14 +82,14 @@ def fit(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the sampler of the training set splits itself
         logger=_loggers(task.run),
-        callbacks=_callbacks(folder, recipe, settings),
+        callbacks=_callbacks(folder, f"val/{task.kind.monitor}", recipe, settings),
         enable_model_summary=False,
     )
     # On the CPU, bfloat16 and channels-last together make oneDNN's depthwise gradient on 1 x 1 maps read memory that nobody
     # wrote (torch 2.13): NaN in one step of five at 64 pixels, in one of ten at 224. Either alone is sound.
     broken = trainer.strategy.root_device.type == "cpu" and settings.precision.startswith("bf16")
     if settings.channels_last and not broken:
-        task.detector.to(memory_format=torch.channels_last)
+        task.predictor.to(memory_format=torch.channels_last)
     start = time.perf_counter()
     trainer.fit(task, train, val, ckpt_path=resume, weights_only=True)
     minutes = (time.perf_counter() - start) / 60
@@ -119,15 +119,15 @@ def _loggers(run: Path) -> list[CSVLogger | TensorBoardLogger]:
     ]
 
 
-def _callbacks(folder: Path, recipe: Recipe, settings: TrainerSettings) -> list[Callback]:
+def _callbacks(folder: Path, monitor: str, recipe: Recipe, settings: TrainerSettings) -> list[Callback]:
     callbacks: list[Callback] = [TQDMProgressBar(refresh_rate=5), LearningRateMonitor("step")]
     if recipe.ema_decay:
         callbacks.append(EMA(recipe.ema_decay))
     if settings.early_stopping:
-        callbacks.append(EarlyStopping("val/AP", mode="max", patience=settings.early_stopping))
+        callbacks.append(EarlyStopping(monitor, mode="max", patience=settings.early_stopping))
     # Saved after the training epoch, not after its validation, so that a resumed run starts with a whole epoch.
     always = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
     every = settings.check_val_every_n_epoch
-    callbacks.append(BestCheckpoint(filename="best", monitor="val/AP", mode="max", every_n_epochs=every, **always))
+    callbacks.append(BestCheckpoint(filename="best", monitor=monitor, mode="max", every_n_epochs=every, **always))
     callbacks.append(ModelCheckpoint(filename="last", **always))
     return callbacks

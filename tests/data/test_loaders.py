@@ -7,8 +7,9 @@ import torch
 
 from seg_det.data import loaders
 from seg_det.data.classes import with_categories
-from seg_det.data.collate import collate_detection
+from seg_det.data.collate import collate_classification, collate_detection
 from seg_det.data.loaders import (
+    ClassificationDataset,
     DetectionDataset,
     EpochSampler,
     ShareSampler,
@@ -16,9 +17,9 @@ from seg_det.data.loaders import (
     read_image,
     train_loader,
 )
-from seg_det.data.records import DetectionRecord, DetectionSource
-from seg_det.data.transforms import resize_only, ssd_augmentation
-from seg_det.types import Category, DetectionSample, UserError
+from seg_det.data.records import ClassificationRecord, ClassificationSource, DetectionRecord, DetectionSource
+from seg_det.data.transforms import centre_crop, inception_augmentation, resize_only, ssd_augmentation
+from seg_det.types import Category, ClassificationSample, DetectionSample, UserError
 
 CATEGORIES = (Category(3, "cat"), Category(7, "dog"))
 
@@ -40,6 +41,15 @@ def source(tmp_path):
     return DetectionSource("made", tuple(records), CATEGORIES)
 
 
+@pytest.fixture
+def photos(source):
+    """The same images with a class each: cat, dog, cat, ..."""
+    records = [
+        ClassificationRecord(r.path.parent, r.path.name, r.image_id, i % 2) for i, r in enumerate(source.records)
+    ]
+    return ClassificationSource("photos", tuple(records), CATEGORIES)
+
+
 def test_sample_and_batch(source):
     batch = next(iter(evaluation_loader(source, resize_only((20, 30)), batch_size=3, num_workers=0)))
     assert batch.images.shape == (3, 3, 20, 30) and batch.images.dtype == torch.uint8
@@ -47,6 +57,46 @@ def test_sample_and_batch(source):
     assert batch.image_ids.tolist() == [100, 101, 102] and batch.sizes.tolist() == [[40, 60]] * 3
     assert batch.valid.tolist() == [[False, False], [True, False], [True, True]]
     assert batch.boxes[2, 1].tolist() == [3, 2, 15, 10] and batch.labels[2].tolist() == [1, 1]
+
+
+def test_classification_batch(photos):
+    batch = next(iter(evaluation_loader(photos, centre_crop((20, 30)), batch_size=3, num_workers=0)))
+    assert batch.images.shape == (3, 3, 20, 30) and batch.images.dtype == torch.uint8
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.images[:, 0, 0, 0].tolist() == [0, 10, 20]
+    assert batch.labels.tolist() == [0, 1, 0] and batch.labels.dtype == torch.int64
+    assert batch.image_ids.tolist() == [100, 101, 102]
+
+
+def test_classification_batch_of_samples():
+    samples = [ClassificationSample(torch.full((3, 2, 2), i, dtype=torch.uint8), 4 + i, 7 + i) for i in range(2)]
+    batch = collate_classification(samples)
+    assert batch.images[:, 0, 0, 0].tolist() == [0, 1]
+    assert (batch.labels.tolist(), batch.image_ids.tolist()) == ([4, 5], [7, 8])
+
+
+def test_classification_is_augmented_by_seed_epoch_and_index(photos):
+    cv2.imwrite(str(photos.records[5].path), np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    dataset = ClassificationDataset(photos, inception_augmentation((16, 16)), seed=0)
+    first, later = dataset[5], dataset[6 + 5]
+    assert (first.label, first.image_id) == (later.label, later.image_id) == (1, 105)
+    assert not torch.equal(first.image, later.image) and torch.equal(first.image, dataset[5].image)
+    loader = train_loader(photos, inception_augmentation((16, 16)), batch_size=6, num_workers=1, seed=0)
+    batch = next(iter(loader))
+    assert torch.equal(batch.images[batch.image_ids.tolist().index(105)], first.image)
+
+
+def test_broken_image_is_named_as_it_is_loaded(photos):
+    photos.records[1].path.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"the image .*1\.png is broken \(no known image format\)"):
+        list(evaluation_loader(photos, centre_crop((16, 16)), batch_size=3, num_workers=0))
+
+
+def test_augmentation_of_another_task_is_refused(source, photos):
+    with pytest.raises(UserError, match="photos is a data set for classification, .* set augmentation to inception"):
+        train_loader(photos, ssd_augmentation((32, 32)), batch_size=2, num_workers=0, seed=0)
+    with pytest.raises(UserError, match="made is a data set for detection, .* set augmentation to ssd, light, flip"):
+        evaluation_loader(source, centre_crop((32, 32)), batch_size=2, num_workers=0)
 
 
 def test_a_batch_without_any_object():
@@ -116,6 +166,14 @@ def test_labels_follow_the_model_s_class_map(source):
     assert turned.records[2].labels.tolist() == [0, 0]
     assert turned.categories == (Category(7, "dog"), Category(3, "cat"))  # the data's own ids, in the model's order
     assert with_categories(source, CATEGORIES, "the model") is source
+
+
+def test_classification_labels_follow_the_model_s_class_map(photos):
+    turned = with_categories(photos, (Category(1, "dog"), Category(2, "cat")), "the model")
+    assert [record.label for record in turned.records] == [1, 0, 1, 0, 1, 0]
+    assert turned.categories == (Category(7, "dog"), Category(3, "cat"))
+    assert turned.records[0].path == photos.records[0].path
+    assert with_categories(photos, CATEGORIES, "the model") is photos
 
 
 def test_other_classes_are_refused(source):

@@ -22,13 +22,93 @@ def test_height_comes_before_width():
     assert count(nn.Conv2d(3, 1, (1, 5), bias=False), (2, 9)).madds == 3 * 5 * 2 * 5
 
 
-def test_depthwise_separable_costs_1_n_plus_1_k2_of_a_convolution():
-    def cost_of(*layers):
-        return count(nn.Sequential(nn.Conv2d(3, 16, 1), *layers), (20, 30)).madds - 3 * 16 * 20 * 30
+class OnOwnMap(nn.Module):
+    """Layers that work on ``channels`` of their own, where the counter shows RGB images."""
 
-    full = cost_of(nn.Conv2d(16, 64, 3, padding=1))
-    separable = cost_of(nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.Conv2d(16, 64, 1))
-    assert separable / full == pytest.approx(1 / 64 + 1 / 9, rel=1e-12)
+    def __init__(self, channels: int, *layers: nn.Module):
+        super().__init__()
+        self.channels = channels
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images):
+        return self.layers(images[:, :1].expand(-1, self.channels, -1, -1))
+
+
+def conv(*arguments, **settings):
+    return nn.Conv2d(*arguments, bias=False, **settings)
+
+
+def separable(channels, out, kernel, **settings):
+    return conv(channels, channels, kernel, groups=channels, **settings), conv(channels, out, 1)
+
+
+def test_a_5x5_convolution_without_padding():
+    """12 x 12 x 3 -> 8 x 8 x 256: 1,228,800 multiplications, or 4,800 + 49,152 = 53,952 when separable."""
+    assert count(conv(3, 256, 5), (12, 12)).madds == 1_228_800
+    cost = count(nn.Sequential(*separable(3, 256, 5)), (12, 12))
+    assert cost.by_type == {"conv 1x1": Cost(768, 49_152), "depthwise 5x5": Cost(75, 4_800)}
+    assert cost.madds == 53_952
+
+
+def test_a_3x3_convolution_of_five_channels():
+    """5 x 10 x 10 -> 64 x 10 x 10: 288,000, or 4,500 + 32,000 = 36,500 when separable."""
+    assert count(OnOwnMap(5, conv(5, 64, 3, padding=1)), (10, 10)).madds == 288_000
+    cost = count(OnOwnMap(5, *separable(5, 64, 3, padding=1)), (10, 10))
+    assert cost.by_type == {"conv 1x1": Cost(320, 32_000), "depthwise 3x3": Cost(45, 4_500)}
+    assert cost.madds == 36_500
+
+
+def test_a_depth_multiplier_of_2_doubles_both_halves():
+    """5 channels -> 10 -> 64."""
+    cost = count(OnOwnMap(5, conv(5, 10, 3, padding=1, groups=5), conv(10, 64, 1)), (10, 10))
+    assert cost.by_type == {"conv 1x1": Cost(640, 64_000), "depthwise 3x3": Cost(90, 9_000)}
+
+
+def test_a_1x1_reduction_before_a_5x5_convolution():
+    """Inception's example, 128 -> 256 channels: 819,200 weights, or through 32 channels 4,096 + 204,800 = 208,896."""
+    assert count(OnOwnMap(128, conv(128, 256, 5, padding=2)), (7, 7)).params == 819_200
+    cost = count(OnOwnMap(128, conv(128, 32, 1), conv(32, 256, 5, padding=2)), (7, 7))
+    assert cost.by_type == {"conv 5x5": Cost(204_800, 204_800 * 49), "conv 1x1": Cost(4_096, 4_096 * 49)}
+    assert cost.params == 208_896
+
+
+def test_stride_2_on_an_odd_map():
+    """19 x 19 x 3, kernel 3, stride 2, padding 1 -> 10 x 10 x 4."""
+    full, parts = conv(3, 4, 3, stride=2, padding=1), separable(3, 4, 3, stride=2, padding=1)
+    assert (
+        full(torch.rand(1, 3, 19, 19)).shape == nn.Sequential(*parts)(torch.rand(1, 3, 19, 19)).shape == (1, 4, 10, 10)
+    )
+    assert parts[0](torch.rand(1, 3, 19, 19)).shape == (1, 3, 10, 10)
+    assert count(full, (19, 19)).madds == 3 * 4 * 9 * 100
+    assert count(nn.Sequential(*parts), (19, 19)).madds == 3 * 9 * 100 + 3 * 4 * 100
+
+
+@pytest.mark.parametrize(
+    ("k", "m", "n", "side"), [(3, 64, 128, 56), (3, 512, 512, 14), (5, 40, 120, 28), (1, 8, 16, 4)]
+)
+def test_cost_formulas(k, m, n, side):
+    """V1 section 3.1: k k M N F F, separable k k M F F + M N F F, their ratio 1/N + 1/(k k)."""
+    full = count(OnOwnMap(m, conv(m, n, k, padding=k // 2)), (side, side)).madds
+    apart = count(OnOwnMap(m, *separable(m, n, k, padding=k // 2)), (side, side)).madds
+    assert full == k * k * m * n * side * side
+    assert apart == k * k * m * side * side + m * n * side * side
+    assert apart / full == pytest.approx(1 / n + 1 / k**2, rel=1e-12)
+    if k == 3:
+        assert 8 < full / apart < 9  # "8 to 9 times less computation"
+
+
+def test_width_and_resolution_multipliers():
+    """V1 section 3.2 and 3.3; only the computation falls with the square of the resolution, the parameters stay."""
+
+    def cost(alpha=1.0, rho=1.0):
+        m, n, side = int(64 * alpha), int(128 * alpha), int(56 * rho)
+        return count(OnOwnMap(m, *separable(m, n, 3, padding=1)), (side, side))
+
+    assert cost(alpha=0.5).madds == (9 * 32 + 32 * 64) * 56 * 56
+    assert cost(alpha=0.5, rho=0.5).madds == (9 * 32 + 32 * 64) * 28 * 28
+    assert cost(rho=0.5).madds == cost().madds / 4
+    assert cost(rho=0.5).params == cost().params == 9 * 64 + 64 * 128
+    assert cost(alpha=0.5).by_type["conv 1x1"].params == cost().by_type["conv 1x1"].params / 4
 
 
 def test_linear_and_grouped_and_transposed_layers():

@@ -1,52 +1,24 @@
 import pytest
-import torch
+from torch import nn
 
-from seg_det.metrics.complexity import count
-from seg_det.models.backbones.mobilenet_v2 import TAPS, MobileNetV2
-from seg_det.nn.blocks import round8
-from seg_det.types import Feature, UserError
-
-EVERY_TAP = [
-    Feature("c1", 16, 2),
-    Feature("c2", 24, 4),
-    Feature("c3", 32, 8),
-    Feature("c4", 96, 16),
-    Feature("c5", 320, 32),
-    Feature("c1_expand", 96, 2),
-    Feature("c2_expand", 144, 4),
-    Feature("c3_expand", 192, 8),
-    Feature("c4_expand", 576, 16),
-    Feature("head", 1280, 32),
-]
+from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
+from seg_det.nn.blocks import ConvNormAct
+from seg_det.nn.convolutions import MixConv
 
 
-def test_taps_promise_what_comes_out():
-    backbone = MobileNetV2(taps=TAPS).eval()
-    assert backbone.features == EVERY_TAP
-    for size in (96, 97, 75):
-        with torch.inference_mode():
-            found = backbone(torch.rand(1, 3, size, size + 32))
-        for name, channels, stride in backbone.features:
-            assert found[name].shape == (1, channels, -(-size // stride), -(-(size + 32) // stride)), name
+def test_17_bottlenecks():
+    """Table 2: its repeats add up to 17, though the text speaks of 19."""
+    backbone = MobileNetV2(taps=("head",))
+    outs = [16, *[24] * 2, *[32] * 3, *[64] * 4, *[96] * 3, *[160] * 3, 320]
+    assert [block.widths.out for block in backbone.blocks] == outs
+    assert [block.depthwise.conv.stride[0] for block in backbone.blocks] == [1, 2, 1, 2, 1, 1, 2, *[1] * 6, 2, 1, 1, 1]
+    assert [block.shortcut for block in backbone.blocks] == [a == b for a, b in zip([32, *outs], outs, strict=False)]
 
 
-def test_only_asked_taps_come_out_and_later_layers_are_not_built():
-    backbone = MobileNetV2(taps=("c3",)).eval()
-    assert list(backbone(torch.rand(1, 3, 64, 64))) == ["c3"]
-    assert len(backbone.blocks) == 6 and not hasattr(backbone, "head")
-
-
-@pytest.mark.parametrize(("output_stride", "strides"), [(16, (16, 16)), (8, (8, 8))])
-def test_output_stride_keeps_the_field_of_view(output_stride, strides):
-    backbone = MobileNetV2(taps=("c4", "c5"), output_stride=output_stride)
-    assert tuple(feature.stride for feature in backbone.features) == strides
-    with torch.inference_mode():
-        found = backbone.eval()(torch.rand(1, 3, 65, 65))
-    assert found["c5"].shape[-1] == -(-65 // output_stride)
-    # the layer that loses its stride is not dilated itself; those after it are (TF rule)
-    dilations = [block.depthwise.conv.dilation[0] for block in backbone.blocks]
-    assert dilations[13:] == ([1, 2, 2, 2] if output_stride == 16 else [2, 4, 4, 4])
-    assert dilations[6:13] == ([1] * 7 if output_stride == 16 else [1] + [2] * 6)
+def test_expansion_6_but_in_the_first_block():
+    first, second = MobileNetV2(taps=("c2",)).blocks[:2]
+    assert isinstance(first.expand, nn.Identity) and isinstance(second.expand, ConvNormAct)
+    assert second.expand.conv.out_channels == 6 * 16
 
 
 @pytest.mark.parametrize(
@@ -57,32 +29,34 @@ def test_head_width(width, scale_head, head):
     assert MobileNetV2(taps=("head",), width=width, scale_head=scale_head).features[0].channels == head
 
 
+def test_expansions_follow_the_scaled_input():
+    backbone = MobileNetV2(taps=("c5",), width=0.35)
+    assert backbone.stem.conv.out_channels == 16  # 11.2, of which 8 would be less than 90 %
+    assert [block.widths.out for block in backbone.blocks] == [8, 8, 8, *[16] * 3, *[24] * 4, *[32] * 3, *[56] * 3, 112]
+    expanded = [16, 48, 48, 48, *[96] * 3, *[144] * 4, *[192] * 3, *[336] * 3]
+    assert [block.widths.expand for block in backbone.blocks] == expanded
+
+
+@pytest.mark.parametrize("tail", ["detection", "segmentation"])
+def test_reduced_tail(tail):
+    """V3 section 6.4: outputs 80, 80, 80, 160 from stride 32 on; the expansion of 576 before them stays."""
+    backbone = MobileNetV2(taps=("c4_expand", "head"), reduced_tail=tail)
+    assert [block.widths.out for block in backbone.blocks[12:]] == [96, 80, 80, 80, 160]
+    assert [block.widths.expand for block in backbone.blocks[12:]] == [576, 576, 480, 480, 480]
+    assert [feature.channels for feature in backbone.features] == [576, 1280]
+    assert backbone.reshaped == ("blocks.13.", "blocks.14.", "blocks.15.", "blocks.16.", "head.")
+    assert all(any(name.startswith(p) for name, _ in backbone.named_parameters()) for p in backbone.reshaped)
+
+
 @pytest.mark.parametrize(
-    ("channels", "rounded"),
-    [(32 * 0.35, 16), (8, 8), (3, 8), (11.2, 16), (12, 16), (10, 16), (100, 104), (36, 40), (33.6, 32)],
+    ("settings", "reshaped"),
+    [({}, ()), ({"width": 0.5}, ("head.",)), ({"width": 0.5, "scale_head": False}, ()), ({"width": 1.4}, ())],
 )
-def test_round8(channels, rounded):
-    assert round8(channels) == rounded
+def test_what_published_weights_cannot_fill(settings, reshaped):
+    assert MobileNetV2(taps=("head",), **settings).reshaped == reshaped
 
 
-def test_published_cost_of_the_convolutions():
-    # the classifier's 1280 x 1000 + 1000 parameters complete the paper's 3,504,872 and 300.8 M
-    cost = count(MobileNetV2(taps=("head",)), (224, 224))
-    assert cost.params + 1280 * 1000 + 1000 == 3_504_872
-    assert (cost.madds + 1280 * 1000) / 1e6 == pytest.approx(300.8, abs=0.05)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"taps": ("c9",)}, "MobileNetV2 has no tap c9; it has c1, c2, c3, c4, c5, c1_expand"),
-        ({"taps": ("c5",), "width": 0}, "backbone.width must be above 0 and at most 8, got 0"),
-        (
-            {"taps": ("c5",), "output_stride": 12},
-            r"backbone.output_stride does not fit MobileNetV2: .*\[2, 4, 8, 16, 32\], got 12",
-        ),
-    ],
-)
-def test_impossible_settings(settings, message):
-    with pytest.raises(UserError, match=message):
-        MobileNetV2(**settings)
+def test_mixed_kernels():
+    backbone = MobileNetV2(taps=("c3",), kernels=(3, 5))
+    assert all(isinstance(block.depthwise.conv, MixConv) for block in backbone.blocks)
+    assert backbone.blocks[1].depthwise.conv.split == [48, 48]

@@ -14,9 +14,9 @@ from seg_det.data.transforms import flip_only
 from seg_det.losses import multibox_loss
 from seg_det.tasks import run as run_module
 from seg_det.tasks import start as start_module
-from seg_det.tasks.detection import DetectionTask
+from seg_det.tasks.learner import Learner
 from seg_det.tasks.optimisation import Recipe
-from seg_det.tasks.run import DetectionTraining, train_detector
+from seg_det.tasks.run import Training, train_model
 from seg_det.tasks.start import Start
 from seg_det.tasks.training import TrainerSettings
 from seg_det.types import Category, DetectionBatch, ModelCard, UserError
@@ -38,6 +38,7 @@ def sources(tiny_shapes):
 def setup(sources, run, **changes):
     run.mkdir(parents=True, exist_ok=True)
     values = {
+        "kind": "detection",
         "name": "ssdlite_v2_shapes",
         "run": run,
         "config": "task: ssdlite",
@@ -55,14 +56,14 @@ def setup(sources, run, **changes):
         "start": Start(),
         "seed": 0,
     }
-    return DetectionTraining(**{**values, **changes})
+    return Training(**{**values, **changes})
 
 
 @pytest.fixture(scope="module")
 def finished(sources, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     torch.manual_seed(0)
-    return folder, train_detector(setup(sources, folder))
+    return folder, train_model(setup(sources, folder))
 
 
 def test_run_folder(finished):
@@ -108,7 +109,7 @@ def test_loaded_model_is_the_averaged_one(finished):
 def test_weights_of_a_whole_model(finished, sources, tmp_path):
     folder, _ = finished
     start = Start(model=str(folder))
-    metrics = train_detector(
+    metrics = train_model(
         setup(sources, tmp_path, start=start, trainer=TrainerSettings(max_epochs=1, accelerator="cpu"))
     )
     assert metrics["training"]["weights"] == str(folder / "checkpoints" / "best.ckpt")
@@ -118,7 +119,7 @@ class Interrupted(Exception):
     pass
 
 
-class StopsAtSecondEpoch(DetectionTask):
+class StopsAtSecondEpoch(Learner):
     def on_train_epoch_start(self):
         if self.current_epoch == 1:
             raise Interrupted
@@ -126,15 +127,15 @@ class StopsAtSecondEpoch(DetectionTask):
 
 def test_resumed_run_equals_an_uninterrupted_one(finished, sources, tmp_path, monkeypatch):
     folder, _ = finished
-    monkeypatch.setattr(run_module, "DetectionTask", StopsAtSecondEpoch)
+    monkeypatch.setattr(run_module, "Learner", StopsAtSecondEpoch)
     torch.manual_seed(0)
     with pytest.raises(Interrupted):
-        train_detector(setup(sources, tmp_path / "first"))
+        train_model(setup(sources, tmp_path / "first"))
     monkeypatch.undo()
     resume = tmp_path / "first" / "checkpoints" / "last.ckpt"
     assert checkpoint.read(resume)["epoch"] == 0
     torch.manual_seed(7)  # must not matter
-    train_detector(setup(sources, tmp_path / "second", resume=resume))
+    train_model(setup(sources, tmp_path / "second", resume=resume))
     straight, resumed = (checkpoint.read(f / "checkpoints" / "last.ckpt") for f in (folder, tmp_path / "second"))
     for part in ("state_dict", "current_model_state"):
         assert straight[part].keys() == resumed[part].keys()
@@ -148,7 +149,7 @@ def test_resumed_run_equals_an_uninterrupted_one(finished, sources, tmp_path, mo
 def test_same_seed_same_weights(finished, sources, tmp_path):
     folder, _ = finished
     torch.manual_seed(0)
-    train_detector(setup(sources, tmp_path))
+    train_model(setup(sources, tmp_path))
     one, two = (checkpoint.read(f / "checkpoints" / "last.ckpt")["state_dict"] for f in (folder, tmp_path))
     assert all(torch.equal(value, two[key]) for key, value in one.items())
 
@@ -161,7 +162,7 @@ def test_nan_stops_and_names_the_images(sources, tmp_path):
     with pytest.raises(
         UserError, match=r"The loss became .*nan.* at step 0; the ids of the batch's images are in .*lower recipe.lr"
     ):
-        train_detector(setup(sources, tmp_path, loss=broken))
+        train_model(setup(sources, tmp_path, loss=broken))
     saved = json.loads((tmp_path / "nan_batch.json").read_text())
     known = {record.image_id for record in sources[0].records}
     assert len(saved["image_ids"]) == 8 and set(saved["image_ids"]) <= known
@@ -174,9 +175,7 @@ def test_options_of_the_trainer(sources, tmp_path):
     loss = partial(multibox_loss, classification="focal")
     postprocess = {"score": "sigmoid", "score_threshold": 0.999}  # no detections, so AP stays 0
     recipe = Recipe(optimiser="adamw", lr=1e-9, ema_decay=None, clip_norm=1.0)
-    metrics = train_detector(
-        setup(sources, tmp_path, trainer=settings, loss=loss, postprocess=postprocess, recipe=recipe)
-    )
+    metrics = train_model(setup(sources, tmp_path, trainer=settings, loss=loss, postprocess=postprocess, recipe=recipe))
     assert metrics["training"]["epochs"] == 2  # the second evaluation was no better, and the last
     assert metrics["training"]["steps"] == 2
     assert "current_model_state" not in checkpoint.read(tmp_path / "checkpoints" / "last.ckpt")
@@ -187,7 +186,7 @@ def test_classes_of_the_splits_differ(sources, tmp_path):
     with pytest.raises(
         UserError, match=r"has 8 classes, the training split .* has 8, and they are not the same .*spiral"
     ):
-        train_detector(setup([sources[0], replace(sources[1], categories=categories)], tmp_path))
+        train_model(setup([sources[0], replace(sources[1], categories=categories)], tmp_path))
 
 
 def test_class_count_of_the_start_weights(finished, sources, tmp_path):
@@ -198,13 +197,13 @@ def test_class_count_of_the_start_weights(finished, sources, tmp_path):
     with pytest.raises(
         UserError, match=r"best.ckpt has 8 classes, the data has 7, and they differ .*backbone.weights="
     ):
-        train_detector(setup(fewer, tmp_path, start=Start(model=str(finished[0]))))
+        train_model(setup(fewer, tmp_path, start=Start(model=str(finished[0]))))
 
 
 def test_order_of_the_start_weights_classes(finished, sources, tmp_path):
     turned = [replace(s, categories=s.categories[::-1]) for s in sources]
     with pytest.raises(UserError, match=r"has 8 classes, the data has 8, and they differ \(circle against crescent\)"):
-        train_detector(setup(turned, tmp_path, start=Start(model=str(finished[0]))))
+        train_model(setup(turned, tmp_path, start=Start(model=str(finished[0]))))
 
 
 def test_what_would_fail_later_is_said_first(finished, sources, tmp_path):
@@ -213,11 +212,11 @@ def test_what_would_fail_later_is_said_first(finished, sources, tmp_path):
         sources[1], records=records or (sources[1].records[0]._replace(crowd=sources[1].records[0].crowd | True),)
     )
     with pytest.raises(UserError, match="shapes val has no object in any of its"):
-        train_detector(setup([sources[0], empty], tmp_path))
+        train_model(setup([sources[0], empty], tmp_path))
     with pytest.raises(UserError, match="set data.batch_size to 2 or more"):
-        train_detector(setup(sources, tmp_path, batch_size=1))
+        train_model(setup(sources, tmp_path, batch_size=1))
     with pytest.raises(UserError, match="last.ckpt has 2 epochs behind it, all that trainer.max_epochs asks for"):
-        train_detector(setup(sources, tmp_path, resume=finished[0] / "checkpoints" / "last.ckpt"))
+        train_model(setup(sources, tmp_path, resume=finished[0] / "checkpoints" / "last.ckpt"))
     with pytest.raises(UserError, match="trainer.max_epochs must be at least 1, got -1"):
         TrainerSettings(max_epochs=-1)
 
@@ -225,7 +224,7 @@ def test_what_would_fail_later_is_said_first(finished, sources, tmp_path):
 def test_recipe_weights_that_do_not_fit_are_said_loudly(sources, tmp_path, caplog):
     start = Start(recipe="torchvision/mobilenet_v2")
     settings = TrainerSettings(max_epochs=1, accelerator="cpu", fast_dev_run=True)
-    assert train_detector(setup(sources, tmp_path, start=start, trainer=settings)) is None
+    assert train_model(setup(sources, tmp_path, start=start, trainer=settings)) is None
     assert "TRAINING FROM SCRATCH" in caplog.text and "width 1.0" in caplog.text
     assert not (tmp_path / "checkpoints").exists()
 
@@ -239,18 +238,18 @@ def test_recipe_weights_without_any_source_are_said_loudly(sources, tmp_path, ca
     settings = TrainerSettings(max_epochs=1, accelerator="cpu", fast_dev_run=True)
     recipe = Recipe(freeze_until="c2")
     given = {"model": model, "trainer": settings, "recipe": recipe}
-    train_detector(setup(sources, tmp_path, start=Start(recipe="torchvision/mobilenet_v2"), **given))
-    assert "TRAINING FROM SCRATCH: the weights torchvision/mobilenet_v2 are not used: No source had them" in caplog.text
+    train_model(setup(sources, tmp_path, start=Start(recipe="torchvision/mobilenet_v2"), **given))
+    assert "TRAINING FROM SCRATCH: No source had them" in caplog.text
     assert "recipe.freeze_until is left out" in caplog.text
     with pytest.raises(WeightsUnavailable, match="put the file into the cache"):
-        train_detector(setup(sources, tmp_path, start=Start(backbone="torchvision/mobilenet_v2"), **given))
+        train_model(setup(sources, tmp_path, start=Start(backbone="torchvision/mobilenet_v2"), **given))
 
 
 def test_frozen_stages_keep_their_weights(finished, sources, tmp_path):
     start = Start(backbone=str(finished[0] / "checkpoints" / "best.ckpt"))
     recipe = Recipe(lr=0.01, freeze_until="c2", ema_decay=None)
     settings = TrainerSettings(max_epochs=1, accelerator="cpu")
-    train_detector(setup(sources, tmp_path, start=start, recipe=recipe, trainer=settings))
+    train_model(setup(sources, tmp_path, start=start, recipe=recipe, trainer=settings))
     before, _ = checkpoint.load(finished[0] / "checkpoints" / "best.ckpt")
     after, _ = checkpoint.load(tmp_path / "checkpoints" / "last.ckpt")
     ours, theirs = dict(before.backbone.named_parameters()), dict(after.backbone.named_parameters())

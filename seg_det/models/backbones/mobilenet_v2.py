@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
+from seg_det.models.backbones.base import TAILS, Backbone, check_choice, check_kernels, check_width, init_fan_out
 from seg_det.nn.blocks import ConvNormAct, InvertedResidual, batch_norm, round8
-from seg_det.ops.strides import stride_to_dilation
-from seg_det.types import Feature, UserError
+from seg_det.nn.convolutions import PADDINGS
 
 
 class Row(NamedTuple):
@@ -31,21 +31,17 @@ ROWS = (
     Row(6, 320, 1, 1),
 )
 HEAD = 1280
-
-# The last block whose output has the stride of the name (c2: 4, c3: 8, c4: 16, c5: 32) in the undilated network, and the
-# block whose expansion is the widest map of that stride (cN_expand; c4_expand is "layer 15" of section 6.2).
-BOTTLENECK_TAPS = {"c1": 0, "c2": 2, "c3": 5, "c4": 12, "c5": 16}
-EXPANSION_TAPS = {"c1_expand": 1, "c2_expand": 3, "c3_expand": 6, "c4_expand": 13}
-TAPS = (*BOTTLENECK_TAPS, *EXPANSION_TAPS, "head")
+TAIL = 13  # the first block whose output a reduced tail halves, V3 section 6.4 (RF2)
 
 
-class MobileNetV2(nn.Module):
-    """MobileNetV2 up to the last tap: images f32 [B, 3, H, W] -> {tap: features [B, C, ceil(H/stride), ceil(W/stride)]}.
+class MobileNetV2(Backbone):
+    """MobileNetV2 up to the last tap; see :class:`Backbone` for the taps. ``c4_expand`` is "layer 15" of section 6.2.
 
     ``width`` multiplies every channel count, rounded to 8 (section 3.4). ``head`` is the last 1x1 convolution: 1280 channels,
     more above width 1; below it fewer with ``scale_head`` (SSDLite at widths 0.35 and 0.5, V3 paper table 6), 1280 without
-    (ImageNet classifiers). Layers after the last tap are not built. Raises UserError for a tap, width or output stride that
-    the network cannot have.
+    (ImageNet classifiers). A ``reduced_tail`` halves the outputs from stride 32 on; "detection" and "segmentation", which
+    differ in MobileNetV3, are one here. ``kernels`` other than (3,) mix the depthwise convolutions (MixConv, table 1).
+    Raises UserError for a tap, width, output stride or name that the network cannot have.
     """
 
     def __init__(
@@ -55,80 +51,47 @@ class MobileNetV2(nn.Module):
         output_stride: int = 32,
         width: float = 1.0,
         scale_head: bool = True,
+        reduced_tail: str | None = None,
+        kernels: Sequence[int] = (3,),
+        partition: str = "equal",
+        padding: str = "symmetric",
         dilation_rule: str = "tf",
         bn_eps: float = 1e-5,
         bn_momentum: float = 0.1,
     ):
-        super().__init__()
-        _check(taps, width)
-        norm = batch_norm(eps=bn_eps, momentum=bn_momentum)
-        rows = [row._replace(stride=row.stride if i == 0 else 1) for row in ROWS for i in range(row.repeats)]
-        try:
-            layers = stride_to_dilation([2, *(row.stride for row in rows)], output_stride, rule=dilation_rule)
-        except ValueError as error:
-            raise UserError(f"backbone.output_stride does not fit MobileNetV2: {error}") from error
-        rows = rows[: _blocks_needed(taps)]
+        check_width(width, ROWS[0].channels)
         channels = round8(STEM * width)
-        self.stem = ConvNormAct(3, channels, kernel=3, stride=2, norm=norm)
+        check_kernels(kernels, partition, channels)
+        check_choice("padding", padding, PADDINGS)
+        check_choice("reduced_tail", reduced_tail, TAILS)
+        rows = [row._replace(stride=row.stride if i == 0 else 1) for row in ROWS for i in range(row.repeats)]
+        if reduced_tail:
+            rows = rows[:TAIL] + [row._replace(channels=row.channels // 2) for row in rows[TAIL:]]
+        strides = [row.stride for row in rows]
+        super().__init__(taps=taps, strides=strides, output_stride=output_stride, dilation_rule=dilation_rule)
+        norm = batch_norm(eps=bn_eps, momentum=bn_momentum)
+        self.stem = ConvNormAct(3, channels, kernel=3, stride=2, padding=padding, norm=norm)
         self.blocks = nn.ModuleList()
-        self._features: dict[str, Feature] = {}
-        reached = 2
-        names = {i: name for name, i in BOTTLENECK_TAPS.items()}
-        expanded_names = {i: name for name, i in EXPANSION_TAPS.items()}
-        for i, (row, (stride, dilation)) in enumerate(zip(rows, layers[1:], strict=False)):
+        for row, (stride, dilation) in zip(rows, self.layers, strict=False):
             expanded, out = round8(channels * row.expansion), round8(row.channels * width)
-            self._note(expanded_names.get(i), expanded, reached)
-            block = InvertedResidual(channels, expanded, out, stride=stride, dilation=dilation, norm=norm)
+            block = InvertedResidual(
+                channels,
+                expanded,
+                out,
+                kernel=kernels,
+                stride=stride,
+                dilation=dilation,
+                partition=partition,
+                padding=padding,
+                norm=norm,
+            )
             self.blocks.append(block)
-            channels, reached = out, reached * stride
-            self._note(names.get(i), channels, reached)
+            channels = out
         if "head" in taps:
-            head = round8(HEAD * width) if width > 1 or scale_head else HEAD
-            self.head = ConvNormAct(channels, head, norm=norm)
-            self._note("head", head, reached)
-        self._bottlenecks = {i: name for i, name in names.items() if name in taps}
-        self._expansions = {i: name for i, name in expanded_names.items() if name in taps}
-        self.features = [self._features[tap] for tap in taps]
-        self.apply(_init)
-
-    def _note(self, name: str | None, channels: int, stride: int) -> None:
-        if name:
-            self._features[name] = Feature(name, channels, stride)
-
-    def stages_until(self, tap: str) -> list[nn.Module]:
-        """The layers up to and with the bottleneck of ``tap`` (c1..c5): what fine-tuning may freeze."""
-        if tap not in BOTTLENECK_TAPS:
-            raise UserError(f"MobileNetV2 can be frozen until {', '.join(BOTTLENECK_TAPS)}, not until {tap}.")
-        return [self.stem, *self.blocks[: BOTTLENECK_TAPS[tap] + 1]]
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        found = {}
-        x = self.stem(images)
-        for i, block in enumerate(self.blocks):
-            expanded = block.expand(x)
-            if i in self._expansions:
-                found[self._expansions[i]] = expanded
-            x = block.finish(expanded, x)
-            if i in self._bottlenecks:
-                found[self._bottlenecks[i]] = x
-        if hasattr(self, "head"):
-            found["head"] = self.head(x)
-        return found
-
-
-def _check(taps: Sequence[str], width: float) -> None:
-    unknown = [tap for tap in taps if tap not in TAPS]
-    if unknown or not taps:
-        raise UserError(f"MobileNetV2 has no tap {', '.join(unknown) or '(none was named)'}; it has {', '.join(TAPS)}.")
-    if not 0 < width <= 8:
-        raise UserError(f"backbone.width must be above 0 and at most 8, got {width}.")
-
-
-def _blocks_needed(taps: Sequence[str]) -> int:
-    last = {**BOTTLENECK_TAPS, **EXPANSION_TAPS, "head": BOTTLENECK_TAPS["c5"]}
-    return 1 + max(last[tap] for tap in taps)
-
-
-def _init(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out")  # torchvision's rule: trains from scratch at any width
+            wide = round8(HEAD * width) if width > 1 or scale_head else HEAD
+            self.head = ConvNormAct(channels, wide, norm=norm)
+        if reduced_tail:
+            self.reshaped = (*(f"blocks.{i}." for i in range(TAIL, len(rows))), "head.")
+        elif width < 1 and scale_head:
+            self.reshaped = ("head.",)
+        self.apply(init_fan_out)

@@ -1,0 +1,37 @@
+"""What a command prints at its end: the figures, and where everything lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seg_det.report.html import figure_groups
+from seg_det.report.tables import format_table
+
+
+def summary(metrics: Mapping[str, Any], folder: Path, *, following: str | None = None) -> str:
+    """The last lines of a command: the headline, the run folder, and the command to go on with."""
+    evaluation, problems = metrics["evaluation"], metrics["problems"]
+    figures = "  ".join(f"{name} {value:.3f}" for name, value in metrics["headline"].items() if value is not None)
+    lines = [
+        "",
+        f"{metrics['name']} on {evaluation['split']}, {evaluation['images']} images, {evaluation['ms_per_image']} ms each",
+        figures,
+    ]
+    if problems:
+        lines.append(f"{len(problems)} problem{'s' * (len(problems) > 1)} in the data, listed in the report")
+    lines += [f"run folder  {folder}", f"report      {folder / 'report.html'}"]
+    if following:
+        lines.append(f"next        {following}")
+    return "\n".join(lines)
+
+
+def figures(metrics: Mapping[str, Any]) -> str:
+    """All figures of an evaluation as tables: one for each group, one for the classes."""
+    groups = [
+        format_table([{title: name, "value": value} for name, value in group.items()])
+        for title, group in figure_groups(metrics).items()
+    ]
+    classes = format_table([{"class": name, **row} for name, row in metrics["per_class"].items()])
+    return "\n\n".join(["", *groups, classes])

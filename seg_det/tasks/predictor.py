@@ -1,0 +1,82 @@
+"""A trained model as a function, images in, predictions out; and what tells one kind of task from another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seg_det.ops.images import normalise
+from seg_det.types import ModelCard
+
+
+class Losses(Protocol):
+    """A NamedTuple of the parts of a loss."""
+
+    def total(self) -> Tensor: ...
+    def _asdict(self) -> dict[str, Tensor]: ...
+
+
+class Report(Protocol):
+    """The figures of one evaluation."""
+
+    def headline(self) -> dict[str, float]: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+class Metric(Protocol):
+    """Collects predictions by image id, and scores them."""
+
+    def update(self, image_ids: Iterable[int] | Tensor, predictions: Any) -> None: ...
+    def compute(self) -> Report: ...
+    def results(self) -> list[dict[str, Any]]: ...
+    def reset(self) -> None: ...
+    def state(self) -> Any: ...
+    def merge(self, states: Sequence[Any]) -> None: ...
+
+
+class Predictor(nn.Module):
+    """A model with the pre- and post-processing of its card: training, evaluation and prediction all call this one."""
+
+    def __init__(self, model: nn.Module, card: ModelCard):
+        super().__init__()
+        self.model = model
+        self.card = card
+        self.register_buffer("mean", torch.tensor(card.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(card.std), persistent=False)
+
+    def forward(self, images: Tensor) -> Any:
+        """Raw output for images u8 [B, 3, H, W] of the card's input size."""
+        return self.model(normalise(images, self.mean, self.std))
+
+    def loss(self, function: Callable[..., Losses], raw: Any, batch: Any) -> Losses:
+        """The loss of raw output on a batch."""
+        return function(raw, batch)
+
+    def predictions(self, raw: Any, batch: Any) -> Any:
+        """What the metric takes for the images of a batch."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What one kind of task has that others have not; everything else in this room is the same for all."""
+
+    name: str  # ModelCard.task
+    data: str  # what it learns from, for messages
+    source: type  # what its readers return
+    transform: type  # what its augmentations are
+    suggestion: str  # overrides that suit it, for messages
+    predictor: type[Predictor]
+    resize: str  # the rule of evaluation, ModelCard.resize
+    evaluation_transform: Callable[[ModelCard], Any]
+    metric: Callable[..., Metric]  # of a source and the options of the evaluation
+    options: frozenset[str]  # that the metric takes
+    monitor: str  # the headline figure that the best checkpoint has most of
+    shown: tuple[str, ...]  # headline figures for the terminal
+    check: Callable[[Any], None]  # raises UserError for a source that cannot be learned from
+    samples: Callable[[Metric, Any], list[tuple[str, np.ndarray]]]  # drawn for the report

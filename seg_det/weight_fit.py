@@ -1,0 +1,200 @@
+"""Whether the tensors of a file fit a model, and filling the model with them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from seg_det.nn.convolutions import SameConv2d
+from seg_det.types import UserError
+from seg_det.weight_naming import Naming
+from seg_det.weight_networks import identify
+
+STEM = "backbone.stem.conv.weight"
+CLASSIFIER = ("classifier.weight", "classifier.bias")
+PADDING_NAMES = {"same": "SAME padding", "symmetric": "symmetric padding"}
+BACKGROUND = 1001  # outputs of TensorFlow's ImageNet classifiers
+NORM = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}  # does nothing but for its eps
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What was loaded.
+
+    ``loaded`` counts the model's tensors that were filled, ``unused`` are the keys of the file that the model had no place
+    for, ``kept`` the layers left as initialised, ``notes`` what was changed on the way, and ``warnings`` sentences about
+    settings of the model under which these weights compute something else.
+    """
+
+    path: Path
+    naming: str
+    loaded: int
+    unused: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        kept = [f"left as initialised: {some(self.kept, shown=8)}"] if self.kept else []
+        rest = [f"not needed: {some(self.unused)}"] if self.unused else []
+        whole = f"{self.loaded} tensors from {self.path} ({self.naming} names)"
+        return "; ".join([whole, *kept, *rest, *self.notes, *self.warnings])
+
+
+def some(items: Sequence[str], shown: int = 3) -> str:
+    """The first ``shown`` items and how many more there are."""
+    more = f" and {len(items) - shown} more" if len(items) > shown else ""
+    return ", ".join(items[:shown]) + more
+
+
+def arrange(tensors: Mapping[str, Tensor], naming: Naming) -> dict[str, Tensor]:
+    """The tensors under our names of a whole model, in PyTorch's layout; parts of one tensor are joined."""
+    given = naming.rename(tensors)
+    # TensorFlow's filters are height, width, inputs, outputs; files of TensorFlow names may be in either layout.
+    stem = tensors[given[STEM][0]].shape if STEM in given else ()
+    turned = len(stem) == 4 and stem[0] == stem[1] == stem[2] != stem[3]
+    parts = {
+        ours: [_turned(tensors[key], key) if turned else tensors[key] for key in keys] for ours, keys in given.items()
+    }
+    return {ours: _joined(tensors) for ours, tensors in parts.items()}
+
+
+def _turned(tensor: Tensor, key: str) -> Tensor:
+    if tensor.ndim != 4:
+        return tensor
+    if "depthwise_weights" in key:  # height, width, channels, multiplier
+        return tensor.permute(2, 3, 0, 1).flatten(0, 1).unsqueeze(1)
+    return tensor.permute(3, 2, 0, 1)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    fit = len(parts) > 1 and parts[0].ndim and len({part.shape[1:] for part in parts}) == 1
+    return torch.cat(parts) if fit else parts[0]
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], naming: Naming, path: Path) -> LoadReport:
+    """Fill a model that has a ``backbone``; all of it but ``backbone.reshaped`` must fit, or nothing is changed.
+
+    Raises UserError with the missing keys, the differing shapes, and the network that the file seems to hold.
+    """
+    own = model.state_dict()
+    sources, arranged = naming.rename(tensors), arrange(tensors, naming)
+    given, notes, folded = _adapted(arranged, model, naming)
+    missing = [key for key in own if key not in given and not key.endswith(".num_batches_tracked")]
+    differing = [key for key, tensor in given.items() if not _alike(tensor, own[key])]
+    reshaped = tuple(f"backbone.{prefix}" for prefix in getattr(model.backbone, "reshaped", ()))
+    kept = {_layer(key) for key in (*missing, *differing) if key.startswith(reshaped)}
+    missing, differing = ([key for key in keys if _layer(key) not in kept] for keys in (missing, differing))
+    if missing or differing:
+        shapes = [f"{some(sources[key])} {_form(given[key])} for {key} {_form(own[key])}" for key in differing]
+        faults = [f"it lacks {some(missing)}"] if missing else []
+        faults += [f"its shapes differ: {some(shapes)}"] if differing else []
+        network = identify(arranged, naming)
+        faults += [f"it holds {network.name} ({network.overrides})"] if network else []
+        raise UserError(f"{path} ({naming.name} names) does not fit the model: {'; '.join(faults)}.")
+    given = {key: tensor for key, tensor in given.items() if _layer(key) not in kept}
+    for key, tensor in given.items():
+        own[key].copy_(tensor)
+    used = {key for ours in given for key in sources.get(ours, ())}
+    return LoadReport(
+        path=path,
+        naming=naming.name,
+        loaded=len(given),
+        unused=tuple(key for key in tensors if key not in used),
+        kept=_summary(kept, own),
+        notes=tuple(notes),
+        warnings=tuple(_warnings(model.backbone, naming, folded)),
+    )
+
+
+def _adapted(
+    arranged: Mapping[str, Tensor], model: nn.Module, naming: Naming
+) -> tuple[dict[str, Tensor], list[str], bool]:
+    """What the model has a place for, in its form; notes on what that took; whether norms were folded."""
+    own = model.state_dict()
+    given = {key: tensor for key, tensor in arranged.items() if key in own}
+    notes = []
+    folded = _folded(given, own) if naming.folds else []
+    for norm in folded:
+        given |= _identity_norm(norm, own, model.get_submodule(norm).eps)
+    if folded:
+        notes.append(f"{len(folded)} batch norms are folded into the convolutions")
+    if naming.background and _drop_background(given, own):
+        notes.append(f"output 0 of {BACKGROUND}, the background, was left out")
+    return {key: _flat(tensor, own[key]) for key, tensor in given.items()}, notes, bool(folded)
+
+
+def _folded(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """The norms of which the file has the bias alone."""
+    norms = [key.removesuffix(".running_var") for key in own if key.endswith(".running_var")]
+    return [norm for norm in norms if [leaf for leaf in NORM if f"{norm}.{leaf}" in given] == ["bias"]]
+
+
+def _identity_norm(norm: str, own: Mapping[str, Tensor], eps: float) -> dict[str, Tensor]:
+    """What makes a norm pass its input on: gamma undoes the division by sqrt(1 + eps)."""
+    values = {**NORM, "weight": math.sqrt(1 + eps)}
+    return {
+        f"{norm}.{leaf}": torch.full_like(own[f"{norm}.{leaf}"], value)
+        for leaf, value in values.items()
+        if leaf != "bias"
+    }
+
+
+def _drop_background(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> bool:
+    """Take the background out of ``given`` where the model has ImageNet's 1000 classes alone; whether that was so."""
+    rows = [
+        key for key in CLASSIFIER if key in given and len(given[key]) == BACKGROUND and len(own[key]) == BACKGROUND - 1
+    ]
+    for key in rows:
+        given[key] = given[key][1:]
+    return bool(rows)
+
+
+def _flat(tensor: Tensor, wanted: Tensor) -> Tensor:
+    """A 1x1 convolution for a linear layer, and back."""
+    (long, short), both = sorted((tensor.shape, wanted.shape), key=len, reverse=True), {tensor.ndim, wanted.ndim}
+    return tensor.reshape(wanted.shape) if both == {2, 4} and long == (*short, 1, 1) else tensor
+
+
+def _alike(tensor: Tensor, wanted: Tensor) -> bool:
+    return tensor.shape == wanted.shape and tensor.is_floating_point() == wanted.is_floating_point()
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{list(tensor.shape)}{'' if tensor.is_floating_point() else f' of {tensor.dtype}'}"
+
+
+def _layer(key: str) -> str:
+    """A norm stays with its convolution, and the two convolutions of squeeze-and-excite with each other."""
+    return re.split(r"\.(?:conv|norm|reduce|restore)\.", key)[0]
+
+
+def _summary(kept: set[str], own: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The kept layers in the model's order, a block's as one where all of them are."""
+    layers = list(dict.fromkeys(_layer(key) for key in own))
+    partly = {layer.rpartition(".")[0] for layer in layers if layer not in kept}
+    names = [layer if (block := layer.rpartition(".")[0]) in partly else block for layer in layers if layer in kept]
+    return tuple(name.removeprefix("backbone.") for name in dict.fromkeys(names))
+
+
+def _warnings(backbone: nn.Module, naming: Naming, folded: bool) -> Iterable[str]:
+    layers = list(backbone.modules())
+    strided = [layer for layer in layers if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1]
+    padding = "same" if any(isinstance(layer, SameConv2d) for layer in strided) else "symmetric"
+    if strided and naming.padding not in (None, padding):
+        yield (
+            f"these weights were trained with {PADDING_NAMES[naming.padding]} and the model has {PADDING_NAMES[padding]}: "
+            f"set backbone.padding={naming.padding}"
+        )
+    eps = next((layer.eps for layer in layers if isinstance(layer, nn.BatchNorm2d)), None)
+    if eps and naming.eps and not folded and not math.isclose(eps, naming.eps):
+        yield (
+            f"these weights were trained with a batch-norm eps of {naming.eps:g} and the model has {eps:g}: "
+            f"set backbone.bn_eps={naming.eps:g}"
+        )
