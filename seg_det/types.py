@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 
+IGNORE = 255  # in masks: a pixel that is neither learned nor counted
+
+
 class UserError(Exception):
     """A mistake that the user can mend: one sentence with what is wrong, where, and the remedy. Shown without traceback."""
 
@@ -63,6 +66,33 @@ class ClassificationBatch(NamedTuple):
     images: Tensor  # u8 [B, 3, H, W], RGB
     labels: Tensor  # i64 [B]
     image_ids: Tensor  # i64 [B]
+
+
+class SegmentationSample(NamedTuple):
+    """One image and the class of each of its pixels."""
+
+    image: Tensor  # u8 [3, H, W], RGB
+    mask: Tensor  # u8 [H, W], 0..C-1 or IGNORE
+    image_id: int
+    size: tuple[int, int]  # (H, W) of the file, before any resize
+    original: Tensor | None  # u8 of the file's size, what evaluation counts; None in training
+
+
+class SegmentationBatch(NamedTuple):
+    """A batch of samples of one size."""
+
+    images: Tensor  # u8 [B, 3, H, W], RGB
+    masks: Tensor  # u8 [B, H, W]
+    image_ids: Tensor  # i64 [B]
+    sizes: Tensor  # i64 [B, 2], (H, W) of the files
+    originals: list[Tensor] | None  # u8, each of its file's size
+
+
+class DenseSegmentation(NamedTuple):
+    """Raw head output at the strides of the head's maps: no activation, not brought to the size of the images."""
+
+    logits: Tensor  # f32 [B, C, h, w]
+    auxiliary: Tensor | None = None  # f32 [B, C, h', w'] of a second head, which only the loss reads
 
 
 class DenseDetections(NamedTuple):
