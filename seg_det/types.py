@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-
 IGNORE = 255  # in masks: a pixel that is neither learned nor counted
 
 

@@ -18,6 +18,7 @@ from seg_det.data.loaders import Source
 from seg_det.losses import SCORES
 from seg_det.report.terminal import figures, summary
 from seg_det.tasks.optimisation import Recipe
+from seg_det.tasks.published import is_published, load_published
 from seg_det.tasks.run import Training, evaluate_model, train_model
 from seg_det.tasks.start import Start
 from seg_det.tasks.training import TrainerSettings
@@ -45,11 +46,18 @@ def train(config: DictConfig) -> None:
 
 def evaluate(config: DictConfig) -> None:
     """``python evaluate.py``: the figures of a trained model on a labelled split."""
-    path = checkpoint.find(config.model or _newest_run())
-    model, card = checkpoint.load(path)
-    folder = _new_folder("evaluate", card.name)
+    reference = str(config.model or _newest_run())
+    if is_published(reference):
+        source = _source(_named_dataset(config), config.split)
+        model, card = load_published(reference, source.categories)
+    else:
+        path = checkpoint.find(reference)
+        model, card = checkpoint.load(path)
+        source = _source(config.get("dataset") or _trained_on(path), config.split)
     card = _with_postprocess(card, config.postprocess)
-    source = _source(config.get("dataset") or _trained_on(path), config.split)
+    if config.input_size is not None:
+        card = card.replace(input_size=_two(config.input_size))
+    folder = _new_folder("evaluate", card.name)
     _claim(folder, config)
     metrics = evaluate_model(
         model,
@@ -68,7 +76,7 @@ def evaluate(config: DictConfig) -> None:
 
 def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training:
     backbone = {key: value for key, value in _plain(config.backbone).items() if key != "weights"}
-    size = config.data.size if not isinstance(config.data.size, int) else [config.data.size] * 2
+    size = _two(config.data.size)
     recipe = _plain(config.recipe)
     suggested = recipe.pop("backbone_weights")
     return Training(
@@ -80,7 +88,7 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
         train=_source(config.dataset, "train"),
         val=_source(config.dataset, "val"),
         augmentation=instantiate(config.augmentation, size=list(size)),
-        input_size=tuple(size),
+        input_size=size,
         batch_size=config.data.batch_size,
         num_workers=_workers(config.data.num_workers),
         loss=instantiate(config.task.loss),
@@ -107,6 +115,17 @@ def postprocess(task: DictConfig) -> dict[str, Any]:
 
 def _plain(config: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+def _named_dataset(config: DictConfig) -> DictConfig:
+    if not config.get("dataset"):
+        raise UserError(f"{config.model} was not trained here: say which data with dataset=imagefolder dataset.root=...")
+    return config.dataset
+
+
+def _two(size: int | list[int]) -> tuple[int, int]:
+    """(H, W) of a size that is one number or two."""
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _three(values: list[float] | None, key: str) -> tuple[float, float, float] | None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-
 from references import reference
 
 from seg_det import checkpoint, verbs

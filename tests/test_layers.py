@@ -12,7 +12,7 @@ RANK = {
     "types": 0,
     "download": 1, "archives": 1, "ops": 1, "nn": 1,
     "models": 2, "losses": 2, "postprocess": 2, "metrics": 2, "data": 2,
-    "weights": 2, "weight_maps": 2, "weight_naming": 2, "weight_networks": 2, "weight_fit": 2, "weight_catalogue": 2, "checkpoint": 2,
+    "weights": 2, "checkpoint": 2,
     "export": 3, "report": 3,
     "tasks": 4,
     "sweep": 5, "verbs": 5, "cli": 5,

@@ -9,6 +9,8 @@ from typing import Any
 from seg_det.report.html import figure_groups
 from seg_det.report.tables import format_table
 
+MOST_CLASSES = 200  # that a terminal shows one by one
+
 
 def summary(metrics: Mapping[str, Any], folder: Path, *, following: str | None = None) -> str:
     """The last lines of a command: the headline, the run folder, and the command to go on with."""
@@ -33,5 +35,6 @@ def figures(metrics: Mapping[str, Any]) -> str:
         format_table([{title: name, "value": value} for name, value in group.items()])
         for title, group in figure_groups(metrics).items()
     ]
-    classes = format_table([{"class": name, **row} for name, row in metrics["per_class"].items()])
+    rows = [{"class": name, **row} for name, row in metrics["per_class"].items()]
+    classes = format_table(rows) if len(rows) <= MOST_CLASSES else f"{len(rows)} classes, each in the report"
     return "\n\n".join(["", *groups, classes])

@@ -27,10 +27,9 @@ from seg_det.tasks.predictor import Kind
 from seg_det.tasks.start import Start, Started, load_start
 from seg_det.tasks.training import Trained, TrainerSettings, fit
 from seg_det.types import ModelCard, UserError
+from seg_det.weights import IMAGENET_MEAN, IMAGENET_STD
 
 log = logging.getLogger(__name__)
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 KINDS = {kind.name: kind for kind in (DETECTION, CLASSIFICATION)}
 
 

@@ -13,8 +13,7 @@ from torch import nn
 from seg_det import checkpoint
 from seg_det.models.backbones.timm_features import TimmFeatures, pretrained_normalisation, pretrained_state
 from seg_det.types import UserError
-from seg_det.weight_catalogue import CATALOGUE, PublishedWeights, WeightsUnavailable
-from seg_det.weights import LoadReport, load_backbone, load_model
+from seg_det.weights import CATALOGUE, LoadReport, PublishedWeights, WeightsUnavailable, load_backbone, load_model
 
 log = logging.getLogger(__name__)
 AUTO, TIMM = "auto", "timm"
@@ -25,8 +24,8 @@ class Start:
     """Where the first weights come from; the first that is given holds.
 
     ``model`` and ``backbone`` (a run, a checkpoint, a name of the catalogue, a path or an address; for backbones also "timm",
-    timm's own for its networks, and "none") are the user's word: they are loaded or the run ends. ``recipe`` is a suggestion, used where it fits and can be
-    had: a name of the catalogue, or "auto" for the published weights of this very backbone.
+    timm's own for its networks, and "none") are the user's word: they are loaded or the run ends. ``recipe`` is a suggestion,
+    used where it fits and can be had: a name of the catalogue, or "auto" for the published weights of this very backbone.
     """
 
     model: str | None = None
@@ -43,7 +42,10 @@ class Started(NamedTuple):
 
 
 def load_start(model: nn.Module, start: Start, classes: Sequence[str], backbone: Mapping[str, Any]) -> Started:
-    """Load the start weights into ``model``, whose backbone is configured as ``backbone``. Raises UserError if they do not fit."""
+    """Load the start weights into ``model``, whose backbone has the configuration ``backbone``.
+
+    Raises UserError if they do not fit.
+    """
     if start.model:
         return _whole_model(model, start.model, classes)
     if start.backbone == TIMM:

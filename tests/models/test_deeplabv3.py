@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.deeplabv3 import DeepLabv3
 from seg_det.types import UserError
-from seg_det.weight_fit import fill
-from seg_det.weight_maps import TF_DEEPLAB_V2, Row
+from seg_det.weights.fit import fill
+from seg_det.weights.maps import TF_DEEPLAB_V2, Row
 
 V2 = partial(MobileNetV2, width=0.35)
 IGNORED = 255

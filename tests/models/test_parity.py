@@ -16,9 +16,9 @@ from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
 from seg_det.models.classifier import Classifier
 from seg_det.models.ssdlite import SSDLite
-from seg_det.weight_fit import arrange
-from seg_det.weight_maps import detect
 from seg_det.weights import load_backbone, load_model
+from seg_det.weights.fit import arrange
+from seg_det.weights.maps import detect
 
 CLASSES = 10
 TOLERANCE = 1e-4

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
 from seg_det.models.deeplabv3 import DeepLabv3
 from seg_det.models.lraspp import LRASPP
-from seg_det.weight_fit import fill
-from seg_det.weight_maps import TORCHVISION_SEGMENTATION, Row
+from seg_det.weights.fit import fill
+from seg_det.weights.maps import TORCHVISION_SEGMENTATION, Row
 
 CLASSES = 7
 V3 = partial(MobileNetV3, dilation_rule="torchvision")

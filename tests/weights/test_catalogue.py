@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from seg_det.checkpoint import load_plain
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.types import UserError
-from seg_det.weight_catalogue import (
+from seg_det.weights import describe, load_backbone
+from seg_det.weights.catalogue import (
     CATALOGUE,
     UrlSource,
     WeightsUnavailable,
@@ -22,7 +23,6 @@ from seg_det.weight_catalogue import (
     cache_folder,
     fetch,
 )
-from seg_det.weights import describe, load_backbone
 
 BODY = b"weights" * 100
 SHA256 = hashlib.sha256(BODY).hexdigest()

@@ -11,8 +11,8 @@ import torch
 from references import reference
 
 from seg_det.models.classifier import Classifier
-from seg_det.weight_catalogue import CATALOGUE, CONVENTIONS, TABLE, Differences
-from seg_det.weight_maps import NAMINGS
+from seg_det.weights.catalogue import CATALOGUE, CONVENTIONS, TABLE, Differences
+from seg_det.weights.maps import NAMINGS
 
 V2 = "seg_det.models.backbones.mobilenet_v2.MobileNetV2"
 V3 = "seg_det.models.backbones.mobilenet_v3.MobileNetV3"
@@ -146,7 +146,7 @@ def norms(module):
 
 
 def test_the_table_is_packaged():
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     patterns = project["tool"]["setuptools"]["package-data"]["seg_det"]
     assert any(fnmatch(TABLE.name, pattern.removeprefix("**/")) for pattern in patterns), patterns
 

@@ -29,8 +29,9 @@ class Row(NamedTuple):
 class Naming:
     """A way to name tensors: the first of ``rows`` that matches the whole key counts; other keys mean nothing to us.
 
-    ``padding`` and ``eps`` are what the weights were trained with where the naming tells, ``folds`` whether it leaves out
-    the norms that were folded into the convolutions, ``background`` whether class 0 of 1001 is none of ImageNet's.
+    ``padding``, ``eps``, and ``centred`` (images in -1..1 instead of ImageNet's mean and deviation) are what the weights were
+    trained with where the naming tells, ``folds`` whether it leaves out the norms that were folded into the convolutions,
+    ``background`` whether class 0 of 1001 is none of ImageNet's.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Naming:
     block: str = ""  # pattern of keys whose one group, numbers with dots between, says in which block they are
     padding: str | None = None
     eps: float | None = None
+    centred: bool = False
     folds: bool = False
     background: bool = False
 

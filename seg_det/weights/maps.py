@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from seg_det.weight_naming import Naming, Row, cleaned
+from seg_det.weights.naming import Naming, Row, cleaned
 
 
 def _rows(layers: Iterable[tuple[str, str]], leaves: Iterable[tuple[str, str]]) -> tuple[Row, ...]:
@@ -184,7 +184,7 @@ def _slim_blocks(net: str) -> tuple[Row, ...]:
 
 
 def _slim(name: str, mark: str, rows: tuple[Row, ...]) -> Naming:
-    return Naming(name, mark, rows, padding="same", eps=1e-3, folds=True, background=True)
+    return Naming(name, mark, rows, padding="same", eps=1e-3, centred=True, folds=True, background=True)
 
 
 TF_SLIM_V1 = _slim(

@@ -1,16 +1,11 @@
-"""Pretrained weights: where published ones come from, what a file holds, and filling a model from it.
-
-``python -m seg_det.weights FILE`` says what a file (or a published name, or an address) holds.
-"""
+"""Reading a weights file and filling a model from it."""
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import hashlib
-import sys
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from torch import Tensor, nn
@@ -18,21 +13,23 @@ from torch import Tensor, nn
 from seg_det.checkpoint import PREFIX, load_plain
 from seg_det.download import download, sha256_of
 from seg_det.types import UserError
-from seg_det.weight_catalogue import CATALOGUE, WeightsUnavailable, cache_folder, fetch
-from seg_det.weight_fit import LoadReport, arrange, fill, identify, some
-from seg_det.weight_maps import NAMINGS, detect
-from seg_det.weight_naming import Naming
+from seg_det.weights.catalogue import CATALOGUE, cache_folder, fetch
+from seg_det.weights.fit import LoadReport, arrange, fill, identify, some
+from seg_det.weights.maps import NAMINGS, detect
+from seg_det.weights.naming import Naming
 
-__all__ = [
-    "CATALOGUE",
-    "LoadReport",
-    "WeightsUnavailable",
-    "fetch",
-    "load_backbone",
-    "load_model",
-    "read_tensors",
-    "resolve",
-]
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+CENTRED = (127.5, 127.5, 127.5)
+IMAGENET_SIZE = 224
+
+
+class PublishedClassifier(NamedTuple):
+    """A classifier of ImageNet's classes whose weights were not trained here."""
+
+    backbone: dict[str, Any]  # _target_ and settings
+    mean: tuple[float, float, float]  # of 0..255 values, RGB
+    std: tuple[float, float, float]
+    input_size: int  # pixels
 
 
 def resolve(reference: str) -> Path:
@@ -51,7 +48,8 @@ def resolve(reference: str) -> Path:
     close = difflib.get_close_matches(reference, CATALOGUE, n=1, cutoff=0.4)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise UserError(
-        f"weights={reference} is no published name ({', '.join(CATALOGUE)}), no file and no http(s) address{hint}"
+        f"weights={reference} is no published name (python -m seg_det.weights --help lists them), no file and no http(s) "
+        f"address{hint}"
     )
 
 
@@ -114,6 +112,23 @@ def _read(reference: str) -> tuple[Path, dict[str, Tensor], Naming]:
     return path, tensors, naming
 
 
+def published_classifier(reference: str) -> PublishedClassifier:
+    """The classifier that a name of the catalogue, a path or an address holds.
+
+    Raises UserError for weights of anything else and for a network that is none of ours.
+    """
+    path, tensors, naming = _read(reference)
+    given = arrange(tensors, naming)
+    if "classifier.weight" not in given:
+        raise UserError(f"{path} ({naming.name} names) holds no classifier, so there is nothing to evaluate.")
+    if row := CATALOGUE.get(reference):
+        return PublishedClassifier(dict(row.backbone), row.mean, row.std, row.input_size)
+    if (network := identify(given, naming)) is None:
+        raise UserError(f"{path} ({naming.name} names) holds none of our networks: {some(list(tensors))}.")
+    mean, std = (CENTRED, CENTRED) if naming.centred else (IMAGENET_MEAN, IMAGENET_STD)
+    return PublishedClassifier(network.backbone, mean, std, IMAGENET_SIZE)
+
+
 def describe(path: Path) -> str:
     """What a weights file holds, for people: naming, tensors, elements, the network, and the settings that it fits."""
     tensors = read_tensors(path)
@@ -128,19 +143,3 @@ def describe(path: Path) -> str:
         f"published as: {row.name}, {row.licence}, {row.figure}" for row in CATALOGUE.values() if row.matches(digest)
     ]
     return "\n".join(lines)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print what a file, a published name or an address holds; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m seg_det.weights", description="Say what a weights file holds.")
-    parser.add_argument("weights", metavar="FILE", help=f"a file, an http(s) address, or one of {', '.join(CATALOGUE)}")
-    try:
-        print(describe(resolve(parser.parse_args(argv).weights)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

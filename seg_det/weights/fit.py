@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from seg_det.nn.convolutions import SameConv2d
 from seg_det.types import UserError
-from seg_det.weight_naming import Naming
-from seg_det.weight_networks import identify
+from seg_det.weights.naming import Naming
+from seg_det.weights.networks import identify
 
 STEM = "backbone.stem.conv.weight"
 CLASSIFIER = ("classifier.weight", "classifier.bias")
@@ -148,12 +148,10 @@ def _identity_norm(norm: str, own: Mapping[str, Tensor], eps: float) -> dict[str
 
 def _drop_background(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> bool:
     """Take the background out of ``given`` where the model has ImageNet's 1000 classes alone; whether that was so."""
-    rows = [
-        key for key in CLASSIFIER if key in given and len(given[key]) == BACKGROUND and len(own[key]) == BACKGROUND - 1
-    ]
-    for key in rows:
+    found = [key for key in CLASSIFIER if key in given and _rows(given[key]) == BACKGROUND == _rows(own[key]) + 1]
+    for key in found:
         given[key] = given[key][1:]
-    return bool(rows)
+    return bool(found)
 
 
 def _flat(tensor: Tensor, wanted: Tensor) -> Tensor:
@@ -162,8 +160,14 @@ def _flat(tensor: Tensor, wanted: Tensor) -> Tensor:
     return tensor.reshape(wanted.shape) if both == {2, 4} and long == (*short, 1, 1) else tensor
 
 
+def _rows(tensor: Tensor) -> int:
+    return tensor.shape[0] if tensor.ndim else 0
+
+
 def _alike(tensor: Tensor, wanted: Tensor) -> bool:
-    return tensor.shape == wanted.shape and tensor.is_floating_point() == wanted.is_floating_point()
+    """Whether ``tensor`` can be copied to ``wanted`` as it is meant."""
+    kinds = (tensor.is_floating_point(), tensor.layout), (wanted.is_floating_point(), wanted.layout)
+    return tensor.shape == wanted.shape and kinds[0] == kinds[1]
 
 
 def _form(tensor: Tensor) -> str:

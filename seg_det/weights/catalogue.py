@@ -1,6 +1,6 @@
 """The catalogue of published weights: each fetched from the first source that answers, checked, and cached.
 
-The facts stand in published_weights.toml.
+The facts stand in published.toml.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from seg_det.types import UserError
 
 log = logging.getLogger(__name__)
 
-TABLE = Path(__file__).with_name("published_weights.toml")
+TABLE = Path(__file__).with_name("published.toml")
 PIP_TIMEOUT = 300  # seconds
 
 CONVENTIONS = (
@@ -120,7 +120,7 @@ class PublishedWeights:
     sha256: str | None
     licence: str
     figure: str  # as published
-    mapping: str  # a key of weight_maps.NAMINGS
+    mapping: str  # a key of maps.NAMINGS
     backbone: Mapping[str, Any]  # _target_ and the settings of the network that was trained
     mean: tuple[float, float, float]  # of 0..255 values, RGB
     std: tuple[float, float, float]

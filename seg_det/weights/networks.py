@@ -18,14 +18,15 @@ from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
 from seg_det.types import UserError
-from seg_det.weight_naming import Naming
+from seg_det.weights.naming import Naming
 
 
 class Network(NamedTuple):
-    """What a file holds: for people, and as settings of the command line."""
+    """What a file holds: for people, as settings of the command line, and as configuration of the backbone."""
 
     name: str
     overrides: str
+    backbone: dict[str, Any]
 
 
 class Candidate(NamedTuple):
@@ -64,8 +65,9 @@ def identify(given: Mapping[str, Tensor], naming: Naming) -> Network | None:
     trials = []
     for candidate, base in zip(CANDIDATES, _tables(), strict=True):
         if _without_head(base).keys() == _without_head(wanted).keys():
-            width = median(shape[0] / base[key][0] for key, shape in _without_head(wanted).items() if shape)
-            trials += [(w, candidate, v) for w in _widths_near(width) for v in candidate.variations]
+            ratios = [shape[0] / base[key][0] for key, shape in _without_head(wanted).items() if shape]
+            widths = _widths_near(median(ratios)) if ratios else []
+            trials += [(width, candidate, variation) for width in widths for variation in candidate.variations]
     for width, candidate, variation in sorted(trials, key=lambda t: (t[0] not in USUAL_WIDTHS, t[0] != 1, len(t[2]))):
         shapes = _shapes(candidate, width, variation)
         if all(shapes.get(key) == shape for key, shape in wanted.items()):
@@ -113,6 +115,11 @@ def _network(
         **({"bn_eps": naming.eps} if unfolded and naming.eps not in (None, default_eps) else {}),
     }
     told = [f"width {width}", *(f"{key} {str(value).lower()}" for key, value in variation.items())]
-    told += [f"{len(given['classifier.weight'])} classes"] if "classifier.weight" in given else []
+    told += [f"{rows} classes" for rows in given["classifier.weight"].shape[:1]] if "classifier.weight" in given else []
     keys = " ".join(f"backbone.{key}={str(value).lower()}" for key, value in settings.items())
-    return Network(", ".join([candidate.name, *told]), f"backbone={candidate.yaml} {keys}".rstrip())
+    target = f"{candidate.build.__module__}.{candidate.build.__name__}"
+    return Network(
+        ", ".join([candidate.name, *told]),
+        f"backbone={candidate.yaml} {keys}".rstrip(),
+        {"_target_": target, **candidate.settings, **settings},
+    )

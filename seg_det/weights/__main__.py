@@ -1,0 +1,26 @@
+"""``python -m seg_det.weights FILE``: what a file, a published name or an address holds, and which settings it fits."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from seg_det.types import UserError
+from seg_det.weights import CATALOGUE, describe, resolve
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print what a file, a published name or an address holds; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m seg_det.weights", description="Say what a weights file holds.")
+    parser.add_argument("weights", metavar="FILE", help=f"a file, an http(s) address, or one of {', '.join(CATALOGUE)}")
+    try:
+        print(describe(resolve(parser.parse_args(argv).weights)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
