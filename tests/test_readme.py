@@ -5,11 +5,15 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from seg_det.data.shapes import CLASSES
+from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
+from seg_det.models.classifier import Classifier
 
 ROOT = Path(__file__).parent.parent
 RUN = "runs/train/ssdlite_v2_shapes/2026-01-31_12-00-00"
@@ -49,7 +53,7 @@ def small(command):
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory, tiny_shapes):
+def desk(tmp_path_factory, tiny_shapes, tiny_imagefolder):
     """A folder as a user would have it: the program's files, the data sets that the README speaks of, one finished run."""
     folder = tmp_path_factory.mktemp("desk")
     for name in ("train.py", "evaluate.py", "conf"):
@@ -67,6 +71,8 @@ def desk(tmp_path_factory, tiny_shapes):
         )
     for name in ("parts", "VOC2012"):
         own_data(folder / name, tiny_shapes)
+    (folder / "photos").symlink_to(tiny_imagefolder)
+    torch.save(Classifier(partial(MobileNetV1, width=0.25), num_classes=3).state_dict(), folder / "weights.pth")
     call(folder, [*small("python train.py"), f"hydra.run.dir={RUN}"])
     return folder
 
@@ -119,8 +125,6 @@ def test_prepare_scripts_are_there(desk, command):
 
 
 def test_weights_command(desk, tmp_path):
-    import torch
-
     (command,) = [c for c in COMMANDS if "seg_det.weights" in c]
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "seg_det.weights"]
