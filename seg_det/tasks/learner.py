@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_det.tasks.optimisation import Recipe, optimiser, schedule
 from seg_det.tasks.predictor import Kind, Losses, Metric, Predictor
@@ -44,6 +44,14 @@ class Learner(L.LightningModule):
         if recipe.freeze_until:
             for stage in predictor.model.backbone.stages_until(recipe.freeze_until):
                 stage.requires_grad_(False)
+        norms = [m for m in predictor.model.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+        self._frozen_norms = norms if recipe.frozen_norms else []
+        for norm in self._frozen_norms:
+            norm.requires_grad_(False)
+
+    def on_train_epoch_start(self) -> None:
+        for norm in self._frozen_norms:  # each validation leaves the whole model in training mode
+            norm.eval()
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         losses = self.predictor.loss(self.loss, self.predictor(batch.images), batch)

@@ -21,13 +21,15 @@ from seg_det.types import UserError
 class Recipe:
     """How the weights are learned. ``lr`` is for ``lr_batch`` images a step and scales with the real number.
 
-    ``freeze_until`` names the last bottleneck (c1..c5) whose weights stay as they were loaded; the statistics of its norms
-    still follow the data.
+    ``head_lr`` multiplies the rate of everything but the backbone. ``freeze_until`` names the last bottleneck (c1..c5) whose
+    weights stay as they were loaded; the statistics of its norms still follow the data, unless ``frozen_norms`` keeps all of
+    the backbone's norms as they were loaded.
     """
 
     optimiser: str = "sgd"
     lr: float = 0.02
     lr_batch: int = 16
+    head_lr: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 4e-5
     decay_depthwise: bool = True
@@ -43,6 +45,7 @@ class Recipe:
     clip_norm: float | None = None
     ema_decay: float | None = 0.999
     freeze_until: str | None = None
+    frozen_norms: bool = False
 
     def __post_init__(self) -> None:
         for key, value, allowed in (
@@ -51,14 +54,22 @@ class Recipe:
         ):
             if value not in allowed:
                 raise UserError(f"recipe.{key} must be one of {', '.join(allowed)}, got {value!r}.")
-        if self.lr <= 0 or self.lr_batch <= 0:
-            raise UserError(f"recipe.lr and recipe.lr_batch must be positive, got {self.lr} and {self.lr_batch}.")
+        for key in ("lr", "lr_batch", "head_lr"):
+            if getattr(self, key) <= 0:
+                raise UserError(f"recipe.{key} must be positive, got {getattr(self, key)}.")
 
 
 def optimiser(model: nn.Module, recipe: Recipe, images_per_step: int) -> Optimizer:
     """The recipe's optimiser for ``model``; the learning rate scaled linearly to ``images_per_step`` (arXiv 1706.02677)."""
-    groups = parameter_groups(model, recipe.weight_decay, decay_depthwise=recipe.decay_depthwise)
-    return OPTIMISERS[recipe.optimiser](groups, recipe, recipe.lr * images_per_step / recipe.lr_batch)
+    rate = recipe.lr * images_per_step / recipe.lr_batch
+    backbone = {id(parameter) for parameter in model.backbone.parameters()}
+    groups = []
+    for group in parameter_groups(model, recipe.weight_decay, decay_depthwise=recipe.decay_depthwise):
+        for part, factor in ((True, 1.0), (False, recipe.head_lr)):
+            parameters = [parameter for parameter in group["params"] if (id(parameter) in backbone) == part]
+            if parameters:
+                groups.append({**group, "params": parameters, "lr": rate * factor})
+    return OPTIMISERS[recipe.optimiser](groups, recipe, rate)
 
 
 OPTIMISERS: dict[str, Callable[[list[dict], Recipe, float], Optimizer]] = {

@@ -1,4 +1,5 @@
 import copy
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -12,9 +13,8 @@ NORM = batch_norm(eps=1e-5, momentum=0.1)
 
 
 def network():
-    return nn.Sequential(
-        ConvNormAct(3, 8, kernel=3, norm=NORM), ConvNormAct(8, 8, kernel=3, groups=8, norm=NORM), nn.Conv2d(8, 4, 1)
-    )
+    backbone = nn.Sequential(ConvNormAct(3, 8, kernel=3, norm=NORM), ConvNormAct(8, 8, kernel=3, groups=8, norm=NORM))
+    return nn.Sequential(OrderedDict(backbone=backbone, head=nn.Conv2d(8, 4, 1)))
 
 
 def test_norms_and_biases_do_not_decay():
@@ -22,9 +22,9 @@ def test_norms_and_biases_do_not_decay():
     decayed, free = parameter_groups(model, 4e-5)
     assert decayed["weight_decay"] == 4e-5 and free["weight_decay"] == 0
     assert {id(p) for p in decayed["params"]} == {
-        id(model[0].conv.weight),
-        id(model[1].conv.weight),
-        id(model[2].weight),
+        id(model.backbone[0].conv.weight),
+        id(model.backbone[1].conv.weight),
+        id(model.head.weight),
     }
     assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
 
@@ -32,14 +32,24 @@ def test_norms_and_biases_do_not_decay():
 def test_depthwise_filters_as_an_option():
     model = network()
     decayed, free = parameter_groups(model, 4e-5, decay_depthwise=False)
-    assert {id(p) for p in decayed["params"]} == {id(model[0].conv.weight), id(model[2].weight)}
-    assert any(p is model[1].conv.weight for p in free["params"])
+    assert {id(p) for p in decayed["params"]} == {id(model.backbone[0].conv.weight), id(model.head.weight)}
+    assert any(p is model.backbone[1].conv.weight for p in free["params"])
 
 
 @pytest.mark.parametrize("name", ["sgd", "rmsprop", "adamw"])
 def test_rate_scales_with_the_images_of_a_step(name):
     opt = optimiser(network(), Recipe(optimiser=name, lr=0.02, lr_batch=16), images_per_step=64)
-    assert [group["lr"] for group in opt.param_groups] == pytest.approx([0.08, 0.08])
+    assert {group["lr"] for group in opt.param_groups} == {0.08}
+
+
+def test_the_head_has_a_rate_of_its_own():
+    model = network()
+    opt = optimiser(model, Recipe(lr=0.02, lr_batch=16, head_lr=5.0, weight_decay=0.1), images_per_step=16)
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in opt.param_groups for p in group["params"]}
+    assert rates[id(model.backbone[0].conv.weight)] == (0.02, 0.1)
+    assert rates[id(model.backbone[0].norm.weight)] == (0.02, 0.0)
+    assert rates[id(model.head.weight)] == (pytest.approx(0.1), 0.1) and rates[id(model.head.bias)][1] == 0.0
+    assert len(rates) == len(list(model.parameters()))
 
 
 def rates(recipe, steps, steps_per_epoch=10):

@@ -257,3 +257,16 @@ def test_frozen_stages_keep_their_weights(finished, sources, tmp_path):
     assert frozen and all(torch.equal(ours[key], theirs[key]) for key in frozen)
     assert not any(torch.equal(ours[key], theirs[key]) for key in ours if key not in frozen)
     assert not torch.equal(before.backbone.stem.norm.running_mean, after.backbone.stem.norm.running_mean)
+
+
+def test_frozen_norms_stay_as_they_were_loaded(finished, sources, tmp_path):
+    start = Start(backbone=str(finished[0] / "checkpoints" / "best.ckpt"))
+    recipe = Recipe(lr=0.01, frozen_norms=True, ema_decay=None)
+    train_model(setup(sources, tmp_path, start=start, recipe=recipe))
+    before, _ = checkpoint.load(finished[0] / "checkpoints" / "best.ckpt")
+    after, _ = checkpoint.load(tmp_path / "checkpoints" / "last.ckpt")
+    ours, theirs = before.backbone.state_dict(), after.backbone.state_dict()
+    norms = [key for key in ours if ".norm." in key]
+    assert norms and all(torch.equal(ours[key], theirs[key]) for key in norms)
+    assert not torch.equal(ours["stem.conv.weight"], theirs["stem.conv.weight"])
+    assert not torch.equal(before.extras[0].reduce.norm.weight, after.extras[0].reduce.norm.weight)
