@@ -8,7 +8,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
@@ -56,10 +56,11 @@ class Archive:
     """One official archive of a data set, and how to know that it arrived and was unpacked whole."""
 
     url: str
-    size: int  # bytes
-    md5: str
+    size: int | None  # bytes; None for one that the server packs anew each time
+    md5: str | None
     gives: tuple[Contents, ...]
-    inside: str = ""  # the folder of the archive that becomes the root
+    inside: str = ""  # the folder of the archive whose contents are unpacked
+    into: str = ""  # below the root
 
     @property
     def filename(self) -> str:
@@ -97,7 +98,7 @@ def _complete(archive: Archive, root: Path, archives: Path, keep: bool, progress
     path = archives / archive.filename
     found_here = path.exists()
     download(archive.url, path, md5=archive.md5, size=archive.size, progress=progress)
-    unpack(path, root, inside=archive.inside, progress=progress)
+    unpack(path, root / archive.into, inside=archive.inside, progress=progress)
     if shortfall := archive.shortfall(root):
         raise UserError(f"{path} was unpacked, but {shortfall}: it is not the archive that the table means")
     if not keep and not found_here:
@@ -105,17 +106,33 @@ def _complete(archive: Archive, root: Path, archives: Path, keep: bool, progress
 
 
 def prepare_command(
-    title: str, table: Sequence[Archive], root: Path, archives: Path, argv: Sequence[str] | None = None
+    title: str,
+    table: Sequence[Archive],
+    root: Path,
+    archives: Path,
+    argv: Sequence[str] | None = None,
+    *,
+    finish: Callable[[Path], bool] | None = None,
 ) -> int:
-    """Command line of the ``datasets/prepare_*.py`` scripts; returns the exit status (1: a UserError, printed)."""
-    gigabytes = sum(archive.size for archive in table) / 1e9
-    parser = argparse.ArgumentParser(description=f"Download, verify and unpack {title} ({gigabytes:.1f} GB).")
+    """Command line of the ``datasets/prepare_*.py`` scripts; returns the exit status (1: a UserError, printed).
+
+    ``finish`` is called on the complete tree, and says whether it had anything to do.
+    """
+    gigabytes = sum(archive.size or 0 for archive in table) / 1e9
+    amount = f" ({gigabytes:.1f} GB)" if gigabytes else ""
+    names = [archive.filename for archive in table]
+    parser = argparse.ArgumentParser(description=f"Download, verify and unpack {title}{amount}.")
     parser.add_argument("--root", type=Path, default=root, help="where the tree is made (%(default)s)")
     parser.add_argument("--archives", type=Path, default=archives, help="where downloads are kept (%(default)s)")
     parser.add_argument("--keep-archives", action="store_true", help="do not delete an archive once it is unpacked")
+    parser.add_argument(
+        "--skip", nargs="+", default=[], choices=names, help=f"archives to do without: {', '.join(names)}"
+    )
     args = parser.parse_args(argv)
+    wanted = [archive for archive in table if archive.filename not in args.skip]
     try:
-        worked = prepare(table, args.root, args.archives, keep=args.keep_archives)
+        worked = prepare(wanted, args.root, args.archives, keep=args.keep_archives)
+        worked = (finish is not None and finish(args.root)) or worked
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

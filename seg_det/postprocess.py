@@ -1,13 +1,20 @@
-"""From raw head output to detections: scores, boxes, non-maximum suppression, exact and batched."""
+"""From raw head output to detections and label maps: exact, and in bounded memory."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from seg_det.ops.boxes import clip, decode, rescale
+from seg_det.ops.interpolation import Side, Weights
 from seg_det.ops.nms import greedy_keep, suppresses
 from seg_det.types import DenseDetections, Detections, UserError
+
+OUTPUTS = ("logits", "labels")
+BAND = {"cpu": 2**20, "other": 2**24}  # logits interpolated at a time: what a cache holds, what a device likes
 
 
 def class_scores(logits: Tensor, score: str) -> Tensor:
@@ -26,18 +33,20 @@ def detect(
     score: str = "softmax",
     score_threshold: float = 0.01,
     iou_threshold: float = 0.55,
-    max_candidates: int = 400,
+    max_candidates: int | None = 400,
     max_detections: int = 100,
 ) -> list[Detections]:
     """Detections of each image, boxes in pixels of ``image_size`` (H, W), best first, at most ``max_detections``.
 
-    For each class, the best ``max_candidates`` anchors above ``score_threshold`` go through greedy NMS at ``iou_threshold``;
-    the best of all classes remain. The result is exactly that, but computed lazily: a global best-first prefix of all
-    (anchor, class) pairs is suppressed class by class, and doubled for those images only that still want detections.
+    For each class, the best ``max_candidates`` anchors (None: all) above ``score_threshold`` go through greedy NMS at
+    ``iou_threshold``; the best of all classes remain. The result is exactly that, but computed lazily: a global best-first
+    prefix of all (anchor, class) pairs is suppressed class by class, and doubled for those images only that still want
+    detections.
     """
     scores = class_scores(raw.logits.float(), score)
     boxes = clip(decode(raw.deltas.float(), anchors), image_size)
     classes = scores.shape[-1]
+    max_candidates = max_candidates or scores.shape[1]
     if scores.shape[1] > max_candidates:  # bounds how far the prefix can grow
         scores = scores.masked_fill(scores < scores.topk(max_candidates, dim=1).values[:, -1:], -1.0)
     flat = scores.flatten(1).masked_fill(scores.flatten(1) <= score_threshold, -1.0)
@@ -68,3 +77,95 @@ def to_file_size(detections: Detections, image_size: tuple[int, int], file_size:
 def _rank_in_class(labels: Tensor) -> Tensor:
     """How many earlier entries of each row [B, P] have the same label."""
     return (labels[..., :, None] == labels[..., None, :]).tril(-1).sum(-1)
+
+
+class Patch(NamedTuple):
+    """What a network said about a part of an image."""
+
+    logits: Tensor  # f32 [C, h, w]
+    box: tuple[float, float, float, float]  # xyxy pixels of the file that the map lies on; beyond the file lies padding
+    size: tuple[int, int]  # (H, W) of the network's input there
+
+
+def canvas_patch(logits: Tensor, canvas: tuple[int, int], content: tuple[int, int], size: tuple[int, int]) -> Patch:
+    """The patch of a ``canvas`` whose top left ``content`` is an image of ``size``; all (H, W), logits f32 [C, h, w]."""
+    box = (0.0, 0.0, canvas[1] * size[1] / content[1], canvas[0] * size[0] / content[0])
+    return Patch(logits, box, canvas)
+
+
+def label_map(
+    patches: Sequence[Patch], size: tuple[int, int], *, output: str = "logits", align_corners: bool = False
+) -> Tensor:
+    """The class of each pixel of an image of ``size`` (H, W): u8 [H, W], the lower class where two are level.
+
+    ``output`` "logits" interpolates the logits bilinearly to the pixels and takes the best class there. Several patches, of
+    other scales, mirrored or windows, are averaged as probabilities; together they must cover the image. "labels" takes the
+    best class at the map's own places and each pixel the nearest place: far less work, which suits a phone.
+
+    ``align_corners``: see :class:`seg_det.ops.interpolation.Side`.
+
+    Raises ValueError for another output, and for "labels" of several patches.
+    """
+    if output not in OUTPUTS:
+        raise ValueError(f"expected an output of {', '.join(OUTPUTS)}, got {output!r}")
+    if output == "labels":
+        if len(patches) > 1:
+            raise ValueError(f"expected one patch for the output labels, got {len(patches)}")
+        return _nearest_labels(patches[0], size, align_corners)
+    wide = [_widened(patch, size, align_corners) for patch in patches]
+    logits = patches[0].logits
+    labels = torch.empty(size, dtype=torch.uint8, device=logits.device)
+    rows = max(1, BAND["cpu" if logits.device.type == "cpu" else "other"] // (len(logits) * size[1]))
+    for top in range(0, size[0], rows):
+        band = slice(top, min(top + rows, size[0]))
+        labels[band] = _band_scores(wide, band, size[1]).max(0).indices
+    return labels
+
+
+def _sides(patch: Patch, align_corners: bool) -> tuple[Side, Side]:
+    """Of the rows and of the columns."""
+    left, top, right, bottom = patch.box
+    height, width = patch.logits.shape[1:]
+    return (
+        Side(top, bottom, patch.size[0], height, align_corners),
+        Side(left, right, patch.size[1], width, align_corners),
+    )
+
+
+def _nearest_labels(patch: Patch, size: tuple[int, int], align_corners: bool) -> Tensor:
+    labels = patch.logits.max(0).indices.to(torch.uint8)
+    for dim, (side, length) in enumerate(zip(_sides(patch, align_corners), size, strict=True)):
+        labels = labels.index_select(dim, side.nearest(slice(0, length)).to(labels.device))
+    return labels
+
+
+class _Wide(NamedTuple):
+    """A patch that has been brought to the columns of the image, but not yet to its rows."""
+
+    logits: Tensor  # f32 [C, h, columns]
+    rows: slice  # of the image
+    columns: slice
+    weights: Weights  # of the rows
+
+
+def _widened(patch: Patch, size: tuple[int, int], align_corners: bool) -> _Wide:
+    vertical, horizontal = _sides(patch, align_corners)
+    rows, columns = vertical.covered(size[0]), horizontal.covered(size[1])
+    device = patch.logits.device
+    logits = horizontal.weights(columns).to(device).along(patch.logits.float().contiguous(), 2)
+    return _Wide(logits, rows, columns, vertical.weights(rows).to(device))
+
+
+def _band_scores(patches: Sequence[_Wide], band: slice, width: int) -> Tensor:
+    """Scores f32 [C, rows of the band, width], highest for the class that the patches agree on."""
+    if len(patches) == 1:
+        return patches[0].weights.part(band).along(patches[0].logits, 1)
+    # The sum of probabilities: at each pixel it is the same multiple of the mean for all classes.
+    total = patches[0].logits.new_zeros(len(patches[0].logits), band.stop - band.start, width)
+    for patch in patches:
+        start, stop = max(band.start, patch.rows.start), min(band.stop, patch.rows.stop)
+        if start < stop:
+            inside = slice(start - patch.rows.start, stop - patch.rows.start)
+            scores = patch.weights.part(inside).along(patch.logits, 1).softmax(0)
+            total[:, start - band.start : stop - band.start, patch.columns] += scores
+    return total

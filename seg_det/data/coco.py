@@ -39,9 +39,9 @@ def read_coco(
     images, annotations = Path(images), Path(annotations)
     require(annotations, "the annotation file")
     require(images, "the image folder")
-    document = _load_document(annotations)
-    categories = _read_categories(document["categories"], annotations, problems)
-    files, dropped = _read_images(document["images"], images, annotations, problems)
+    document = load_document(annotations)
+    categories = read_categories(document["categories"], annotations, problems)
+    files, dropped = read_images(document["images"], images, annotations, problems)
     rows = _read_rows(document["annotations"], annotations, problems)
     rows = _select_declared(rows, files, dropped, categories, annotations, problems)
     objects = _check_objects(rows, files, categories, annotations, set(known_bad), problems)
@@ -49,11 +49,11 @@ def read_coco(
     if not files:
         raise UserError(f"{annotations}: not one of its {len(document['images'])} images can be used: {sentences[0]}")
     records = build_records(files, objects)
-    return DetectionSource(name or _default_name(images, annotations), records, categories, sentences)
+    return DetectionSource(name or default_name(images, annotations), records, categories, sentences)
 
 
-def _default_name(images: Path, annotations: Path) -> str:
-    """datasets/coco/val2017 and datasets/coco/annotations/... -> "coco val2017"."""
+def default_name(images: Path, annotations: Path) -> str:
+    """Of a split: datasets/coco/val2017 and datasets/coco/annotations/... -> "coco val2017"."""
     common = Path(os.path.commonpath([images.absolute().parent, annotations.absolute()]))
     return f"{common.name} {images.name}".strip()
 
@@ -77,7 +77,8 @@ class _Rows(NamedTuple):
         return f"annotation id {own_id}" if own_id >= 0 else f"annotations[{number}] (which has no id)"
 
 
-def _load_document(path: Path) -> dict[str, list[Any]]:
+def load_document(path: Path) -> dict[str, list[Any]]:
+    """The lists ``images``, ``annotations`` and ``categories`` of a COCO file. Raises UserError if it has them not."""
     try:
         document = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
@@ -99,7 +100,8 @@ def _load_document(path: Path) -> dict[str, list[Any]]:
     return lists
 
 
-def _read_categories(entries: list[Any], path: Path, problems: Problems) -> tuple[Category, ...]:
+def read_categories(entries: list[Any], path: Path, problems: Problems) -> tuple[Category, ...]:
+    """The declared categories by ascending id."""
     names: dict[int, str] = {}
     for number, entry in enumerate(entries):
         try:
@@ -113,9 +115,7 @@ def _read_categories(entries: list[Any], path: Path, problems: Problems) -> tupl
     return tuple(Category(category_id, names[category_id]) for category_id in sorted(names))
 
 
-def _read_images(
-    entries: list[Any], folder: Path, path: Path, problems: Problems
-) -> tuple[list[ImageFile], np.ndarray]:
+def read_images(entries: list[Any], folder: Path, path: Path, problems: Problems) -> tuple[list[ImageFile], np.ndarray]:
     """The usable images, and the ids of the others."""
     listings: dict[Path, set[str]] = {}
     files: dict[int, ImageFile] = {}

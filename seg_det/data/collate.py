@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from seg_det.types import ClassificationBatch, ClassificationSample, DetectionBatch, DetectionSample
+from seg_det.types import (
+    ClassificationBatch,
+    ClassificationSample,
+    DetectionBatch,
+    DetectionSample,
+    SegmentationBatch,
+    SegmentationSample,
+)
 
 
 def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
@@ -35,6 +42,18 @@ def collate_classification(samples: Sequence[ClassificationSample]) -> Classific
         images=_stack([sample.image for sample in samples]),
         labels=torch.tensor([sample.label for sample in samples]),
         image_ids=torch.tensor([sample.image_id for sample in samples]),
+    )
+
+
+def collate_segmentation(samples: Sequence[SegmentationSample]) -> SegmentationBatch:
+    """One SegmentationBatch of samples whose images have the same size; images come out channels-last in memory."""
+    originals = [sample.original for sample in samples if sample.original is not None]
+    return SegmentationBatch(
+        images=_stack([sample.image for sample in samples]),
+        masks=torch.stack([sample.mask for sample in samples]),
+        image_ids=torch.tensor([sample.image_id for sample in samples]),
+        sizes=torch.tensor([sample.size for sample in samples]),
+        originals=originals or None,
     )
 
 

@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 from seg_det.types import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # formats that keep every value
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 PNG_END = b"IEND\xaeB`\x82"
 # What Pillow raises, each for some kind of broken file.
@@ -34,6 +35,24 @@ def read_rgb(path: Path) -> np.ndarray:
     pixels = _decode_with_opencv(data)
     # Pillow knows rarer kinds of JPEG, and says what is wrong with the others.
     return _decode_with_pillow(data, path) if pixels is None else pixels
+
+
+def read_values(path: Path, *, colours: bool = False) -> np.ndarray:
+    """The pixels of a mask file as they are stored: one number each, [H, W] u8 or i64, or a colour, u8 [H, W, 3] RGB.
+
+    A palette file gives its indices, or with ``colours`` the colours that they stand for; a bit gives 0 or 1.
+    Raises UserError as :func:`read_rgb` does.
+    """
+    data = _read_bytes(path)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode == "L" or (image.mode == "P" and not colours):
+                return np.array(image)
+            if image.mode == "1" or image.mode.startswith("I"):
+                return np.array(image).astype(np.uint8 if image.mode == "1" else np.int64)
+            return np.array(image.convert("RGB"))
+    except BROKEN as error:
+        raise _broken(path, error) from error
 
 
 def image_size(path: Path) -> tuple[int, int]:

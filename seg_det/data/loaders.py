@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
-from seg_det.data.collate import collate_classification, collate_detection
+from seg_det.data.collate import collate_classification, collate_detection, collate_segmentation
 from seg_det.data.images import read_rgb
-from seg_det.data.records import ClassificationRecord, ClassificationSource, DetectionRecord, DetectionSource
-from seg_det.data.transforms import ClassificationTransform, DetectionTransform
-from seg_det.types import ClassificationSample, DetectionSample, UserError
+from seg_det.data.records import (
+    ClassificationRecord,
+    ClassificationSource,
+    DetectionRecord,
+    DetectionSource,
+    SegmentationRecord,
+    SegmentationSource,
+)
+from seg_det.data.transforms import ClassificationTransform, DetectionTransform, SegmentationTransform
+from seg_det.types import ClassificationSample, DetectionSample, SegmentationSample, UserError
 
-Source = DetectionSource | ClassificationSource
-Transform = DetectionTransform | ClassificationTransform
+Source = DetectionSource | ClassificationSource | SegmentationSource
+Transform = DetectionTransform | ClassificationTransform | SegmentationTransform
+Sample = DetectionSample | ClassificationSample | SegmentationSample
 Seed = tuple[int, int, int]  # of the run, epoch, index
 
 
@@ -27,22 +35,24 @@ class SourceDataset(Dataset, ABC):
     """Samples of a source, transformed. The key ``epoch * len + index`` says which image, and how it is augmented:
 
     the same seed, epoch and index give the same sample in any worker process, so a resumed run goes on exactly.
+    Samples for ``evaluation`` hold what only that asks for.
     """
 
-    def __init__(self, source: Source, transform: Transform, *, seed: int = 0):
+    def __init__(self, source: Source, transform: Transform, *, seed: int = 0, evaluation: bool = False):
         self.source = source
         self.transform = transform
         self.seed = seed
+        self.evaluation = evaluation
 
     def __len__(self) -> int:
         return len(self.source.records)
 
-    def __getitem__(self, key: int) -> DetectionSample | ClassificationSample:
+    def __getitem__(self, key: int) -> Sample:
         epoch, index = divmod(key, len(self))
         return self.sample(self.source.records[index], (self.seed, epoch, index))
 
     @abstractmethod
-    def sample(self, record: Any, seed: Seed) -> DetectionSample | ClassificationSample:
+    def sample(self, record: Any, seed: Seed) -> Sample:
         """The sample of one record; a function of the arguments alone."""
 
 
@@ -72,6 +82,22 @@ class ClassificationDataset(SourceDataset):
         return ClassificationSample(_to_tensor(image), record.label, record.image_id)
 
 
+class SegmentationDataset(SourceDataset):
+    """SegmentationSamples of a SegmentationSource; those for evaluation hold the masks as they are in the files too."""
+
+    def sample(self, record: SegmentationRecord, seed: Seed) -> SegmentationSample:
+        """The record's image and mask, transformed. Raises UserError as :func:`read_image` and :func:`read_mask` do."""
+        truth = read_mask(record)
+        image, mask = self.transform(read_image(record), truth, seed=seed)
+        return SegmentationSample(
+            image=_to_tensor(image),
+            mask=torch.from_numpy(np.ascontiguousarray(mask)),
+            image_id=record.image_id,
+            size=record.size,
+            original=torch.from_numpy(truth) if self.evaluation else None,
+        )
+
+
 class Pipeline(NamedTuple):
     """What goes together with the sources of one task."""
 
@@ -89,6 +115,13 @@ PIPELINES = {
     ClassificationSource: Pipeline(
         "classification", ClassificationDataset, ClassificationTransform, "inception", collate_classification
     ),
+    SegmentationSource: Pipeline(
+        "segmentation",
+        SegmentationDataset,
+        SegmentationTransform,
+        "segmentation, flip, flip_both or none",
+        collate_segmentation,
+    ),
 }
 
 
@@ -96,15 +129,29 @@ def _to_tensor(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
 
 
-def read_image(record: DetectionRecord) -> np.ndarray:
+def read_image(record: DetectionRecord | SegmentationRecord) -> np.ndarray:
     """The record's image, u8 [H, W, 3] RGB. Raises UserError if it is broken or of another size than was annotated."""
     image = read_rgb(record.path)
     if image.shape[:2] != tuple(record.size):
         raise UserError(
             f"{record.path} has {image.shape[1]} x {image.shape[0]} pixels, its annotation says {record.size[1]} x "
-            f"{record.size[0]}: the boxes cannot be trusted; correct the annotation, or leave it out with dataset.on_bad=skip."
+            f"{record.size[0]}: they do not belong together; correct the annotation, or leave it out with dataset.on_bad=skip."
         )
     return image
+
+
+def read_mask(record: SegmentationRecord) -> np.ndarray:
+    """The classes of the record's pixels, u8 [H, W], indices or IGNORE.
+
+    Raises UserError as the record's mask does, and if it is of another size than the image.
+    """
+    mask = record.mask.read()
+    if mask.shape != tuple(record.size):
+        raise UserError(
+            f"the mask of {record.path} has {mask.shape[1]} x {mask.shape[0]} pixels, the image {record.size[1]} x "
+            f"{record.size[0]}: it was changed since it was listed; start again."
+        )
+    return mask
 
 
 def process_share() -> tuple[int, int]:
@@ -129,6 +176,26 @@ class ShareSampler(Sampler[int]):
         return rank, self.length, processes
 
 
+class SizeBatches(Sampler[list[int]]):
+    """Batches of images of one size, the sizes in the order of their first image; of the keys that ``sampler`` gives."""
+
+    def __init__(self, sampler: Sampler[int], sizes: Sequence[tuple[int, int]], batch_size: int):
+        self.sampler = sampler
+        self.sizes = sizes
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        groups: dict[tuple[int, int], list[int]] = {}
+        for key in self.sampler:
+            groups.setdefault(self.sizes[key], []).append(key)
+        for group in groups.values():
+            for start in range(0, len(group), self.batch_size):
+                yield group[start : start + self.batch_size]
+
+
 class EpochSampler(Sampler[int]):
     """Shuffled keys of one epoch (see SourceDataset), split over the processes of a distributed run."""
 
@@ -151,14 +218,14 @@ class EpochSampler(Sampler[int]):
         return iter((self.epoch * self.length + share).tolist())
 
 
-def _dataset(source: Source, transform: Transform, *, seed: int = 0) -> SourceDataset:
+def _dataset(source: Source, transform: Transform, *, seed: int = 0, evaluation: bool = False) -> SourceDataset:
     pipeline = PIPELINES[type(source)]
     if not isinstance(transform, pipeline.transform):
         raise UserError(
             f"{source.name} is a data set for {pipeline.task}, and the augmentation is for another task: "
             f"set augmentation to {pipeline.augmentations}."
         )
-    return pipeline.dataset(source, transform, seed=seed)
+    return pipeline.dataset(source, transform, seed=seed, evaluation=evaluation)
 
 
 def _one_thread(worker: int) -> None:
@@ -188,14 +255,21 @@ def train_loader(source: Source, transform: Transform, *, batch_size: int, num_w
 def evaluation_loader(
     source: Source, transform: Transform, *, batch_size: int, num_workers: int, shared: bool = False
 ) -> DataLoader:
-    """All images once, in the source's order; ``shared`` splits them over the processes of a distributed run.
+    """All images once; ``shared`` splits them over the processes of a distributed run.
 
-    Raises UserError if ``transform`` is for another task than ``source``.
+    They come in the source's order, except that images with masks which the transform leaves at different sizes come
+    together with those of their own size. Raises UserError if ``transform`` is for another task than ``source``.
     """
+    dataset = _dataset(source, transform, evaluation=True)
+    sampler = ShareSampler(len(dataset)) if shared else SequentialSampler(dataset)
+    if isinstance(source, SegmentationSource):
+        sizes = [transform.view.output_size(record.size) for record in source.records]
+        batches = SizeBatches(sampler, sizes, batch_size)
+    else:
+        batches = BatchSampler(sampler, batch_size, drop_last=False)
     return DataLoader(
-        _dataset(source, transform),
-        sampler=ShareSampler(len(source.records)) if shared else None,
-        batch_size=batch_size,
+        dataset,
+        batch_sampler=batches,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),

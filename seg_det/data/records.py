@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -59,6 +59,37 @@ class ClassificationSource:
 
     name: str  # "imagenet val"
     records: tuple[ClassificationRecord, ...]
+    categories: tuple[Category, ...]
+    problems: tuple[str, ...] = field(default=())
+
+
+class Mask(Protocol):
+    """The classes of an image's pixels, in a file or yet to be drawn."""
+
+    def read(self) -> np.ndarray:
+        """u8 [H, W], indices of the categories or IGNORE. Raises UserError if that cannot be had."""
+        ...
+
+    def remapped(self, table: np.ndarray) -> Mask:
+        """The same mask with ``table[i]`` (u8 [256]) in place of each value i."""
+        ...
+
+
+class SegmentationRecord(NamedTuple):
+    """One image file and its mask, which is read with it."""
+
+    path: Path
+    mask: Mask
+    image_id: int
+    size: tuple[int, int]  # (H, W) of both, the image upright: after EXIF rotation
+
+
+@dataclass(frozen=True)
+class SegmentationSource:
+    """One split of a data set as its reader found it. ``problems`` holds one sentence for each thing left out."""
+
+    name: str  # "camvid test"
+    records: tuple[SegmentationRecord, ...]
     categories: tuple[Category, ...]
     problems: tuple[str, ...] = field(default=())
 

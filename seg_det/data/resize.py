@@ -21,15 +21,13 @@ def resize_antialiased(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def centre_window(
-    image: tuple[int, int], covered: tuple[int, int], size: tuple[int, int]
+    image: tuple[int, int], covered: tuple[float, float], size: tuple[int, int]
 ) -> tuple[tuple[int, int], Window]:
     """What an ``image`` of (H, W) is resized to, until it just covers ``covered``, and where its middle of ``size`` lies.
 
-    The side that sticks out is rounded down, as torchvision does it.
+    Sides are rounded to the nearest pixel, the corner of the middle down.
     """
-    (height, width), (rows, columns) = image, covered
-    resized = (
-        (rows, width * rows // height) if rows * width >= columns * height else (height * columns // width, columns)
-    )
-    top, left = (round((whole - part) / 2) for whole, part in zip(resized, size, strict=True))
+    scale = max(wanted / side for wanted, side in zip(covered, image, strict=True))
+    resized = tuple(max(part, round(side * scale)) for part, side in zip(size, image, strict=True))
+    top, left = ((whole - part) // 2 for whole, part in zip(resized, size, strict=True))
     return resized, (slice(top, top + size[0]), slice(left, left + size[1]))

@@ -22,9 +22,11 @@ import numpy as np
 from tqdm import tqdm
 
 from seg_det.data.coco import read_coco
-from seg_det.data.records import DetectionSource
+from seg_det.data.masks import MaskedImage, MaskFile, mask_code, masked_records, segmentation_source
+from seg_det.data.problems import Problems
+from seg_det.data.records import DetectionSource, SegmentationSource
 from seg_det.data.shapes_scene import CLASSES, HEIGHT, WIDTH, Scene, lay_out, paint_scene
-from seg_det.types import UserError
+from seg_det.types import Category, UserError
 
 SPLITS = ("train", "val")
 JPEG_QUALITY = 90
@@ -36,20 +38,35 @@ def read_shapes(
     root: str | Path,
     split: str,
     *,
+    kind: str = "detection",
     on_bad: str = "error",
     seed: int = 0,
     train_images: int = 1500,
     val_images: int = 200,
-) -> DetectionSource:
+) -> DetectionSource | SegmentationSource:
     """One split (``train`` or ``val``) of the embedded data set below ``root``, generated first where it is missing.
 
+    Its masks if ``kind`` is "segmentation", with the background as class 0; else its boxes.
     Raises UserError as :func:`generate_shapes` does, and for an unknown split.
     """
     if split not in SPLITS:
         raise UserError(f"the shapes data set has no split {split!r}; choose one of {', '.join(SPLITS)}")
     root = generate_shapes(Path(root), seed=seed, train_images=train_images, val_images=val_images)
+    if kind == "segmentation":
+        return _read_masks(root, split, Problems(on_bad))
     annotations = root / "annotations" / f"instances_{split}.json"
     return read_coco(images=root / "images" / split, annotations=annotations, on_bad=on_bad)
+
+
+def _read_masks(root: Path, split: str, problems: Problems) -> SegmentationSource:
+    names = ("background", *CLASSES)
+    code = mask_code(range(len(names)))
+    images = sorted((root / "images" / split).glob("*.jpg"))
+    masks = root / "masks" / split
+    listed = [MaskedImage(path, MaskFile(masks / f"{path.stem}.png", code), int(path.stem)) for path in images]
+    name = f"{root.name} {split}"
+    categories = [Category(index, name) for index, name in enumerate(names)]
+    return segmentation_source(name, masked_records(listed, problems, name), categories, problems)
 
 
 def generate_shapes(root: Path, *, seed: int = 0, train_images: int = 1500, val_images: int = 200) -> Path:

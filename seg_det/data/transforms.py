@@ -1,8 +1,9 @@
 """Augmentation of samples, and the resize that evaluation uses. The only file that knows albumentations.
 
-Each task has one rule of resizing for training, evaluation and exported pipelines, bilinear with half-pixel centres:
+Each model has one rule of resizing for training, evaluation and exported pipelines, bilinear with half-pixel centres:
 detection stretches to the input size without antialiasing (``ModelCard.resize == "stretch"``, ``cv2.INTER_LINEAR``),
-classification keeps nearly all of the aspect ratio, and antialiases (:mod:`seg_det.data.resize`).
+classification keeps nearly all of the aspect ratio, and antialiases (:mod:`seg_det.data.resize`), segmentation has the choice
+(:mod:`seg_det.data.segmentation_transforms`).
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from seg_det.data.arguments import colour, height_width, number, number_range
 from seg_det.data.resize import centre_window, resize_antialiased
 from seg_det.data.viewport import Placement, centres_inside, iou_crop_window, place, zoom_out_window
-from seg_det.types import UserError
+from seg_det.data.views import Fitted, ImageAndMask, View
 
 # Read while albumentations is imported, which asks a server for its newest version otherwise.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -42,10 +44,11 @@ class _Seeded:
     def __init__(self, compose: A.Compose) -> None:
         self.compose = compose
 
-    def _seed(self, seed: int | Sequence[int]) -> None:
+    def _seed(self, seed: int | Sequence[int]) -> np.random.Generator:
         """One stream for all transforms: ``Compose.set_random_seed`` gives each its own with the same numbers in it."""
         generator = np.random.default_rng(seed)
         self.compose.set_random_state(generator, random.Random(int(generator.integers(1 << 63))))
+        return generator
 
 
 class ClassificationTransform(_Seeded):
@@ -95,6 +98,24 @@ class DetectionTransform(_Seeded):
         solid = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)  # a sliver can collapse as its coordinates are rounded
         kept = rows[:, 4:].ravel().astype(np.int64)  # albumentations returns [0, 4] where no box remains
         return Transformed(_unshared(output, image), clipped[solid], kept[solid])
+
+
+class SegmentationTransform(_Seeded):
+    """A view of an image and its mask, then a sequence of albumentations transforms; each sample is seeded by its caller."""
+
+    def __init__(self, view: View, transforms: Sequence[A.BasicTransform | A.BaseCompose] = ()) -> None:
+        super().__init__(A.Compose(list(transforms)))
+        self.view = view
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray, *, seed: int | Sequence[int]) -> ImageAndMask:
+        """Transform ``image`` (u8 [H, W, 3], RGB) and ``mask`` (u8 [H, W]); neither is changed.
+
+        The result is a function of the arguments alone, as DetectionTransform's is.
+        """
+        generator = self._seed(seed)
+        shown, labels = self.view(image, mask, generator)
+        result = self.compose(image=shown, mask=labels)
+        return _unshared(result["image"], image), _unshared(result["mask"], mask)
 
 
 class RandomViewport(A.DualTransform):
@@ -170,7 +191,7 @@ class InceptionCrop(A.RandomResizedCrop):
 class CentreCrop(A.ImageOnlyTransform):
     """Resize until ``covered`` (H, W) is just covered, and keep the ``size`` (H, W) in the middle."""
 
-    def __init__(self, size: tuple[int, int], covered: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], covered: tuple[float, float]) -> None:
         super().__init__(p=1.0)
         self.size = size
         self.covered = covered
@@ -203,10 +224,10 @@ def inception_augmentation(
     Source: Szegedy et al. (2015), section 6; the colours as in the training code of MobileNetV1 and V2 (TF-slim).
     """
     crop = InceptionCrop(
-        size=_height_width(size), scale=_range("area", area, 1e-4, 1), ratio=_range("ratio", ratio, 0.1, 10)
+        size=height_width(size), scale=number_range("area", area, 1e-4, 1), ratio=number_range("ratio", ratio, 0.1, 10)
     )
-    colours = _photometric(photometric_probability, brightness, contrast, saturation, hue)
-    return ClassificationTransform([crop, *_flips(flip_probability, vertical_flip_probability), *colours])
+    colours = photometric(photometric_probability, brightness, contrast, saturation, hue)
+    return ClassificationTransform([crop, *flips(flip_probability, vertical_flip_probability), *colours])
 
 
 def centre_crop(size: Sequence[int], *, crop_fraction: float = 0.875) -> ClassificationTransform:
@@ -215,9 +236,9 @@ def centre_crop(size: Sequence[int], *, crop_fraction: float = 0.875) -> Classif
     The image is resized until it just covers size / ``crop_fraction``, which is 256 x 256 for 224 x 224, then cropped.
     Raises UserError for a bad size or fraction. Source: the evaluation of MobileNetV1 to V3 (TF-slim).
     """
-    fraction = _number("crop_fraction", crop_fraction, 0.1, 1)
-    height, width = _height_width(size)
-    return ClassificationTransform([CentreCrop((height, width), (round(height / fraction), round(width / fraction)))])
+    fraction = number("crop_fraction", crop_fraction, 0.1, 1)
+    height, width = height_width(size)
+    return ClassificationTransform([CentreCrop((height, width), (height / fraction, width / fraction))])
 
 
 def ssd_augmentation(
@@ -245,29 +266,42 @@ def ssd_augmentation(
     Raises UserError for a number out of its range and a size of other than two positive numbers.
     Source: Liu et al. (2016), sections 2.2 and 3.6, and the constants of the code released with it.
     """
-    if len(fill) != 3:
-        raise UserError(f"augmentation: fill is {list(fill)}, but a colour takes three numbers: red, green and blue")
     viewport = RandomViewport(
-        _height_width(size),
-        zoom_out_probability=_number("zoom_out_probability", zoom_out_probability, 0, 1),
-        zoom_out_max=_number("zoom_out_max", zoom_out_max, 1, 100),
-        crop_min_ious=tuple(_number("crop_min_ious", iou, 0, 1) for iou in crop_min_ious) if iou_crop else (),
-        fill=tuple(_number("fill", level, 0, 255) for level in fill),
+        height_width(size),
+        zoom_out_probability=number("zoom_out_probability", zoom_out_probability, 0, 1),
+        zoom_out_max=number("zoom_out_max", zoom_out_max, 1, 100),
+        crop_min_ious=tuple(number("crop_min_ious", iou, 0, 1) for iou in crop_min_ious) if iou_crop else (),
+        fill=colour("fill", fill),
     )
-    colours = _photometric(photometric_probability, brightness, contrast, saturation, hue)
-    shuffle = A.ChannelShuffle(p=_number("channel_shuffle_probability", channel_shuffle_probability, 0, 1))
-    return DetectionTransform([viewport, *_flips(flip_probability, vertical_flip_probability), *colours, shuffle])
+    colours = photometric(photometric_probability, brightness, contrast, saturation, hue)
+    shuffle = A.ChannelShuffle(p=number("channel_shuffle_probability", channel_shuffle_probability, 0, 1))
+    return DetectionTransform([viewport, *flips(flip_probability, vertical_flip_probability), *colours, shuffle])
 
 
 def flip_only(
-    size: Sequence[int], *, flip_probability: float = 0.5, vertical_flip_probability: float = 0.0
-) -> DetectionTransform:
-    """Resize to ``size`` (H, W) and flip at random; raises UserError for a bad size or probability."""
-    return DetectionTransform([_resize(size), *_flips(flip_probability, vertical_flip_probability)])
+    size: Sequence[int],
+    *,
+    flip_probability: float = 0.5,
+    vertical_flip_probability: float = 0.0,
+    kind: str = "detection",
+) -> DetectionTransform | SegmentationTransform:
+    """Resize to ``size`` (H, W) and flip at random: with masks if ``kind`` is "segmentation", else with boxes.
+
+    Raises UserError for a bad size or probability.
+    """
+    mirrored = flips(flip_probability, vertical_flip_probability)
+    if kind == "segmentation":
+        return SegmentationTransform(Fitted("stretch", height_width(size)), mirrored)
+    return DetectionTransform([_resize(size), *mirrored])
 
 
-def resize_only(size: Sequence[int]) -> DetectionTransform:
-    """Resize to ``size`` (H, W) and nothing else: evaluation. Whatever the seed, and no box with an area is dropped."""
+def resize_only(size: Sequence[int], *, kind: str = "detection") -> DetectionTransform | SegmentationTransform:
+    """Resize to ``size`` (H, W) and nothing else, whatever the seed: with masks if ``kind`` is "segmentation", else with boxes.
+
+    No box with an area is dropped.
+    """
+    if kind == "segmentation":
+        return SegmentationTransform(Fitted("stretch", height_width(size)))
     return DetectionTransform([_resize(size)], min_side=0.0)
 
 
@@ -276,49 +310,30 @@ def _unshared(output: np.ndarray, image: np.ndarray) -> np.ndarray:
     return output.copy() if np.may_share_memory(output, image) else output
 
 
-def _photometric(
+def photometric(
     probability: float, brightness: float, contrast: Sequence[float], saturation: Sequence[float], hue: float
 ) -> list[A.BasicTransform | A.BaseCompose]:
     """Each distortion with ``probability``; contrast comes before or after the other two, evenly often."""
-    p = _number("photometric_probability", probability, 0, 1)
-    levels, turn = _number("brightness", brightness, 0, 255) / 255, _number("hue", hue, 0, 180) / 360
-    least, most = _range("contrast", contrast, 0, 10)
+    p = number("photometric_probability", probability, 0, 1)
+    levels, turn = number("brightness", brightness, 0, 255) / 255, number("hue", hue, 0, 180) / 360
+    least, most = number_range("contrast", contrast, 0, 10)
     lighter = A.RandomBrightnessContrast(brightness_limit=(-levels, levels), contrast_limit=(0, 0), p=p)
     contrasted = A.RandomBrightnessContrast(brightness_limit=(0, 0), contrast_limit=(least - 1, most - 1), p=p)
     same = {"brightness": (1.0, 1.0), "contrast": (1.0, 1.0), "p": p}
-    saturated = A.ColorJitter(saturation=_range("saturation", saturation, 0, 10), hue=(0.0, 0.0), **same)
+    saturated = A.ColorJitter(saturation=number_range("saturation", saturation, 0, 10), hue=(0.0, 0.0), **same)
     turned = A.ColorJitter(saturation=(1.0, 1.0), hue=(-turn, turn), **same)
     orders = [[contrasted, saturated, turned], [saturated, turned, contrasted]]
     return [lighter, A.OneOf([A.Sequential(order, p=1.0) for order in orders], p=1.0)]
 
 
-def _flips(horizontal: float, vertical: float) -> list[A.BasicTransform]:
+def flips(horizontal: float, vertical: float) -> list[A.BasicTransform]:
+    """Left and right, top and bottom changing places with these probabilities."""
     return [
-        A.HorizontalFlip(p=_number("flip_probability", horizontal, 0, 1)),
-        A.VerticalFlip(p=_number("vertical_flip_probability", vertical, 0, 1)),
+        A.HorizontalFlip(p=number("flip_probability", horizontal, 0, 1)),
+        A.VerticalFlip(p=number("vertical_flip_probability", vertical, 0, 1)),
     ]
 
 
 def _resize(size: Sequence[int]) -> A.BasicTransform:
-    height, width = _height_width(size)
+    height, width = height_width(size)
     return A.Resize(height=height, width=width, interpolation=cv2.INTER_LINEAR, p=1.0)
-
-
-def _height_width(size: Sequence[int]) -> tuple[int, int]:
-    if len(size) != 2 or min(size) < 1:
-        raise UserError(f"size is {list(size)}, but the input size is [height, width] in pixels, both at least 1")
-    return int(size[0]), int(size[1])
-
-
-def _number(name: str, value: float, low: float, high: float) -> float:
-    """``value`` as a float; a UserError that names the argument where it does not lie between the limits."""
-    if not low <= value <= high:
-        raise UserError(f"augmentation: {name} is {value}, but must lie between {low} and {high}")
-    return float(value)
-
-
-def _range(name: str, values: Sequence[float], low: float, high: float) -> tuple[float, float]:
-    """``values`` as a pair of floats, the smaller first; a UserError that names the argument where they are no such."""
-    if len(values) != 2 or values[0] > values[1]:
-        raise UserError(f"augmentation: {name} is {list(values)}, but takes two numbers, the smaller first")
-    return _number(name, values[0], low, high), _number(name, values[1], low, high)

@@ -1,4 +1,4 @@
-"""What part of an image a training sample shows: SSD's zoom-out and IoU crop as windows in pixels, nothing drawn yet.
+"""What part of an image a training sample shows: SSD's zoom-out and IoU crop, a scaled crop, as windows in pixels.
 
 A window is i64 [4], xyxy in pixels of the image; it may reach beyond the image's borders.
 Source: Liu et al., "SSD: Single Shot MultiBox Detector" (2016), sections 2.2 and 3.6.
@@ -54,6 +54,19 @@ def iou_crop_window(
         if good.size:
             return candidates[good[0]]
     return window
+
+
+def scaled_crop_window(
+    rng: np.random.Generator, image_size: tuple[int, int], crop: tuple[int, int], scale: float
+) -> np.ndarray:
+    """What a crop of (H, W) shows of an image of (H, W) that was scaled by ``scale``: i64 [4], xyxy pixels of the image.
+
+    It lies anywhere inside the image; along a side where it is the longer one, the image lies anywhere inside it.
+    """
+    image, sides = np.array(image_size[::-1]), np.maximum(np.rint(np.array(crop[::-1]) / scale), 1).astype(np.int64)
+    room = image - sides
+    corner = rng.integers(np.minimum(room, 0), np.maximum(room, 0), endpoint=True)
+    return np.concatenate([corner, corner + sides])
 
 
 def place(window: np.ndarray, image_size: tuple[int, int], output_size: tuple[int, int]) -> Placement:

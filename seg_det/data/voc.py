@@ -34,7 +34,7 @@ def read_voc(
     root = Path(root)
     for part in ("", "Annotations", "JPEGImages"):
         require(root / part, "the VOC folder")
-    stems = _read_split(root / "ImageSets" / "Main" / f"{split}.txt", problems)
+    stems = read_split(root / "ImageSets" / "Main" / f"{split}.txt", problems)
     names = _class_names(root, categories)
     files, objects = _read_annotations(root, stems, problems)
     table = _check_objects(objects, files, names, problems)
@@ -67,7 +67,7 @@ def _describe_object(path: Path, number: int, name: str) -> str:
     return f"{path}{line}: object {number} ({name or 'without a name'})"
 
 
-def _read_split(path: Path, problems: Problems) -> list[str]:
+def read_split(path: Path, problems: Problems) -> list[str]:
     """The names in a split list, each once."""
     require(path, "the split list")
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -115,7 +115,7 @@ def _names_in(folder: Path) -> set[str]:
     return found - {""}
 
 
-def _image_ids(stems: Sequence[str]) -> dict[str, int]:
+def image_ids(stems: Sequence[str]) -> dict[str, int]:
     """2007_000027 -> 2007000027 where all names are like that, else the 1-based position in the sorted list."""
     numbers = [int(stem.replace("_", "")) for stem in stems if re.fullmatch(r"_*[0-9][0-9_]{0,17}", stem)]
     if len(set(numbers)) == len(stems):
@@ -123,16 +123,16 @@ def _image_ids(stems: Sequence[str]) -> dict[str, int]:
     return {stem: position for position, stem in enumerate(sorted(stems), start=1)}
 
 
-def _list_images(folder: Path) -> dict[str, Path]:
-    """Image files by stem; of several the first by IMAGE_SUFFIXES."""
-    paths = [Path(entry.path) for entry in os.scandir(folder)]
-    known = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
-    ordered = sorted(known, key=lambda path: (IMAGE_SUFFIXES.index(path.suffix.lower()), path.name), reverse=True)
+def list_images(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
+    """Image files by stem; of several the first by ``suffixes``. Hidden files are passed over."""
+    paths = [Path(entry.path) for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    known = [path for path in paths if path.suffix.lower() in suffixes]
+    ordered = sorted(known, key=lambda path: (suffixes.index(path.suffix.lower()), path.name), reverse=True)
     return {path.stem: path for path in ordered}
 
 
 def _read_annotations(root: Path, stems: list[str], problems: Problems) -> tuple[list[ImageFile], list[_Object]]:
-    images, ids = _list_images(root / "JPEGImages"), _image_ids(stems)
+    images, ids = list_images(root / "JPEGImages"), image_ids(stems)
     files: list[ImageFile] = []
     objects: list[_Object] = []
     for stem in tqdm(stems, desc=f"reading {root}", unit="image", delay=2, leave=False):

@@ -22,7 +22,7 @@ TIMES = " \N{MULTIPLICATION SIGN} "
 SAMPLE_PIXELS = 1600  # longer side of an inlined picture: sharp on a desk, 0.3 MB
 # Every other dictionary of plain numbers in metrics.json is shown as a table of figures, whatever its task calls it.
 KNOWN = frozenset({"headline", "per_class", "model", "training", "evaluation", "card", "problems"})
-TITLES = MappingProxyType({"coco": "COCO", "voc": "Pascal VOC", "accuracy": "Accuracy"})
+TITLES = MappingProxyType({"coco": "COCO", "voc": "Pascal VOC", "accuracy": "Accuracy", "segmentation": "Segmentation"})
 MEANINGS = MappingProxyType(
     {
         "AP": "mean over IoU 0.50 to 0.95",
@@ -39,7 +39,10 @@ MEANINGS = MappingProxyType(
         "ARl": "recall, objects above 96² pixels",
         "AP50_all_point": "area under the whole curve, as VOC since 2010",
         "AP50_11_point": "at 11 recalls, as VOC 2007",
-        "mIoU": "mean intersection over union",
+        "mIoU": "intersection over union, mean of the classes that are labelled somewhere",
+        "mIoU_strict": "the same with 0 for classes that are predicted and labelled nowhere, as Cityscapes counts",
+        "pixel_accuracy": "share of the labelled pixels",
+        "mean_accuracy": "share of a class's pixels, mean of the classes",
         "top1": "images whose class has the highest score",
         "top5": "images whose class is among the five highest",
     }

@@ -76,7 +76,7 @@ DETECTION = Kind(
     transform=DetectionTransform,
     suggestion="dataset=shapes, coco, voc, custom_coco or custom_voc, with augmentation=ssd, light, flip or none",
     predictor=Detector,
-    resize="stretch",
+    resizes=("stretch",),
     evaluation_transform=lambda card: resize_only(card.input_size),
     metric=_metric,
     options=frozenset({"count_difficult"}),

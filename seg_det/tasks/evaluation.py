@@ -19,7 +19,7 @@ class Evaluation(NamedTuple):
 
     report: Report
     metric: Metric  # with all predictions in it
-    ms_per_image: float  # network and post-processing, without reading files
+    ms_per_image: float  # network and post-processing, without files and scores
 
 
 @torch.inference_mode()
@@ -41,9 +41,9 @@ def evaluate(
     seconds = 0.0
     for batch in tqdm(loader, desc=f"evaluating {source.name}", unit="batch", leave=False):
         start = time.perf_counter()
-        raw = predictor(batch.images.to(device, non_blocking=True))
-        metric.update(
-            batch.image_ids, predictor.predictions(raw, batch)
-        )  # to the CPU, so the clock stops after the device
+        predictions = predictor.predict(batch.images.to(device, non_blocking=True), batch)
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)  # so that the clock stops after the device
         seconds += time.perf_counter() - start
+        metric.update(batch.image_ids, predictions)
     return Evaluation(metric.compute(), metric, 1000 * seconds / max(1, len(source.records)))

@@ -61,6 +61,10 @@ class Predictor(nn.Module):
         """What the metric takes for the images of a batch."""
         raise NotImplementedError
 
+    def predict(self, images: Tensor, batch: Any) -> Any:
+        """``predictions`` of a batch whose ``images`` are on the device of the model; evaluation calls this one."""
+        return self.predictions(self(images), batch)
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -72,7 +76,7 @@ class Kind:
     transform: type  # what its augmentations are
     suggestion: str  # overrides that suit it, for messages
     predictor: type[Predictor]
-    resize: str  # the rule of evaluation, ModelCard.resize
+    resizes: tuple[str, ...]  # rules of evaluation for ModelCard.resize, the usual one first
     evaluation_transform: Callable[[ModelCard], Any]
     metric: Callable[..., Metric]  # of a source and the options of the evaluation
     options: frozenset[str]  # that the metric takes

@@ -38,7 +38,7 @@ def load_published(reference: str, categories: Sequence[Category]) -> tuple[nn.M
         input_size=(found.input_size, found.input_size),
         mean=found.mean,
         std=found.std,
-        resize=CLASSIFICATION.resize,
+        resize=CLASSIFICATION.resizes[0],
         training_data={"name": CATALOGUE[reference].trained_on if reference in CATALOGUE else "unknown", "start": reference},
         version=__version__,
     )

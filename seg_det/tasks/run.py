@@ -24,13 +24,14 @@ from seg_det.tasks.evaluation import Evaluation, evaluate
 from seg_det.tasks.learner import Learner, Loss
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.predictor import Kind
+from seg_det.tasks.segmentation import SEGMENTATION
 from seg_det.tasks.start import Start, Started, load_start
 from seg_det.tasks.training import Trained, TrainerSettings, fit
 from seg_det.types import ModelCard, UserError
 from seg_det.weights import IMAGENET_MEAN, IMAGENET_STD
 
 log = logging.getLogger(__name__)
-KINDS = {kind.name: kind for kind in (DETECTION, CLASSIFICATION)}
+KINDS = {kind.name: kind for kind in (DETECTION, CLASSIFICATION, SEGMENTATION)}
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Training:
     trainer: TrainerSettings
     start: Start
     seed: int
+    resize: str | None = None  # the rule of evaluation; None: the usual one of the kind
     mean: tuple[float, float, float] | None = None  # None: what the start weights were trained with, else ImageNet's
     std: tuple[float, float, float] | None = None
     resume: Path | None = None
@@ -146,6 +148,8 @@ def _suits(kind: Kind, setup: Training) -> None:
         _of_kind(kind, source)
     if not isinstance(setup.augmentation, kind.transform):
         raise UserError(f"This augmentation is not for {kind.name}: choose {kind.suggestion}.")
+    if setup.resize not in (None, *kind.resizes):
+        raise UserError(f"data.resize must be {', '.join(kind.resizes)} or null for {kind.name}, got {setup.resize}.")
 
 
 def _check(kind: Kind, setup: Training, val: Source) -> None:
@@ -186,7 +190,7 @@ def _card(kind: Kind, setup: Training, start: Started) -> ModelCard:
         input_size=setup.input_size,
         mean=setup.mean or start.mean or IMAGENET_MEAN,
         std=setup.std or start.std or IMAGENET_STD,
-        resize=kind.resize,
+        resize=setup.resize or kind.resizes[0],
         training_data={"name": setup.train.name, "images": len(setup.train.records), "start": start.weights},
         version=__version__,
     )

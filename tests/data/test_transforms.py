@@ -305,7 +305,7 @@ FACTORIES = {"ssd": ssd_augmentation, "flip": flip_only, "none": resize_only}
 @pytest.mark.parametrize("name", FACTORIES)
 def test_configuration_names_every_argument_with_its_default(name):
     config, factory = OmegaConf.load(CONF / f"{name}.yaml"), FACTORIES[name]
-    plain = OmegaConf.to_container(config)
+    plain = OmegaConf.to_container(config, resolve=True)
     assert plain.pop("_target_") == f"seg_det.data.transforms.{factory.__name__}"
     parameters = inspect.signature(factory).parameters
     defaults = {name: p.default for name, p in parameters.items() if name != "size"}

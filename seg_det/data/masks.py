@@ -1,0 +1,209 @@
+"""Mask files to class indices, by the values or the colours that a data set writes; and a sentence for what fits neither."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from seg_det.data.images import image_size, is_turned, read_values, verify_image
+from seg_det.data.problems import Problems
+from seg_det.data.records import Mask, SegmentationRecord, SegmentationSource
+from seg_det.types import IGNORE, Category, UserError
+
+UNKNOWN = 254  # in lookups: a value that stands for no class and is not ignored
+Colour = tuple[int, int, int]  # red, green, blue
+
+
+@dataclass(frozen=True)
+class MaskCode:
+    """How the pixels of mask files stand for classes: all files of a split share one."""
+
+    lookup: np.ndarray  # u8 [256] by the value in the file: index of the class, IGNORE or UNKNOWN
+    colours: np.ndarray  # i64 [K], 0xRRGGBB, ascending; empty where the data set has no colours
+    labels: np.ndarray  # u8 [K] by the colour: index of the class or IGNORE
+
+    def remapped(self, table: np.ndarray) -> MaskCode:
+        """The same values and colours for the classes ``table[i]`` in place of i."""
+        return replace(self, lookup=table[self.lookup], labels=table[self.labels])
+
+    def describe(self) -> str:
+        """The values of the classes, and those that are ignored: "21 classes (0..20) and 255"."""
+        known = (self.lookup != UNKNOWN) & (self.lookup != IGNORE)
+        ignored = _ranges(np.flatnonzero(self.lookup == IGNORE))
+        return f"{len(np.unique(self.lookup[known]))} classes ({_ranges(np.flatnonzero(known))}) and {ignored}"
+
+
+def mask_code(
+    values: Sequence[int],
+    *,
+    ignored: Iterable[int] = (),
+    colours: Sequence[Colour | None] = (),
+    void: Sequence[Colour] = (),
+) -> MaskCode:
+    """The code where class i is written as ``values[i]``, or in the colour ``colours[i]``.
+
+    The values ``ignored``, the colours ``void`` and 255 where it is no class's are not counted. Raises UserError for too many
+    classes, a value that no byte holds, and a value or a colour that two classes have.
+    """
+    if len(values) > UNKNOWN:
+        raise UserError(f"there are {len(values)} classes, but masks of one byte a pixel tell {UNKNOWN} apart at most")
+    lookup = np.full(256, UNKNOWN, np.uint8)
+    lookup[IGNORE] = IGNORE
+    for index, value in [*((IGNORE, value) for value in ignored), *enumerate(values)]:
+        if not 0 <= value <= 255:
+            raise UserError(f"the value {value} of a class does not fit into masks, which hold 0 to 255")
+        if index != IGNORE and lookup[value] not in (UNKNOWN, IGNORE):
+            raise UserError(f"the value {value} is given to two classes; give each its own")
+        lookup[value] = index
+    named = [(_packed(c), index) for index, c in enumerate(colours) if c] + [(_packed(c), IGNORE) for c in void]
+    named.sort()
+    codes = np.array([code for code, _ in named], np.int64)
+    if len(np.unique(codes)) < len(codes):
+        twice = int(codes[1:][codes[1:] == codes[:-1]][0])
+        raise UserError(f"the colour {_unpacked(twice)} is given to two classes; give each its own")
+    return MaskCode(lookup, codes, np.array([index for _, index in named], np.uint8))
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask in a file of its own."""
+
+    path: Path
+    code: MaskCode
+
+    def read(self) -> np.ndarray:
+        """u8 [H, W], class indices or IGNORE.
+
+        Raises UserError for a broken file, and for values or colours that the code does not have.
+        """
+        pixels = read_values(self.path, colours=len(self.code.colours) > 0)
+        return self._from_colours(pixels) if pixels.ndim == 3 else self._from_values(pixels)
+
+    def remapped(self, table: np.ndarray) -> MaskFile:
+        """The same file read as other classes."""
+        return replace(self, code=self.code.remapped(table))
+
+    def _from_values(self, pixels: np.ndarray) -> np.ndarray:
+        wide = pixels > 255 if pixels.dtype != np.uint8 else None
+        if wide is not None and wide.any():
+            self._refuse(f"value {int(pixels[wide][0])}", int((pixels == pixels[wide][0]).sum()))
+        labels = cv2.LUT(pixels.astype(np.uint8, copy=False), self.code.lookup)
+        unknown = labels == UNKNOWN
+        if unknown.any():
+            value = int(pixels[unknown].min())
+            self._refuse(f"value {value}", int((pixels == value).sum()))
+        return labels
+
+    def _from_colours(self, pixels: np.ndarray) -> np.ndarray:
+        packed = _packed(np.moveaxis(pixels.astype(np.int64), -1, 0))
+        if not len(self.code.colours):
+            if (pixels == pixels[..., :1]).all():  # an index mask that was saved as a picture
+                return self._from_values(np.ascontiguousarray(pixels[..., 0]))
+            raise UserError(
+                f"the mask {self.path} is a colour picture ({len(np.unique(packed))} colours) and not a mask of class values: "
+                "name the colour of each class in labels.txt and choose dataset=custom_masks (datasets/README.md shows how)"
+            )
+        place = np.searchsorted(self.code.colours, packed).clip(max=len(self.code.colours) - 1)
+        unknown = self.code.colours[place] != packed
+        if unknown.any():
+            colour = int(packed[unknown].min())
+            raise UserError(
+                f"the mask {self.path} holds the colour {_unpacked(colour)} in {int((packed == colour).sum()):,} pixels, which "
+                f"is none of the {len(self.code.colours)} colours of the class list: correct the mask, or add the colour"
+            )
+        return self.code.labels[place]
+
+    def _refuse(self, what: str, pixels: int) -> None:
+        raise UserError(
+            f"the mask {self.path} holds the {what} in {pixels:,} pixels, but there are {self.code.describe()}: correct the "
+            "mask, or the class list"
+        )
+
+
+class MaskedImage(NamedTuple):
+    """An image of a split and the file of its mask."""
+
+    path: Path
+    mask: MaskFile
+    image_id: int
+
+
+def masked_records(images: Sequence[MaskedImage], problems: Problems, what: str) -> tuple[SegmentationRecord, ...]:
+    """The images whose masks are there and of the same size, which the files' headers tell; the others are problems.
+
+    ``what`` is read, for the progress bar.
+    """
+    records = []
+    for image in tqdm(images, desc=f"reading {what}", unit="image", delay=2, leave=False):
+        try:
+            size = _common_size(image.path, image.mask.path, verify=problems.on_bad == "skip")
+        except UserError as error:
+            problems.add(str(error))
+        else:
+            records.append(SegmentationRecord(image.path, image.mask, image.image_id, size))
+    return tuple(records)
+
+
+def segmentation_source(
+    name: str, records: Sequence[SegmentationRecord], categories: Sequence[Category], problems: Problems
+) -> SegmentationSource:
+    """The source, with the problems settled. Raises UserError for them, and where no record is left."""
+    sentences = problems.settle()
+    if not records:
+        raise UserError(f"not one image of {name} can be used" + (f": {sentences[0]}" if sentences else ""))
+    return SegmentationSource(name, tuple(records), tuple(categories), sentences)
+
+
+def pixel_counts(masks: Iterable[Mask], num_classes: int) -> np.ndarray:
+    """How many pixels each class has in ``masks``, i64 [num_classes]."""
+    counts = np.zeros(256, np.int64)
+    for mask in masks:
+        counts += np.bincount(mask.read().ravel(), minlength=256)
+    return counts[:num_classes]
+
+
+def require_counted_pixels(source: SegmentationSource, *, most: int = 20) -> None:
+    """Look at up to ``most`` masks, spread over ``source``. Raises UserError if every pixel of them is ignored."""
+    step = -(-len(source.records) // most)
+    masks = [record.mask for record in source.records[::step]]
+    if not pixel_counts(masks, len(source.categories)).any():
+        raise UserError(
+            f"every pixel of the {len(masks)} masks of {source.name} that were looked at is ignored, so there is nothing to "
+            "learn or measure: check which value each class has in them"
+        )
+
+
+def _common_size(image: Path, mask: Path, *, verify: bool) -> tuple[int, int]:
+    if not mask.is_file():
+        raise UserError(f"the mask of {image} is missing: there is no {mask}")
+    size_of = verify_image if verify else image_size
+    size, drawn = size_of(image), size_of(mask)
+    if size != drawn:
+        turned = ", which its EXIF rotation turns" if drawn == size[::-1] and is_turned(image) else ""
+        raise UserError(
+            f"the mask {mask} has {drawn[1]} x {drawn[0]} pixels, its image {image} has {size[1]} x {size[0]}{turned}"
+        )
+    return size
+
+
+def _packed(colour: Colour | np.ndarray) -> int | np.ndarray:
+    red, green, blue = colour
+    return red << 16 | green << 8 | blue
+
+
+def _unpacked(code: int) -> Colour:
+    return code >> 16, code >> 8 & 255, code & 255
+
+
+def _ranges(values: np.ndarray) -> str:
+    """[0, 1, 2, 5] -> "0..2, 5"."""
+    runs = groupby(enumerate(values.tolist()), key=lambda pair: pair[1] - pair[0])
+    ends = [[value for _, value in run] for _, run in runs]
+    return ", ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else str(run[0]) for run in ends) or "none"

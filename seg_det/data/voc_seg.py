@@ -1,0 +1,86 @@
+"""Pascal VOC's segmentation folders to records. Format: development kit of VOC2012, http://host.robots.ox.ac.uk/pascal/VOC/"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from seg_det.data.images import IMAGE_SUFFIXES
+from seg_det.data.masks import MaskedImage, MaskFile, mask_code, masked_records, segmentation_source
+from seg_det.data.problems import Problems, require
+from seg_det.data.records import SegmentationSource
+from seg_det.data.voc import image_ids, list_images, read_split
+from seg_det.types import Category
+
+CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+
+def read_voc_seg(
+    *,
+    root: str | Path,
+    split: str,
+    masks: Sequence[str] = ("SegmentationClass", "SegmentationClassAug"),
+    categories: Sequence[str] | None = None,
+    on_bad: str = "error",
+) -> SegmentationSource:
+    """Read one split in VOC format: JPEGImages/, ImageSets/Segmentation/SPLIT.txt and masks, indices in palette PNGs.
+
+    A mask lies in the first of the folders ``masks`` that has it; its rim of 255 is ignored. Class names come from
+    ``categories``, else from root/labels.txt, else they are VOC's 21 with the background; ids are the indices.
+    Only headers of files are read. What is bad is raised (``on_bad="error"``) or left out and listed (``"skip"``).
+    Raises UserError.
+    """
+    problems, root = Problems(on_bad), Path(root)
+    require(root, "the VOC folder")
+    require(root / "JPEGImages", "the VOC folder")
+    require(root / masks[0], "the folder of masks")
+    stems = read_split(root / "ImageSets" / "Segmentation" / f"{split}.txt", problems)
+    names = _class_names(root, categories)
+    name = f"{root.name} {split}"
+    listed = _masked_images(root, stems, masks, len(names), problems)
+    return segmentation_source(
+        name,
+        masked_records(listed, problems, name),
+        [Category(index, category) for index, category in enumerate(names)],
+        problems,
+    )
+
+
+def voc_colours(count: int) -> np.ndarray:
+    """VOC's palette, u8 [count, 3] RGB: the bits of an index are dealt to red, green and blue, the highest first."""
+    index = np.arange(count)[:, None, None]
+    bits = index >> (3 * np.arange(8)[:, None] + np.arange(3)) & 1
+    return (bits << (7 - np.arange(8)[:, None])).sum(axis=1).astype(np.uint8)
+
+
+def _class_names(root: Path, categories: Sequence[str] | None) -> list[str]:
+    labels = root / "labels.txt"
+    if categories is not None:
+        return [str(name).strip() for name in categories]
+    if labels.exists():
+        lines = labels.read_text(encoding="utf-8-sig").splitlines()
+        return [line.strip() for line in lines if line.strip()]
+    return list(CLASSES)
+
+
+def _masked_images(
+    root: Path, stems: Sequence[str], folders: Sequence[str], num_classes: int, problems: Problems
+) -> list[MaskedImage]:
+    images, ids, code = list_images(root / "JPEGImages"), image_ids(stems), mask_code(range(num_classes))
+    there = {folder: list_images(root / folder, (".png",)) for folder in folders if (root / folder).is_dir()}
+    listed = []
+    for stem in stems:
+        masks = [files[stem] for files in there.values() if stem in files]
+        if stem not in images:
+            known = ", ".join(IMAGE_SUFFIXES)
+            problems.add(f"the split lists {stem}, but {root / 'JPEGImages'} holds no {stem} with {known}")
+        elif not masks:
+            problems.add(f"the mask of {images[stem]} is missing: there is no {stem}.png in {' or '.join(folders)}")
+        else:
+            listed.append(MaskedImage(images[stem], MaskFile(masks[0], code), ids[stem]))
+    return listed

@@ -1,0 +1,39 @@
+"""Where an image lies on the canvas that a network takes, by the rule of ``ModelCard.resize``; sizes are (H, W) in pixels.
+
+``stretch`` fills the input size, whatever the aspect ratio. ``letterbox`` scales the image until it just fits into the input
+size. ``whole`` leaves the image as it is. The content lies at the top left; what it leaves of the canvas is filled.
+"""
+
+from __future__ import annotations
+
+Size = tuple[int, int]
+
+RULES = ("stretch", "letterbox", "whole")
+MULTIPLE = 32  # of a whole image's canvas: the coarsest stride of the backbones
+
+
+def content_size(rule: str, size: Size, input_size: Size) -> Size:
+    """Size that an image of ``size`` has on its canvas; ``whole`` does not ask for ``input_size``.
+
+    Raises ValueError for an unknown rule.
+    """
+    if rule == "stretch":
+        return input_size
+    if rule == "whole":
+        return size
+    if rule == "letterbox":
+        scale = min(input_size[0] / size[0], input_size[1] / size[1])
+        height, width = (max(1, round(side * scale)) for side in size)
+        return height, width
+    raise ValueError(f"the rule of resizing must be one of {', '.join(RULES)}, got {rule!r}")
+
+
+def canvas_size(rule: str, size: Size, input_size: Size, *, multiple: int = MULTIPLE) -> Size:
+    """Size of the canvas for an image of ``size``: the input size, for ``whole`` the next multiples of ``multiple``.
+
+    Raises ValueError for an unknown rule.
+    """
+    height, width = content_size(rule, size, input_size)
+    if rule != "whole":
+        return input_size
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple

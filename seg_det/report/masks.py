@@ -1,0 +1,74 @@
+"""Label maps as pictures: in class colours beside the image, and as PNG files of a data set's own numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from seg_det.report.drawings import STRIP, shrink
+from seg_det.types import Category, UserError
+
+FORMS = ("palette", "ids")
+
+
+def voc_colours() -> np.ndarray:
+    """Pascal VOC's colour of each of 256 labels, u8 [256, 3] RGB: three bits of the label at a time, the highest first."""
+    label = np.arange(256)
+    colours = np.zeros((256, 3), np.int64)
+    for step in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (label >> (3 * step + channel) & 1) << (7 - step)
+    return colours.astype(np.uint8)
+
+
+def beside(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, longest: int) -> np.ndarray:
+    """Image, truth and prediction in a row, the longer side of each at most ``longest`` pixels: u8 [h, 3 w + gaps, 3].
+
+    image: u8 [H, W, 3] RGB; truth and predicted: u8 [H, W] of class indices, drawn in VOC's colours, 255 as its border.
+    """
+    colours = voc_colours()
+    views = [shrink(view, longest) for view in (image, colours[truth], colours[predicted])]
+    height, width = views[0].shape[:2]
+    gap = np.full((height, max(4, width // 80), 3), STRIP, np.uint8)
+    return np.concatenate([views[0], gap, views[1], gap, views[2]], axis=1)
+
+
+class MaskWriter:
+    """Writes label maps as 8-bit PNGs whose pixels hold the ids of ``categories``, into a folder that it makes.
+
+    ``form`` "palette" gives each class its VOC colour, "ids" is plain grey, which Cityscapes' server takes. Raises UserError
+    for another form and for an id that does not fit into 8 bits.
+    """
+
+    def __init__(self, folder: Path, categories: Sequence[Category], form: str):
+        if form not in FORMS:
+            raise UserError(f"save_predictions must be one of {', '.join(FORMS)}, got {form!r}.")
+        for category in categories:
+            if not 0 <= category.id <= 255:
+                raise UserError(
+                    f"save_predictions writes class ids of 0 to 255, but {category.name} has {category.id}: leave it out."
+                )
+        self.folder = folder
+        self.form = form
+        self._ids = np.array([category.id for category in categories], np.uint8)
+        self._palette = np.zeros((256, 3), np.uint8)
+        self._palette[self._ids] = voc_colours()[: len(self._ids)]
+        self._written: set[str] = set()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, name: str, labels: np.ndarray) -> Path:
+        """Write class indices u8 [H, W] to ``<name>.png``; a second one of that name gets a number. Returns the file."""
+        free, number = name, 1
+        while free in self._written:
+            number += 1
+            free = f"{name}_{number}"
+        self._written.add(free)
+        picture = Image.fromarray(self._ids[labels])
+        if self.form == "palette":
+            picture.putpalette(self._palette.tobytes())
+        path = self.folder / f"{free}.png"
+        picture.save(path)
+        return path

@@ -1,0 +1,76 @@
+"""Label maps as PNG files that other tools read back, and as pictures."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seg_det.report.drawings import STRIP
+from seg_det.report.masks import MaskWriter, beside, voc_colours
+from seg_det.types import IGNORE, Category, UserError
+
+STREETS = (Category(7, "road"), Category(23, "sky"), Category(33, "bicycle"))
+
+
+def test_colours_are_pascal_vocs():
+    colours = voc_colours()
+    assert colours.shape == (256, 3) and colours.dtype == np.uint8
+    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 5: (128, 0, 128), 15: (192, 128, 128), 20: (0, 64, 128)}
+    for label, colour in {**known, 255: (224, 224, 192)}.items():
+        assert tuple(colours[label].tolist()) == colour
+    assert len(np.unique(colours, axis=0)) == 256
+
+
+def test_colours_are_those_of_real_masks(real_data):
+    path = next((real_data / "data/voc_seg_from_coco").rglob("SegmentationClass/*.png"))
+    with Image.open(path) as mask:
+        palette = np.array(mask.getpalette()).reshape(-1, 3)
+    assert np.array_equal(palette[:21], voc_colours()[:21])
+
+
+def test_palette_files_hold_ids_in_the_colours_of_the_classes(tmp_path):
+    labels = np.array([[0, 1, 2], [2, 2, 0]], np.uint8)
+    path = MaskWriter(tmp_path / "new" / "predictions", STREETS, "palette").write("aachen_000000_000019", labels)
+    assert path == tmp_path / "new" / "predictions" / "aachen_000000_000019.png"
+    with Image.open(path) as mask:
+        assert mask.mode == "P"
+        assert np.asarray(mask).tolist() == [[7, 23, 33], [33, 33, 7]]
+        assert np.array_equal(np.asarray(mask.convert("RGB")), voc_colours()[labels])
+
+
+def test_ids_are_grey_files(tmp_path):
+    path = MaskWriter(tmp_path, STREETS, "ids").write("a", np.array([[2, 0]], np.uint8))
+    with Image.open(path) as mask:
+        assert mask.mode == "L"
+        assert np.asarray(mask).tolist() == [[33, 7]]
+
+
+def test_files_of_one_name_do_not_overwrite_each_other(tmp_path):
+    writer = MaskWriter(tmp_path, STREETS, "ids")
+    paths = [writer.write("0001", np.full((1, 1), label, np.uint8)) for label in range(3)]
+    assert [path.name for path in paths] == ["0001.png", "0001_2.png", "0001_3.png"]
+    assert [int(np.asarray(Image.open(path))[0, 0]) for path in paths] == [7, 23, 33]
+
+
+def test_bad_forms_and_ids(tmp_path):
+    with pytest.raises(UserError, match="save_predictions must be one of palette, ids, got 'colour'"):
+        MaskWriter(tmp_path / "x", STREETS, "colour")
+    with pytest.raises(UserError, match="class ids of 0 to 255, but kite has 1034"):
+        MaskWriter(tmp_path / "x", (Category(1034, "kite"),), "ids")
+    assert not (tmp_path / "x").exists()
+
+
+def test_three_views_in_a_row():
+    image = np.full((20, 30, 3), 9, np.uint8)
+    truth = np.full((20, 30), 1, np.uint8)
+    truth[:5] = IGNORE
+    sheet = beside(image, truth, np.full((20, 30), 2, np.uint8), 100)
+    assert sheet.shape == (20, 3 * 30 + 2 * 4, 3)
+    assert (sheet[:, :30] == 9).all()
+    assert (sheet[:, 30:34] == STRIP).all() and (sheet[:, 64:68] == STRIP).all()
+    assert (sheet[:5, 34:64] == (224, 224, 192)).all() and (sheet[5:, 34:64] == (128, 0, 0)).all()
+    assert (sheet[:, 68:] == (0, 128, 0)).all()
+
+
+def test_large_views_are_shrunk():
+    sheet = beside(np.zeros((400, 600, 3), np.uint8), *np.zeros((2, 400, 600), np.uint8), 300)
+    assert sheet.shape[:2] == (200, 3 * 300 + 2 * 4)
