@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from seg_det.types import ModelCard, UserError
 
+PICKLES = tuple(bytes((128, protocol)) for protocol in (3, 4, 5))  # how those of newer protocols begin; torch writes 2
 PREFIX = "predictor.model."  # of the model's tensors among those of the training task
 LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file; by its format
 MODELS = "seg_det.models."  # a checkpoint may name classes of this package only: reading one never runs foreign code
@@ -77,19 +79,30 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _load_pickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it looks like another kind of archive: the error says so
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the reader raise nearly anything
+        if "TorchScript" in str(error):
+            raise UserError(f"{path} is a TorchScript program, not weights: save its state_dict() alone.") from error
         if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise UserError(
                 f"{path} holds a Python object ({found[1]}) besides tensors, and loading it could run code: it was "
                 f"refused; where the file can be trusted, save its model.state_dict() alone."
             ) from error
+        with path.open("rb") as file:
+            if file.read(2) in PICKLES:
+                raise UserError(
+                    f"{path} is a Python pickle that torch.save did not write, and loading it could run code: it was refused; "
+                    f"where the file can be trusted, save its tensors with torch.save."
+                ) from error
         raise _damaged(path, "PyTorch", error) from error
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> UserError:
-    cause = (str(error).splitlines() or [type(error).__name__])[0]
-    return UserError(f"{path} is truncated or no {kind} file ({cause[:120]}): get it again.")
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    cause = next((line for line in lines if line.startswith("Unsupported")), lines[0]).split(". ")[0].rstrip(".")
+    return UserError(f"{path} is truncated or no {kind} file ({cause[:240]}): get it again.")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -98,6 +111,12 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "card" not in content:
         raise UserError(f"{path} carries no model card: it was not written by train.py; backbone.weights= may take it.")
     return content
+
+
+def card_of(path: Path) -> ModelCard | None:
+    """The card that a checkpoint carries, None for one of other tools."""
+    content = load_plain(path)
+    return ModelCard.from_dict(content["card"]) if isinstance(content, dict) and "card" in content else None
 
 
 def model_state(content: dict[str, Any]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
+from seg_det.data.classes import only_classes
 from seg_det.data.loaders import Source
 from seg_det.losses import SCORES
 from seg_det.report.terminal import figures, summary
@@ -48,14 +49,14 @@ def evaluate(config: DictConfig) -> None:
     """``python evaluate.py``: the figures of a trained model on a labelled split."""
     reference = str(config.model or _newest_run())
     if is_published(reference):
-        source = _source(_named_dataset(config), config.split)
+        source = _measured_source(_named_dataset(config), config)
         model, card = load_published(reference, source.categories)
     else:
         path = checkpoint.find(reference)
         model, card = checkpoint.load(path)
         if "kind" in config.get("dataset", {}):
             config.dataset.kind = card.task
-        source = _source(config.get("dataset") or _trained_on(path), config.split)
+        source = _measured_source(config.get("dataset") or _trained_on(path), config)
     card = _with_postprocess(card, config.postprocess)
     if config.input_size is not None:
         card = card.replace(input_size=_two(config.input_size))
@@ -123,6 +124,8 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 def _evaluation_options(config: DictConfig, folder: Path) -> dict[str, Any]:
     """What was asked of the evaluation beyond the usual."""
     options: dict[str, Any] = {"count_difficult": True} if config.count_difficult else {}
+    if config.evaluator != "fast":
+        options["evaluator"] = config.evaluator
     if config.save_predictions:
         options |= {"save_predictions": config.save_predictions, "folder": folder / "predictions"}
     return options
@@ -149,6 +152,11 @@ def _source(dataset: DictConfig, split: str) -> Source:
     if split not in ("train", "val"):
         raise UserError(f"split must be train or val, got {split!r}.")
     return instantiate(dataset[split])
+
+
+def _measured_source(dataset: DictConfig, config: DictConfig) -> Source:
+    source = _source(dataset, config.split)
+    return source if config.classes is None else only_classes(source, config.classes)
 
 
 def _workers(wanted: int | str) -> int:

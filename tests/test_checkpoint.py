@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,3 +97,23 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     path.write_bytes(pickle.dumps({"card": Attack()}, protocol=2))
     with pytest.raises(UserError, match="could run code: it was refused|is truncated or no PyTorch file"):
         checkpoint.read(path)
+
+
+class Evil:
+    def __reduce__(self):
+        return Path.touch, (Path("evil-was-run"),)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_pickle_is_refused_and_not_run(tmp_path, monkeypatch, protocol, recwarn):
+    monkeypatch.chdir(tmp_path)
+    Path("evil.pth").write_bytes(pickle.dumps({"a": Evil()}, protocol=protocol))
+    with pytest.raises(UserError, match=r"evil\.pth (holds|is) a Python (object|pickle).* could run code: it was refused"):
+        checkpoint.load_plain(Path("evil.pth"))
+    assert not Path("evil-was-run").exists() and not recwarn
+
+
+def test_a_torchscript_program_is_named(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Conv2d(1, 1, 1)), str(tmp_path / "script.pt"))
+    with pytest.raises(UserError, match=r"script\.pt is a TorchScript program, not weights"):
+        checkpoint.load_plain(tmp_path / "script.pt")

@@ -131,7 +131,7 @@ def test_a_classifier_is_trained_and_evaluated(classified):
     again = run(folder, "evaluate", f"model={found}")
     (evaluation,) = (folder / "runs" / "evaluate" / "classifier_v2_imagefolder").iterdir()
     assert json.loads((evaluation / "metrics.json").read_text())["accuracy"] == metrics["accuracy"]
-    assert "top5" in again.stdout
+    assert "top1" in again.stdout
     refused = run(folder, "evaluate", f"model={found}", "postprocess.iou_threshold=0.5", check=False)
     assert "classifier_v2_imagefolder has no postprocess.iou_threshold: it has none." in refused.stderr
 
@@ -198,7 +198,7 @@ def test_sweep_records_failures_and_goes_on(tiny_shapes, tmp_path):
         check=False,
     )
     assert done.returncode == 1
-    (sweep,) = (tmp_path / "runs" / "train" / "sweep_ssdlite_v2_shapes").iterdir()
+    (sweep,) = (tmp_path / "runs" / "train" / "sweep").iterdir()
     rows = list(csv.DictReader((sweep / "sweep.csv").open()))
     assert [(row["backbone.width"], row["data.size"], row["status"]) for row in rows] == [
         ("0.35", "48", "done"), ("0.35", "64", "done"), ("-1", "48", "failed"), ("-1", "64", "failed"),

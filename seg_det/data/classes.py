@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -46,6 +47,35 @@ def with_categories(source: Source, categories: tuple[Category, ...], owner: str
         records=tuple(_relabelled(record, order) for record in source.records),
         categories=tuple(Category(own_ids[name], name) for name in index),
     )
+
+
+def only_classes(source: DetectionSource, names: Sequence[str]) -> DetectionSource:
+    """``source`` with the objects of the classes ``names`` alone, in that order; all images stay.
+
+    Raises UserError for a name that the source does not have, or twice, and for a source of other data than boxes.
+    """
+    if not isinstance(source, DetectionSource):
+        raise UserError(f"classes= is for data with boxes: leave it out for {source.name}.")
+    own = {category.name: i for i, category in enumerate(source.categories)}
+    names = list(names)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(own):
+        raise UserError(
+            f"classes must name some of the classes of {source.name} ({', '.join(own)}), each once, got {names}."
+        )
+    order = np.full(len(own), -1)
+    order[[own[name] for name in names]] = np.arange(len(names))
+    return replace(
+        source,
+        records=tuple(_with_labels(record, order) for record in source.records),
+        categories=tuple(source.categories[own[name]] for name in names),
+    )
+
+
+def _with_labels(record: DetectionRecord, order: np.ndarray) -> DetectionRecord:
+    """``record`` with ``order[i]`` in place of each label i, without the objects where that is negative."""
+    keep = order[record.labels] >= 0
+    columns = {name: getattr(record, name)[keep] for name in ("boxes", "crowd", "difficult", "area")}
+    return record._replace(labels=order[record.labels][keep], **columns)
 
 
 def _relabelled(record: Record, order: np.ndarray) -> Record:

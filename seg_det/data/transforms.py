@@ -1,7 +1,7 @@
 """Augmentation of samples, and the resize that evaluation uses. The only file that knows albumentations.
 
 Each model has one rule of resizing for training, evaluation and exported pipelines, bilinear with half-pixel centres:
-detection stretches to the input size without antialiasing (``ModelCard.resize == "stretch"``, ``cv2.INTER_LINEAR``),
+detection stretches to the input size (``ModelCard.resize == "stretch"``, ``cv2.INTER_LINEAR``, or "stretch_antialiased"),
 classification keeps nearly all of the aspect ratio, and antialiases (:mod:`seg_det.data.resize`), segmentation has the choice
 (:mod:`seg_det.data.segmentation_transforms`).
 """
@@ -202,6 +202,24 @@ class CentreCrop(A.ImageOnlyTransform):
         return resize_antialiased(img, resized)[window]
 
 
+class AntialiasedResize(A.DualTransform):
+    """Resize to ``size`` (H, W), antialiased."""
+
+    _targets = (Targets.IMAGE, Targets.BBOXES)
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__(p=1.0)
+        self.size = size
+
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+        """``img`` in the size."""
+        return resize_antialiased(img, self.size)
+
+    def apply_to_bboxes(self, bboxes: np.ndarray, **params: Any) -> np.ndarray:
+        """The same boxes: they are shares of the image."""
+        return bboxes
+
+
 def inception_augmentation(
     size: Sequence[int],
     *,
@@ -303,6 +321,11 @@ def resize_only(size: Sequence[int], *, kind: str = "detection") -> DetectionTra
     if kind == "segmentation":
         return SegmentationTransform(Fitted("stretch", height_width(size)))
     return DetectionTransform([_resize(size)], min_side=0.0)
+
+
+def resize_antialiased_only(size: Sequence[int]) -> DetectionTransform:
+    """:func:`resize_only` with boxes, antialiased where it shrinks, as detectors of other tools may have been measured."""
+    return DetectionTransform([AntialiasedResize(height_width(size))], min_side=0.0)
 
 
 def _unshared(output: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ class ClassificationReport:
     """All figures of one evaluation; fractions 0..1, None where there is no image."""
 
     top1: float | None
-    top5: float | None  # of the best classes all that there are, if they are fewer than five
+    top5: float | None  # None where there are no more than five classes, too
     images: int  # that were evaluated
     per_class: dict[str, dict[str, float | int | None]]  # "top1", "images" by class name
 
@@ -41,7 +41,7 @@ class ClassificationReport:
         }
 
     def headline(self) -> dict[str, float]:
-        """One flat table for loggers and the model card: ``top1`` and ``top5``, left out where there is no image."""
+        """One flat table for loggers and the model card: ``top1`` and ``top5``, without those that are None."""
         figures = {"top1": self.top1, "top5": self.top5}
         return {name: value for name, value in figures.items() if value is not None}
 
@@ -134,7 +134,7 @@ class ClassificationMetric:
         }
         return ClassificationReport(
             top1=_share(int(hits[:, 0].sum()), len(labels)),
-            top5=_share(int(hits.any(axis=1).sum()), len(labels)),
+            top5=_share(int(hits.any(axis=1).sum()), len(labels)) if len(self.categories) > 5 else None,
             images=len(labels),
             per_class=per_class,
         )

@@ -1,4 +1,4 @@
-"""What an evaluation of a detector reports: COCO and Pascal VOC figures of the same detections."""
+"""What an evaluation of a detector reports: COCO and Pascal VOC figures of the same detections, and their errors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from seg_det.data.records import DetectionRecord
-from seg_det.metrics.coco import CocoScores, evaluate_coco, ground_truth, results
-from seg_det.metrics.voc import VocScores, evaluate_voc
+from seg_det.metrics.arrays import Found, Objects, found_in, objects_of
+from seg_det.metrics.coco import CocoScores, check_evaluator, evaluate_coco, ground_truth, results, score_boxes
+from seg_det.metrics.errors import DetectionErrors, analyse_errors
+from seg_det.metrics.voc import VocScores, average_voc, judge_voc
 from seg_det.types import Category, Detections
 
 
@@ -22,12 +24,19 @@ class DetectionReport:
     coco: CocoScores
     voc_all_point: VocScores  # at IoU 0.5
     voc_11_point: VocScores  # at IoU 0.5
+    errors: DetectionErrors
     difficult_counted: bool  # by the VOC figures; COCO's count such objects always
     images: int
     detections: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON: ``coco``, ``voc``, ``per_class``, ``images``, ``detections``."""
+        """Everything as plain values for JSON.
+
+        Flat tables: ``coco``, ``voc``, ``operating_point``, ``error_counts``, ``AP50_lost`` to errors and the same of
+        small, medium and large objects, ``confused`` (classes most often taken for another). Tables of tables:
+        ``per_class``, ``confusion`` (object -> detection -> count). Numbers: ``images``, ``detections``.
+        """
+        errors = self.errors
         return {
             "images": self.images,
             "detections": self.detections,
@@ -37,14 +46,21 @@ class DetectionReport:
                 "AP50_11_point": self.voc_11_point.mean_ap,
                 "difficult_counted": self.difficult_counted,
             },
-            "per_class": {
-                name: {
-                    **figures,
-                    "VOC_AP50_all_point": self.voc_all_point.per_class[name],
-                    "VOC_AP50_11_point": self.voc_11_point.per_class[name],
-                }
-                for name, figures in self.coco.per_class.items()
-            },
+            "operating_point": errors.operating_point.to_dict(),
+            "error_counts": dict(errors.counts),
+            "AP50_lost": dict(errors.lost),
+            **{f"AP50_lost_{size}": dict(lost) for size, lost in errors.lost_by_size.items()},
+            "confused": errors.confused(),
+            "per_class": {name: self._class_row(name) for name in self.coco.per_class},
+            "confusion": errors.confusion,
+        }
+
+    def _class_row(self, name: str) -> dict[str, float | None]:
+        return {
+            **self.coco.per_class[name],
+            "VOC_AP50_all_point": self.voc_all_point.per_class[name],
+            "VOC_AP50_11_point": self.voc_11_point.per_class[name],
+            **self.errors.per_class[name].to_dict(),
         }
 
     def headline(self) -> dict[str, float]:
@@ -62,14 +78,22 @@ class DetectionMetric:
 
     All images of ``records`` are evaluated: one that :meth:`update` never saw counts as an image without detections.
     Processes of a distributed evaluation are joined by handing the :meth:`state` of each to :meth:`merge`.
+    ``evaluator`` says who computes the COCO figures: ours, ``"fast"``, or ``"pycocotools"``; they are equal.
     """
 
     def __init__(
-        self, records: Sequence[DetectionRecord], categories: Sequence[Category], *, count_difficult: bool = False
+        self,
+        records: Sequence[DetectionRecord],
+        categories: Sequence[Category],
+        *,
+        count_difficult: bool = False,
+        evaluator: str = "fast",
     ) -> None:
-        self.records = tuple(records)
+        check_evaluator(evaluator)
+        self.records = tuple(sorted(records, key=lambda record: record.image_id))  # as pycocotools takes images
         self.categories = tuple(categories)
         self.count_difficult = count_difficult
+        self.evaluator = evaluator
         self.detections: dict[int, Detections] = {}  # by image id, on the CPU
 
     def update(self, image_ids: Iterable[int] | Tensor, detections: Iterable[Detections]) -> None:
@@ -101,27 +125,26 @@ class DetectionMetric:
         """The figures of everything collected.
 
         Raises:
-            UserError: detections of images that are not in the records, or numbers that are not finite.
+            UserError: detections of images that are not in the records, labels that no category has, or numbers that
+                are not finite.
         """
-        rows = self.results()
-        all_point, eleven_point = (
-            evaluate_voc(
-                self.records,
-                self.detections,
-                self.categories,
-                use_11_points=use_11_points,
-                count_difficult=self.count_difficult,
-            )
-            for use_11_points in (False, True)
-        )
+        objects, found = objects_of(self.records), found_in(self.records, self.detections, len(self.categories))
+        verdicts = judge_voc(self.records, objects, found, count_difficult=self.count_difficult)
         return DetectionReport(
-            coco=evaluate_coco(ground_truth(self.records, self.categories), rows),
-            voc_all_point=all_point,
-            voc_11_point=eleven_point,
+            coco=self._coco(objects, found),
+            voc_all_point=average_voc(verdicts, self.categories),
+            voc_11_point=average_voc(verdicts, self.categories, use_11_points=True),
+            errors=analyse_errors(objects, found, self.categories),
             difficult_counted=self.count_difficult,
             images=len(self.records),
-            detections=len(rows),
+            detections=len(found.label),
         )
+
+    def _coco(self, objects: Objects, found: Found) -> CocoScores:
+        if self.evaluator == "fast":
+            return score_boxes(objects, found, self.categories)
+        truth = ground_truth(self.records, self.categories)
+        return evaluate_coco(truth, self.results(), evaluator=self.evaluator)
 
 
 def _compact(found: Detections) -> Detections:

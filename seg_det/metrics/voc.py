@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from seg_det.data.records import DetectionRecord
+from seg_det.metrics.arrays import Found, Objects, found_in, objects_of
 from seg_det.metrics.coco import unique_names
-from seg_det.ops.boxes import iou
-from seg_det.types import Category, Detections, UserError
+from seg_det.metrics.matching import overlapping
+from seg_det.metrics.precision import best_first
+from seg_det.types import Category, Detections
 
 # As floating numbers (0.30000000000000004), as the published evaluators compare: exact tenths give other figures.
 ELEVEN_RECALLS = np.linspace(0.0, 1.0, 11)
@@ -31,13 +32,12 @@ class VocScores:
     per_class: dict[str, float | None]  # class name -> AP
 
 
-class _Matches(NamedTuple):
-    """All detections of a data set beside their best object of the same class and image."""
+class VocVerdicts(NamedTuple):
+    """All detections that count, by class and descending score."""
 
-    labels: np.ndarray  # i64 [D]
-    scores: np.ndarray  # f64 [D]
-    iou: np.ndarray  # f64 [D], -1 where the image has no object of that class
-    target: np.ndarray  # i64 [D], number of that object, counted through the records
+    true: np.ndarray  # bool [D]
+    label: np.ndarray  # i64 [D]
+    present: np.ndarray  # i64, objects to be found by label, up to the highest label that has one
 
 
 def evaluate_voc(
@@ -58,68 +58,58 @@ def evaluate_voc(
     Crowd regions, which VOC does not know, are treated as difficult objects always.
 
     Raises:
-        UserError: detections for images that are not in the records, or numbers that are not finite.
+        UserError: detections for images that are not in the records, numbers that are not finite, labels that no
+            category has.
     Source: Everingham et al., The Pascal VOC Challenge (IJCV 2010), section 4.2; VOCevaldet.m of the development kit.
     """
-    _check(records, detections)
-    matches = _match(records, detections)
-    labels = np.concatenate([np.empty(0, np.int64), *(record.labels for record in records)])
+    found = found_in(records, detections, len(categories))
+    verdicts = judge_voc(records, objects_of(records), found, iou_threshold, count_difficult=count_difficult)
+    return average_voc(verdicts, categories, use_11_points=use_11_points)
+
+
+def judge_voc(
+    records: Sequence[DetectionRecord],
+    objects: Objects,
+    found: Found,
+    iou_threshold: float = 0.5,
+    *,
+    count_difficult: bool = False,
+) -> VocVerdicts:
+    """Whether each detection is true, as told for :func:`evaluate_voc`; objects and images are those of the records."""
     ignored = np.concatenate(
         [np.empty(0, bool), *(r.crowd if count_difficult else r.crowd | r.difficult for r in records)]
     )
-    average = _average_11_points if use_11_points else _average_every_point
-    per_class: dict[str, float | None] = {}
-    for label, name in enumerate(unique_names(categories)):
-        objects = int((~ignored[labels == label]).sum())
-        correct = _in_score_order(matches, label, ignored, iou_threshold)
-        per_class[name] = average(*_curve(correct, objects)) if objects else None
-    present = [value for value in per_class.values() if value is not None]
-    return VocScores(float(np.mean(present)) if present else None, per_class)
-
-
-def _check(records: Sequence[DetectionRecord], detections: Mapping[int, Detections]) -> None:
-    unknown = sorted(set(detections) - {record.image_id for record in records})
-    if unknown:
-        raise UserError(
-            f"the ground truth has no image with id {unknown[0]}, but there are detections for it; "
-            "evaluate with the data set that was predicted on"
-        )
-    for image_id, found in detections.items():
-        if not (found.scores.isfinite().all() and found.boxes.isfinite().all()):
-            raise UserError(
-                f"scores or boxes of detections in image id {image_id} are not finite numbers; "
-                "look for a diverged training or an overflow in half precision"
-            )
-
-
-def _match(records: Sequence[DetectionRecord], detections: Mapping[int, Detections]) -> _Matches:
-    parts, first = [_Matches(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, np.int64))], 0
-    for record in records:
-        if record.image_id in detections:
-            parts.append(_match_image(record, detections[record.image_id], first))
-        first += len(record.labels)
-    return _Matches(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
-def _match_image(record: DetectionRecord, found: Detections, first: int) -> _Matches:
-    labels, scores = found.labels.cpu().numpy(), found.scores.double().cpu().numpy()
-    if not len(record.labels):
-        return _Matches(labels, scores, np.full(len(labels), -1.0), np.full(len(labels), -1))
-    # float64, because figures hang on IoUs that equal the threshold; two boxes without area have none (0 / 0)
-    overlap = iou(found.boxes.double().cpu(), torch.from_numpy(record.boxes).double()).nan_to_num().numpy()
-    overlap = np.where(labels[:, None] == record.labels, overlap, -1.0)
-    return _Matches(labels, scores, overlap.max(axis=1), first + overlap.argmax(axis=1))
-
-
-def _in_score_order(matches: _Matches, label: int, ignored: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """bool: whether each detection of the class is true, best score first; those on ignored objects are left out."""
-    of_class = np.flatnonzero(matches.labels == label)
-    order = of_class[np.argsort(-matches.scores[of_class], kind="stable")]
-    hit = order[matches.iou[order] >= iou_threshold]
+    found, _ = best_first(found, len(found.label))
+    row, target = _best_objects(objects, found, iou_threshold)
     # np.unique points at the first, that is the best scored, hit of every object
-    winners = hit[np.unique(matches.target[hit], return_index=True)[1]]
-    neither = hit[ignored[matches.target[hit]]]
-    return np.isin(order[~np.isin(order, neither)], winners)
+    winners = row[np.unique(target, return_index=True)[1]]
+    true, counted = np.zeros((2, len(found.label)), bool)
+    true[winners], counted[:] = True, True
+    counted[row] = ~ignored[target]
+    present = np.bincount(objects.label[~ignored]) if len(objects.label) else np.empty(0, np.int64)
+    return VocVerdicts(true[counted], found.label[counted], present)
+
+
+def _best_objects(objects: Objects, found: Found, iou_threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the detections that reach the threshold, ascending, and the object that each overlaps most."""
+    # Of equal IoUs the first object counts, and the last pair of a detection is its best: so the objects are turned round.
+    turned = Objects(*(column[::-1] for column in objects._replace(crowd=np.zeros(len(objects.label), bool))))
+    pairs = overlapping(turned, found, iou_threshold)
+    best = np.flatnonzero(np.diff(pairs.detection, append=-1))
+    return pairs.detection[best], len(objects.label) - 1 - pairs.object[best]
+
+
+def average_voc(verdicts: VocVerdicts, categories: Sequence[Category], *, use_11_points: bool = False) -> VocScores:
+    """The AP of each class, and the mean of those that have objects."""
+    average = _average_11_points if use_11_points else _average_every_point
+    cuts = np.searchsorted(verdicts.label, np.arange(1, len(categories)))
+    present = np.pad(verdicts.present, (0, len(categories) - len(verdicts.present))).tolist()
+    per_class = {
+        name: average(*_curve(true, objects)) if objects else None
+        for name, true, objects in zip(unique_names(categories), np.split(verdicts.true, cuts), present, strict=True)
+    }
+    averages = [value for value in per_class.values() if value is not None]
+    return VocScores(float(np.mean(averages)) if averages else None, per_class)
 
 
 def _curve(correct: np.ndarray, objects: int) -> tuple[np.ndarray, np.ndarray]:

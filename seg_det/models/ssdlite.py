@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor, nn
 
-from seg_det.models.backbones.base import BackboneBuilder
-from seg_det.nn.blocks import ConvNormAct, DepthwiseSeparable, Norm, batch_norm
-from seg_det.ops.anchors import Shape, grid_anchors, ssd_shapes
-from seg_det.types import DenseDetections, UserError
-
-EXTRA_MAPS = (512, 256, 256, 128)
+from seg_det.models.ssd import SSD
+from seg_det.nn.blocks import ConvNormAct, DepthwiseSeparable, Norm
 
 
-def flatten_predictions(x: Tensor, outputs: int) -> Tensor:
-    """[B, A * K, H, W] -> [B, H * W * A, K]: one row an anchor, in the order row, column, shape."""
-    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, outputs)
-
-
-class ExtraMap(nn.Module):
+class SeparableExtraMap(nn.Module):
     """1x1 to half of the channels, then a stride-2 depthwise-separable convolution: the next coarser feature map."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, norm: Norm):
+    def __init__(self, in_channels: int, out_channels: int, *, padding: str, norm: Norm):
         super().__init__()
         self.reduce = ConvNormAct(in_channels, out_channels // 2, norm=norm)
-        self.separable = DepthwiseSeparable(out_channels // 2, out_channels, stride=2, norm=norm)
+        self.separable = DepthwiseSeparable(out_channels // 2, out_channels, stride=2, padding=padding, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.separable(self.reduce(x))
 
 
-class Predictor(nn.Module):
+class SeparablePredictor(nn.Module):
     """3x3 depthwise convolution (norm, ReLU6), then a 1x1 convolution with bias and nothing after it."""
 
     def __init__(self, channels: int, outputs: int, *, norm: Norm):
@@ -44,85 +32,8 @@ class Predictor(nn.Module):
         return self.project(self.depthwise(x))
 
 
-class SSDLite(nn.Module):
-    """Single-shot detector: images f32 [B, 3, H, W] -> DenseDetections(logits [B, A, C + 1], deltas [B, A, 4]).
+class SSDLite(SSD):
+    """:class:`SSD`, arguments and all, at an eighth of its size: every 3x3 convolution of the head is separable."""
 
-    Column 0 of the logits is the background. ``backbone`` is called as ``backbone(taps=..., output_stride=32)``; the finest
-    tap comes first. ``width`` scales the extra maps, max(16, int(c * width)). ``anchor_shapes`` lists (scale, width / height)
-    pairs for each feature map; left out, they are TensorFlow's for ``min_scale`` to ``max_scale``. ``class_bias`` is the start
-    value of the classes' biases (focal loss: -4.6, so that no anchor starts as an object).
-    """
-
-    TAPS = ("c4_expand", "head")
-
-    def __init__(
-        self,
-        backbone: BackboneBuilder,
-        *,
-        num_classes: int,
-        width: float = 1.0,
-        taps: Sequence[str] = TAPS,
-        anchor_shapes: Sequence[Sequence[Shape]] | None = None,
-        min_scale: float = 0.2,
-        max_scale: float = 0.95,
-        reduce_first_map: bool = True,
-        class_bias: float = 0.0,
-        bn_eps: float = 1e-3,
-        bn_momentum: float = 0.03,
-    ):
-        super().__init__()
-        norm = batch_norm(eps=bn_eps, momentum=bn_momentum)
-        self.num_classes = num_classes
-        self.backbone = backbone(taps=tuple(taps), output_stride=32)
-        channels = [feature.channels for feature in self.backbone.features]
-        self.extras = nn.ModuleList()
-        for base in EXTRA_MAPS:
-            channels.append(max(16, int(base * width)))
-            self.extras.append(ExtraMap(channels[-2], channels[-1], norm=norm))
-        self.anchor_shapes = anchor_shapes or ssd_shapes(
-            len(channels), min_scale=min_scale, max_scale=max_scale, reduce_first_map=reduce_first_map
-        )
-        if len(self.anchor_shapes) != len(channels):
-            maps = f"{len(channels)} feature maps ({', '.join(taps)} and {len(EXTRA_MAPS)} extra)"
-            raise UserError(
-                f"task.model.anchor_shapes must hold one list for each of {maps}, got {len(self.anchor_shapes)}."
-            )
-        counts = [len(shapes) for shapes in self.anchor_shapes]
-        self.class_predictors = nn.ModuleList(
-            Predictor(c, n * (num_classes + 1), norm=norm) for c, n in zip(channels, counts, strict=True)
-        )
-        self.box_predictors = nn.ModuleList(
-            Predictor(c, n * 4, norm=norm) for c, n in zip(channels, counts, strict=True)
-        )
-        for part in (self.extras, self.class_predictors, self.box_predictors):
-            part.apply(_init)
-        for predictor in self.class_predictors:
-            nn.init.constant_(predictor.project.bias, class_bias)
-
-    def forward(self, images: Tensor) -> DenseDetections:
-        features = self.backbone(images)
-        maps = [features[feature.name] for feature in self.backbone.features]
-        for extra in self.extras:
-            maps.append(extra(maps[-1]))
-        outputs = self.num_classes + 1
-        logits = [flatten_predictions(p(x), outputs) for p, x in zip(self.class_predictors, maps, strict=True)]
-        deltas = [flatten_predictions(p(x), 4) for p, x in zip(self.box_predictors, maps, strict=True)]
-        return DenseDetections(torch.cat(logits, 1), torch.cat(deltas, 1))
-
-    def map_sizes(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
-        """(rows, columns) of each feature map for images of ``image_size`` (H, W)."""
-        sizes = self.backbone.map_sizes(image_size)
-        for _ in self.extras:
-            sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
-        return sizes
-
-    def anchors(self, image_size: tuple[int, int]) -> Tensor:
-        """Anchors f32 [A, 4], xyxy pixels, one for each row of the raw output at ``image_size`` (H, W)."""
-        return grid_anchors(self.anchor_shapes, self.map_sizes(image_size), image_size)
-
-
-def _init(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.trunc_normal_(module.weight, std=0.03)  # SSD heads and extras of the TensorFlow configurations
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    extra_map = SeparableExtraMap
+    predictor = SeparablePredictor

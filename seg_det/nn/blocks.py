@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from seg_det.nn.convolutions import MixConv, conv2d
+from seg_det.types import UserError
 
 Norm = Callable[[int], nn.Module]
 Activation = Callable[[], nn.Module]
@@ -19,7 +20,13 @@ Swish = partial(nn.SiLU, inplace=True)
 
 
 def batch_norm(*, eps: float, momentum: float) -> Norm:
-    """Batch normalisation with a recipe's constants; ``momentum`` is torch's: 1 - the decay of TensorFlow."""
+    """Batch normalisation with a recipe's constants; ``momentum`` is torch's: 1 - the decay of TensorFlow.
+
+    Raises UserError for constants that no norm can have.
+    """
+    for name, value, fits in (("bn_eps", eps, lambda v: v > 0), ("bn_momentum", momentum, lambda v: 0 <= v <= 1)):
+        if not isinstance(value, int | float) or not fits(value):
+            raise UserError(f"{name} must be {'above 0' if name == 'bn_eps' else 'a number from 0 to 1'}, got {value}.")
     return partial(nn.BatchNorm2d, eps=eps, momentum=momentum)
 
 
@@ -89,6 +96,32 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gate(self.restore(self.act(self.reduce(x.mean((2, 3), keepdim=True)))))
+
+
+class Passed(nn.Module):
+    """What is left of a block of which only the input is tapped."""
+
+    def __init__(self, widths: Points):
+        super().__init__()
+        self.widths = widths
+
+    def trace(self, x: Tensor) -> Points:
+        return Points(x, x, x)
+
+
+def cut_after(block: nn.Module, part: str) -> nn.Module:
+    """``block`` without the layers behind ``part``, a field of :class:`Points`; the later fields mean nothing then.
+
+    What is built and not used would be counted as parameters, and distributed training refuses it.
+    """
+    if part == "expand" and not getattr(block, "expand", None):
+        return Passed(block.widths)
+    order = ("expand", "depthwise", "squeeze_excite", "pointwise", "project")
+    for name in order[order.index(part) + 1 :]:
+        if hasattr(block, name):
+            setattr(block, name, nn.Identity())
+    block.shortcut = False
+    return block
 
 
 class DepthwiseSeparable(nn.Module):

@@ -4,57 +4,101 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from seg_det.ops.boxes import to_corners
+from seg_det.types import UserError
 
 Shape = tuple[float, float]  # (scale relative to the image's shorter side, width / height)
+
+
+class AnchorRule(NamedTuple):
+    """What tells the anchors of one code base from those of another."""
+
+    ratios: tuple[float, ...]  # of the shapes at a map's own scale, in the order of the predictors' outputs
+    square: int  # place in that order of the square halfway to the next scale
+    each_side: bool = False  # scales are of the image's height and width, each for itself, and no side is longer
+    whole_steps: bool = False  # the distance of neighbouring cells is rounded up to whole pixels
+
+
+RULES: Mapping[str, AnchorRule] = {
+    "tensorflow": AnchorRule((1.0, 2.0, 0.5, 3.0, 0.3333), square=5),
+    "torchvision": AnchorRule((1.0, 2.0, 1 / 2, 3.0, 1 / 3), square=1, each_side=True),
+    "mmdet": AnchorRule((1.0, 2.0, 1 / 2, 3.0, 1 / 3), square=1, whole_steps=True),
+}
+
+
+def anchor_rule(name: str) -> AnchorRule:
+    """The rule of that name. Raises UserError for another name."""
+    if name not in RULES:
+        raise UserError(f"task.model.anchor_rule must be one of {', '.join(RULES)}, got {name!r}.")
+    return RULES[name]
 
 
 def ssd_shapes(
     maps: int,
     *,
+    rule: str = "tensorflow",
+    scales: Sequence[float] | None = None,
     min_scale: float = 0.2,
     max_scale: float = 0.95,
-    ratios: Sequence[float] = (1.0, 2.0, 0.5, 3.0, 0.3333),
     reduce_first_map: bool = True,
 ) -> list[list[Shape]]:
-    """Shapes of TensorFlow's SSD anchors for each of ``maps`` feature maps, finest first.
+    """Shapes of SSD's anchors for each of ``maps`` feature maps, finest first.
 
-    Scales are equally spaced; each map has all ratios at its scale and one more square halfway to the next scale. With
-    ``reduce_first_map`` the finest map has three shapes only: a square at half of the smallest scale, and 2:1 and 1:2.
-    Source: SSD section 2.2; object_detection ``multiple_grid_anchor_generator`` defaults.
+    Each map has all ratios at its scale and one more square halfway to the next scale. ``scales`` are one for each map and
+    one beyond the last; left out, they are equally spaced, and 1. With ``reduce_first_map`` the finest map has three shapes
+    only: a square at half of its scale, and 2:1 and 1:2. Raises UserError for another number of scales.
+    Source: SSD section 2.2; object_detection ``multiple_grid_anchor_generator``, torchvision ``DefaultBoxGenerator`` and
+    mmdetection ``SSDAnchorGenerator``, which are the rules.
     """
+    ratios, square = anchor_rule(rule)[:2]
     step = (max_scale - min_scale) / max(maps - 1, 1)
-    scales = [min_scale + step * i for i in range(maps)] + [1.0]
-    shapes = [
-        [(scale, ratio) for ratio in ratios] + [(math.sqrt(scale * following), 1.0)]
-        for scale, following in itertools.pairwise(scales)
-    ]
+    scales = [min_scale + step * i for i in range(maps)] + [1.0] if scales is None else list(scales)
+    if len(scales) != maps + 1:
+        raise UserError(
+            f"task.model.scales must hold one number for each of {maps} feature maps and one beyond, got {len(scales)}."
+        )
+    shapes = []
+    for scale, following in itertools.pairwise(scales):
+        own = [(scale, ratio) for ratio in ratios]
+        shapes.append([*own[:square], (math.sqrt(scale * following), 1.0), *own[square:]])
     if reduce_first_map:
-        shapes[0] = [(min_scale / 2, 1.0), (min_scale, 2.0), (min_scale, 0.5)]
+        shapes[0] = [(scales[0] / 2, 1.0), (scales[0], 2.0), (scales[0], 0.5)]
     return shapes
 
 
 def grid_anchors(
-    shapes: Sequence[Sequence[Shape]], map_sizes: Sequence[tuple[int, int]], image_size: tuple[int, int]
+    shapes: Sequence[Sequence[Shape]],
+    map_sizes: Sequence[tuple[int, int]],
+    image_size: tuple[int, int],
+    *,
+    rule: str = "tensorflow",
 ) -> Tensor:
     """Anchors f32 [A, 4], xyxy pixels of an image of ``image_size`` (H, W), in the order map, row, column, shape.
 
-    Width is ``scale * sqrt(ratio)`` and height ``scale / sqrt(ratio)`` of the shorter side; centres are the cells'.
+    Width is ``scale * sqrt(ratio)`` and height ``scale / sqrt(ratio)`` of the shorter side; centres are the cells'. They may
+    reach beyond the image. ``rule``: see :class:`AnchorRule`.
     """
     if len(shapes) != len(map_sizes):
         raise ValueError(f"expected anchor shapes for {len(map_sizes)} feature maps, got {len(shapes)}")
-    side = min(image_size)
+    _, _, each_side, whole_steps = anchor_rule(rule)
+    height, width = image_size if each_side else (min(image_size),) * 2
     grids = []
-    for map_shapes, (rows, columns) in zip(shapes, map_sizes, strict=True):
-        y = (torch.arange(rows, dtype=torch.float64) + 0.5) * image_size[0] / rows
-        x = (torch.arange(columns, dtype=torch.float64) + 0.5) * image_size[1] / columns
-        sides = [(side * scale * math.sqrt(ratio), side * scale / math.sqrt(ratio)) for scale, ratio in map_shapes]
-        wh = torch.tensor(sides, dtype=torch.float64).expand(rows, columns, -1, 2)
+    for map_shapes, cells in zip(shapes, map_sizes, strict=True):
+        steps = [side / count for side, count in zip(image_size, cells, strict=True)]
+        y, x = (
+            (torch.arange(count, dtype=torch.float64) + 0.5) * (math.ceil(step) if whole_steps else step)
+            for count, step in zip(cells, steps, strict=True)
+        )
+        sides = torch.tensor([(s * math.sqrt(r), s / math.sqrt(r)) for s, r in map_shapes], dtype=torch.float64)
+        if each_side:
+            sides = sides.clamp(max=1)
+        wh = (sides * torch.tensor([width, height])).expand(*cells, -1, 2)
         centres = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)[:, :, None].expand_as(wh)
         grids.append(to_corners(torch.cat([centres, wh], -1)).reshape(-1, 4))
     return torch.cat(grids).float()

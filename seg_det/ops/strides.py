@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+RULES = ("tf", "torchvision")
+
 
 def stride_to_dilation(strides: Sequence[int], output_stride: int, *, rule: str = "tf") -> list[tuple[int, int]]:
     """(stride, dilation) for each layer so that the product of strides is at most ``output_stride``.
@@ -12,7 +14,7 @@ def stride_to_dilation(strides: Sequence[int], output_stride: int, *, rule: str 
     with the layer *after* the one that lost its stride (DeepLab, TF-slim); with "torchvision" with that layer itself.
     Raises ValueError for an output stride that the layers cannot have.
     """
-    if rule not in ("tf", "torchvision"):
+    if rule not in RULES:
         raise ValueError(f'expected dilation rule "tf" or "torchvision", got "{rule}"')
     reached, possible = 1, [1]
     for stride in strides:

@@ -22,7 +22,20 @@ TIMES = " \N{MULTIPLICATION SIGN} "
 SAMPLE_PIXELS = 1600  # longer side of an inlined picture: sharp on a desk, 0.3 MB
 # Every other dictionary of plain numbers in metrics.json is shown as a table of figures, whatever its task calls it.
 KNOWN = frozenset({"headline", "per_class", "model", "training", "evaluation", "card", "problems"})
-TITLES = MappingProxyType({"coco": "COCO", "voc": "Pascal VOC", "accuracy": "Accuracy", "segmentation": "Segmentation"})
+TITLES = MappingProxyType(
+    {
+        "coco": "COCO",
+        "voc": "Pascal VOC",
+        "accuracy": "Accuracy",
+        "segmentation": "Segmentation",
+        "operating_point": "Operating point, all classes",
+        "error_counts": "Errors",
+        "AP50_lost": "AP50 lost to errors",
+        "AP50_lost_small": "AP50 lost, small objects",
+        "AP50_lost_medium": "AP50 lost, medium objects",
+        "AP50_lost_large": "AP50 lost, large objects",
+    }
+)
 MEANINGS = MappingProxyType(
     {
         "AP": "mean over IoU 0.50 to 0.95",
@@ -42,6 +55,12 @@ MEANINGS = MappingProxyType(
         "mIoU": "intersection over union, mean of the classes that are labelled somewhere",
         "mIoU_strict": "the same with 0 for classes that are predicted and labelled nowhere, as Cityscapes counts",
         "pixel_accuracy": "share of the labelled pixels",
+        "classification": "in the right place, of the wrong class",
+        "localisation": "of the right class, beside the object",
+        "both": "of the wrong class and beside the object",
+        "duplicate": "of an object that a better detection has found",
+        "background": "where there is no object",
+        "missed": "objects that nothing was about",
         "mean_accuracy": "share of a class's pixels, mean of the classes",
         "top1": "images whose class has the highest score",
         "top5": "images whose class is among the five highest",

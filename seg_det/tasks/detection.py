@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seg_det.data.loaders import read_image
 from seg_det.data.records import DetectionSource
-from seg_det.data.transforms import DetectionTransform, resize_only
+from seg_det.data.transforms import DetectionTransform, resize_antialiased_only, resize_only
 from seg_det.losses import DetectionLosses
 from seg_det.metrics.detection import DetectionMetric
 from seg_det.postprocess import detect, to_file_size
@@ -17,6 +17,7 @@ from seg_det.report.drawings import draw_boxes, side_by_side
 from seg_det.tasks.predictor import Kind, Predictor
 from seg_det.types import DenseDetections, DetectionBatch, Detections, ModelCard, UserError
 
+RESIZES = {"stretch": resize_only, "stretch_antialiased": resize_antialiased_only}
 SAMPLES = 12  # drawn in the report
 DRAWN_SCORE = 0.3  # detections below are not drawn
 
@@ -44,8 +45,8 @@ class Detector(Predictor):
         return [to_file_size(d, size, tuple(s)) for d, s in zip(found, sizes.tolist(), strict=True)]
 
 
-def _metric(source: DetectionSource, *, count_difficult: bool = False) -> DetectionMetric:
-    return DetectionMetric(source.records, source.categories, count_difficult=count_difficult)
+def _metric(source: DetectionSource, *, count_difficult: bool = False, evaluator: str = "fast") -> DetectionMetric:
+    return DetectionMetric(source.records, source.categories, count_difficult=count_difficult, evaluator=evaluator)
 
 
 def _check(source: DetectionSource) -> None:
@@ -76,10 +77,10 @@ DETECTION = Kind(
     transform=DetectionTransform,
     suggestion="dataset=shapes, coco, voc, custom_coco or custom_voc, with augmentation=ssd, light, flip or none",
     predictor=Detector,
-    resizes=("stretch",),
-    evaluation_transform=lambda card: resize_only(card.input_size),
+    resizes=tuple(RESIZES),
+    evaluation_transform=lambda card: RESIZES[card.resize](card.input_size),
     metric=_metric,
-    options=frozenset({"count_difficult"}),
+    options=frozenset({"count_difficult", "evaluator"}),
     monitor="AP",
     shown=("AP", "AP50", "AP75", "APs", "APm", "APl"),
     check=_check,

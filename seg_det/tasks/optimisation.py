@@ -54,9 +54,15 @@ class Recipe:
         ):
             if value not in allowed:
                 raise UserError(f"recipe.{key} must be one of {', '.join(allowed)}, got {value!r}.")
-        for key in ("lr", "lr_batch", "head_lr"):
+        for key in ("lr", "lr_batch", "head_lr", "step_epochs", "step_factor"):
             if getattr(self, key) <= 0:
                 raise UserError(f"recipe.{key} must be positive, got {getattr(self, key)}.")
+        for key in ("weight_decay", "warmup_steps", "warmup_epochs", "final_lr"):
+            if getattr(self, key) < 0:
+                raise UserError(f"recipe.{key} must not be negative, got {getattr(self, key)}.")
+        for key in ("momentum", "rmsprop_alpha", "ema_decay"):
+            if not 0 <= (getattr(self, key) or 0) < 1:
+                raise UserError(f"recipe.{key} must be at least 0 and below 1, got {getattr(self, key)}.")
 
 
 def optimiser(model: nn.Module, recipe: Recipe, images_per_step: int) -> Optimizer:

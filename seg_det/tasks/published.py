@@ -10,8 +10,9 @@ from torch import nn
 
 from seg_det import __version__, checkpoint
 from seg_det.tasks.classification import CLASSIFICATION
-from seg_det.types import Category, ModelCard
-from seg_det.weights import CATALOGUE, load_model, published_classifier
+from seg_det.tasks.detection import DETECTION
+from seg_det.types import Category, ModelCard, UserError
+from seg_det.weights import CATALOGUE, PublishedDetector, load_model, published_classifier, published_detector
 
 log = logging.getLogger(__name__)
 CLASSIFIER = "seg_det.models.classifier.Classifier"
@@ -23,23 +24,54 @@ def is_published(reference: str) -> bool:
 
 
 def load_published(reference: str, categories: Sequence[Category]) -> tuple[nn.Module, ModelCard]:
-    """A published classifier for the classes of the data that it is measured on. Raises UserError if it does not fit them."""
-    found = published_classifier(reference)
-    config = {"_target_": CLASSIFIER, "num_classes": len(categories), "backbone": found.backbone}
+    """A published classifier or detector for the classes of the data that it is measured on.
+
+    A detector that is known to tell more classes apart is cut down to these. Raises UserError if it does not fit them.
+    """
+    if detector := published_detector(reference):
+        _require_classes(reference, detector, categories)
+        config = {**detector.model, "num_classes": len(categories)}
+        kind, found, resize, postprocess = DETECTION, detector, detector.resize, detector.postprocess
+    else:
+        found = published_classifier(reference)
+        if len(categories) not in (found.outputs, found.outputs - 1):  # some count a background besides the classes
+            raise UserError(
+                f"{reference} tells {found.outputs} classes apart and the data names {len(categories)}: for ImageNet's give "
+                f"a list with its indices, dataset.val_list=..., and dataset.num_classes=1000."
+            )
+        if not found.told:
+            log.warning(
+                "The names in %s do not tell its padding, eps and normalisation: %s and the mean %s were assumed.",
+                reference,
+                ", ".join(f"{key} {value}" for key, value in found.backbone.items() if key != "_target_") or "the usual",
+                list(found.mean),
+            )
+        config = {"_target_": CLASSIFIER, "num_classes": len(categories), "backbone": found.backbone}
+        kind, resize, postprocess = CLASSIFICATION, CLASSIFICATION.resizes[0], {}
     model = checkpoint.build_model(config)
-    report = load_model(model, reference)
-    log.info("%s", report)
+    log.info("%s", load_model(model, reference, [category.name for category in categories]))
     card = ModelCard(
-        task=CLASSIFICATION.name,
+        task=kind.name,
         name=Path(reference).stem,
         model=config,
-        postprocess={},
+        postprocess=postprocess,
         categories=tuple(categories),
         input_size=(found.input_size, found.input_size),
         mean=found.mean,
         std=found.std,
-        resize=CLASSIFICATION.resizes[0],
-        training_data={"name": CATALOGUE[reference].trained_on if reference in CATALOGUE else "unknown", "start": reference},
+        resize=resize,
+        training_data={
+            "name": CATALOGUE[reference].trained_on if reference in CATALOGUE else "unknown",
+            "start": reference,
+        },
         version=__version__,
     )
     return model.eval(), card
+
+
+def _require_classes(reference: str, detector: PublishedDetector, categories: Sequence[Category]) -> None:
+    if not detector.named and detector.outputs != len(categories):
+        raise UserError(
+            f"The outputs of {reference} for each class ({detector.outputs}) have no names, and the data has "
+            f"{len(categories)} classes: say which they are, in the order of the outputs, with classes=[NAME,...]."
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -237,10 +238,21 @@ def _finish(
     config: str,
     history: Path | None,
 ) -> None:
-    write_json(run / "predictions.json", evaluation.metric.results())
+    write_rows(run / "predictions.json", evaluation.metric.results())
     write_json(run / "metrics.json", metrics)
     samples = kind.samples(evaluation.metric, source)
     write_report(run, metrics=metrics, history=history, config=config, samples=samples)
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write a JSON list, a line for each row, whole or not at all; half a million detections need no second copy."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w") as file:
+        file.write("[")
+        for i, row in enumerate(rows):
+            file.write((",\n" if i else "\n") + json.dumps(row, allow_nan=False))
+        file.write("\n]")
+    part.replace(path)
 
 
 def write_json(path: Path, content: object) -> None:

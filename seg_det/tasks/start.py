@@ -11,9 +11,24 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from seg_det import checkpoint
-from seg_det.models.backbones.timm_features import TimmFeatures, pretrained_normalisation, pretrained_state
+from seg_det.models.backbones.timm_features import (
+    TimmFeatures,
+    pretrained_normalisation,
+    pretrained_state,
+    rename_tensors,
+)
 from seg_det.types import UserError
-from seg_det.weights import CATALOGUE, LoadReport, PublishedWeights, WeightsUnavailable, load_backbone, load_model
+from seg_det.weights import (
+    CATALOGUE,
+    LoadReport,
+    PublishedWeights,
+    WeightsUnavailable,
+    load_backbone,
+    load_model,
+    normalisation,
+    read_tensors,
+    resolve,
+)
 
 log = logging.getLogger(__name__)
 AUTO, TIMM = "auto", "timm"
@@ -51,33 +66,39 @@ def load_start(model: nn.Module, start: Start, classes: Sequence[str], backbone:
     if start.backbone == TIMM:
         return _from_timm(model.backbone)
     if start.backbone and start.backbone != "none":
-        report = load_backbone(model.backbone, _of_run(start.backbone))
+        path = _of_run(start.backbone)
+        if isinstance(model.backbone, TimmFeatures):
+            model.backbone.load_state_dict(rename_tensors(model.backbone, read_tensors(resolve(path))))
+            log.info("Backbone from %s (timm's names).", start.backbone)
+            return Started(start.backbone, *pretrained_normalisation(model.backbone.name))
+        report = load_backbone(model.backbone, path)
         _tell(f"Backbone from {start.backbone}", report)
-        return _started(start.backbone)
+        return _started(start.backbone, path)
     if start.backbone is None and start.recipe:
         return _suggested(model, start.recipe, backbone)
     return Started("none")
 
 
 def _whole_model(model: nn.Module, reference: str, classes: Sequence[str]) -> Started:
-    path = reference if reference in CATALOGUE else _of_run(reference)
-    started = _started(reference)
-    if reference not in CATALOGUE and path.endswith(".ckpt"):
+    path = _of_run(reference)
+    if path.endswith(".ckpt"):
         _same_classes(classes, Path(path))
-        card = checkpoint.read(Path(path))["card"]
-        started = Started(path, tuple(card["mean"]), tuple(card["std"]))
-    _tell(f"Model from {path}", load_model(model, path))
-    return started
+    _tell(f"Model from {path}", load_model(model, path, classes))
+    return _started(path, path)
 
 
 def _of_run(reference: str) -> str:
     """The checkpoint of a run's folder; anything else as it is."""
-    return str(checkpoint.find(reference)) if Path(reference).is_dir() else reference
+    return str(checkpoint.find(reference)) if reference not in CATALOGUE and Path(reference).is_dir() else reference
 
 
-def _started(reference: str) -> Started:
-    row = CATALOGUE.get(reference)
-    return Started(reference, row.mean, row.std) if row else Started(reference)
+def _started(reference: str, path: str) -> Started:
+    """What was loaded from ``path``, with the images' normalisation that its catalogue row, card or naming tells."""
+    if row := CATALOGUE.get(path):
+        return Started(reference, row.mean, row.std)
+    if path.endswith(".ckpt") and (card := checkpoint.card_of(Path(path))):
+        return Started(reference, card.mean, card.std)
+    return Started(reference, *(normalisation(path) or ()))
 
 
 def _from_timm(backbone: nn.Module) -> Started:
@@ -98,7 +119,7 @@ def _suggested(model: nn.Module, name: str, backbone: Mapping[str, Any]) -> Star
             return _from_timm(model.backbone)
         row = _fitting(name, backbone)
         _tell(f"Backbone from {row.name}, {row.figure}", load_backbone(model.backbone, row.name))
-        return _started(row.name)
+        return _started(row.name, row.name)
     except WeightsUnavailable as error:
         log.warning("TRAINING FROM SCRATCH: %s. Expect a much lower accuracy.", str(error).rstrip("."))
         return Started("none")
@@ -108,25 +129,23 @@ def _fitting(name: str, backbone: Mapping[str, Any]) -> PublishedWeights:
     """The row of the catalogue that a recipe's ``name`` means. Raises WeightsUnavailable if it is not for this backbone."""
     if name not in (AUTO, *CATALOGUE):
         raise UserError(f"recipe.backbone_weights must be auto, one of {', '.join(CATALOGUE)}, or null; got {name!r}.")
-    row = _published(backbone) if name == AUTO else CATALOGUE[name]
+    row = CATALOGUE[name] if name in CATALOGUE else _nearest(backbone)
     if row is None:
-        settings = ", ".join(f"{key} {value}" for key, value in backbone.items() if key in ("variant", "width"))
-        network = backbone["_target_"].rpartition(".")[2]
-        raise WeightsUnavailable(f"no published weights fit {network} with {settings or 'these settings'}")
+        told = {"of": backbone["_target_"].rpartition(".")[2], **backbone}
+        settings = ", ".join(f"{key} {told[key]}" for key in ("variant", "minimalistic", "width") if key in told)
+        raise WeightsUnavailable(f"no published weights are for {told['of']} with {settings or 'these settings'}")
     found = row.differences(backbone)
     if differing := [*found.shapes, *found.conventions]:
         raise WeightsUnavailable(f"the weights {row.name} are for {' and '.join(differing)}")
     return row
 
 
-def _published(backbone: Mapping[str, Any]) -> PublishedWeights | None:
-    """The first row of the catalogue that fits, all of it rather than all but the tail."""
-    fitting = []
-    for row in CATALOGUE.values():
-        found = row.differences(backbone)
-        if not found.shapes and not found.conventions:
-            fitting.append((len(found.tail), row))
-    return min(fitting, key=lambda pair: pair[0])[1] if fitting else None
+def _nearest(backbone: Mapping[str, Any]) -> PublishedWeights | None:
+    """The row of the catalogue whose tensors fit, with the fewest settings that differ."""
+    found = {row.name: row.differences(backbone) for row in CATALOGUE.values()}
+    fitting = [name for name, differences in found.items() if not differences.shapes]
+    nearest = min(fitting, key=lambda name: (len(found[name].conventions), len(found[name].tail)), default=None)
+    return CATALOGUE[nearest] if nearest else None
 
 
 def _same_classes(classes: Sequence[str], path: Path) -> None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from seg_det.checkpoint import find
 from seg_det.types import UserError
 from seg_det.weights import CATALOGUE, describe, resolve
 
@@ -15,7 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m seg_det.weights", description="Say what a weights file holds.")
     parser.add_argument("weights", metavar="FILE", help=f"a file, an http(s) address, or one of {', '.join(CATALOGUE)}")
     try:
-        print(describe(resolve(parser.parse_args(argv).weights)))
+        path = resolve(parser.parse_args(argv).weights)
+        print(describe(find(path) if path.is_dir() else path))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

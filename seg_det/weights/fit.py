@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,18 @@ from seg_det.weights.networks import identify
 STEM = "backbone.stem.conv.weight"
 CLASSIFIER = ("classifier.weight", "classifier.bias")
 PADDING_NAMES = {"same": "SAME padding", "symmetric": "symmetric padding"}
+BOXES = "xywh"  # the box code: shift in x and y, logarithms of width and height
+CLASS_OUTPUTS = r"class_predictors\.\d+\.project\.\w+"
+BOX_OUTPUTS = r"box_predictors\.\d+\.project\.\w+"
 BACKGROUND = 1001  # outputs of TensorFlow's ImageNet classifiers
 NORM = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}  # does nothing but for its eps
+
+
+class Outputs(NamedTuple):
+    """Which outputs of an anchor a detector takes over: the file has ``total`` of them, the model ``chosen``."""
+
+    total: int
+    chosen: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ def arrange(tensors: Mapping[str, Tensor], naming: Naming) -> dict[str, Tensor]:
     parts = {
         ours: [_turned(tensors[key], key) if turned else tensors[key] for key in keys] for ours, keys in given.items()
     }
-    return {ours: _joined(tensors) for ours, tensors in parts.items()}
+    return {ours: _boxes_ordered(ours, _joined(tensors), naming.boxes) for ours, tensors in parts.items()}
 
 
 def _turned(tensor: Tensor, key: str) -> Tensor:
@@ -78,14 +89,37 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts) if fit else parts[0]
 
 
-def fill(model: nn.Module, tensors: Mapping[str, Tensor], naming: Naming, path: Path) -> LoadReport:
+def _boxes_ordered(key: str, tensor: Tensor, order: str) -> Tensor:
+    """The outputs of a box predictor with the four numbers of each anchor in our order."""
+    if order == BOXES or not re.fullmatch(BOX_OUTPUTS, key):
+        return tensor
+    return _taken(tensor, Outputs(len(BOXES), tuple(order.index(side) for side in BOXES)))
+
+
+def _taken(tensor: Tensor, outputs: Outputs) -> Tensor:
+    """The chosen outputs of every anchor; a tensor that has no such outputs as it is, to be refused by its shape."""
+    if not tensor.ndim or tensor.shape[0] % outputs.total:
+        return tensor
+    return tensor.unflatten(0, (-1, outputs.total))[:, list(outputs.chosen)].flatten(0, 1)
+
+
+def fill(
+    model: nn.Module, tensors: Mapping[str, Tensor], naming: Naming, path: Path, outputs: Outputs | None = None
+) -> LoadReport:
     """Fill a model that has a ``backbone``; all of it but ``backbone.reshaped`` must fit, or nothing is changed.
 
+    ``outputs`` are those of the file's class predictors that the model has; None: all.
     Raises UserError with the missing keys, the differing shapes, and the network that the file seems to hold.
     """
     own = model.state_dict()
     sources, arranged = naming.rename(tensors), arrange(tensors, naming)
+    if outputs:
+        arranged = {k: _taken(t, outputs) if re.fullmatch(CLASS_OUTPUTS, k) else t for k, t in arranged.items()}
     given, notes, folded = _adapted(arranged, model, naming)
+    if outputs:
+        notes.append(
+            f"of {outputs.total} outputs of an anchor {len(outputs.chosen)} were taken, by the names of the classes"
+        )
     missing = [key for key in own if key not in given and not key.endswith(".num_batches_tracked")]
     differing = [key for key, tensor in given.items() if not _alike(tensor, own[key])]
     reshaped = tuple(f"backbone.{prefix}" for prefix in getattr(model.backbone, "reshaped", ()))
@@ -99,6 +133,8 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], naming: Naming, path: 
         faults += [f"it holds {network.name} ({network.overrides})"] if network else []
         raise UserError(f"{path} ({naming.name} names) does not fit the model: {'; '.join(faults)}.")
     given = {key: tensor for key, tensor in given.items() if _layer(key) not in kept}
+    if broken := [key for key, tensor in given.items() if not tensor.isfinite().all()]:
+        raise UserError(f"{path} holds numbers that are not finite, in {some(broken)}: get it again, or an earlier one.")
     for key, tensor in given.items():
         own[key].copy_(tensor)
     used = {key for ours in given for key in sources.get(ours, ())}
@@ -109,7 +145,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], naming: Naming, path: 
         unused=tuple(key for key in tensors if key not in used),
         kept=_summary(kept, own),
         notes=tuple(notes),
-        warnings=tuple(_warnings(model.backbone, naming, folded)),
+        warnings=tuple(_warnings(model, naming, folded)),
     )
 
 
@@ -187,15 +223,15 @@ def _summary(kept: set[str], own: Mapping[str, Tensor]) -> tuple[str, ...]:
     return tuple(name.removeprefix("backbone.") for name in dict.fromkeys(names))
 
 
-def _warnings(backbone: nn.Module, naming: Naming, folded: bool) -> Iterable[str]:
-    layers = list(backbone.modules())
-    strided = [layer for layer in layers if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1]
-    padding = "same" if any(isinstance(layer, SameConv2d) for layer in strided) else "symmetric"
-    if strided and naming.padding not in (None, padding):
+def _warnings(model: nn.Module, naming: Naming, folded: bool) -> Iterable[str]:
+    strided = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1]
+    paddings = {"same" if isinstance(layer, SameConv2d) else "symmetric" for layer in strided}
+    if other := paddings - {naming.padding} if naming.padding else ():
         yield (
-            f"these weights were trained with {PADDING_NAMES[naming.padding]} and the model has {PADDING_NAMES[padding]}: "
-            f"set backbone.padding={naming.padding}"
+            f"these weights were trained with {PADDING_NAMES[naming.padding]} and the model has "
+            f"{PADDING_NAMES[other.pop()]}: set backbone.padding={naming.padding}"
         )
+    layers = list(model.backbone.modules())
     eps = next((layer.eps for layer in layers if isinstance(layer, nn.BatchNorm2d)), None)
     if eps and naming.eps and not folded and not math.isclose(eps, naming.eps):
         yield (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -13,14 +14,15 @@ from torch import Tensor, nn
 from seg_det.checkpoint import PREFIX, load_plain
 from seg_det.download import download, sha256_of
 from seg_det.types import UserError
-from seg_det.weights.catalogue import CATALOGUE, cache_folder, fetch
-from seg_det.weights.fit import LoadReport, arrange, fill, identify, some
+from seg_det.weights.catalogue import CATALOGUE, PublishedWeights, cache_folder, fetch
+from seg_det.weights.fit import BOXES, LoadReport, Outputs, arrange, fill, identify, some
 from seg_det.weights.maps import NAMINGS, detect
 from seg_det.weights.naming import Naming
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 CENTRED = (127.5, 127.5, 127.5)
 IMAGENET_SIZE = 224
+SSDLITE = "seg_det.models.ssdlite.SSDLite"
 
 
 class PublishedClassifier(NamedTuple):
@@ -30,6 +32,21 @@ class PublishedClassifier(NamedTuple):
     mean: tuple[float, float, float]  # of 0..255 values, RGB
     std: tuple[float, float, float]
     input_size: int  # pixels
+    outputs: int  # classes, a background among them
+    told: bool = True  # whether its names tell padding, eps and normalisation, or the usual ones were assumed
+
+
+class PublishedDetector(NamedTuple):
+    """A detector whose weights were not trained here."""
+
+    model: dict[str, Any]  # _target_ and settings, without num_classes
+    postprocess: dict[str, Any]
+    mean: tuple[float, float, float]  # of 0..255 values, RGB
+    std: tuple[float, float, float]
+    input_size: int  # pixels
+    resize: str  # ModelCard.resize
+    outputs: int  # of an anchor, without the background
+    named: bool  # whether it is known what they stand for
 
 
 def resolve(reference: str) -> Path:
@@ -63,13 +80,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
     state = content
-    if isinstance(content, dict) and isinstance(inner := content.get("state_dict"), dict):
-        state = {str(key).removeprefix(PREFIX): value for key, value in inner.items()}
+    for name in ("state_dict", "model"):  # of Lightning and of torchvision's reference scripts
+        if isinstance(content, dict) and isinstance(inner := content.get(name), dict):
+            state = {str(key).removeprefix(PREFIX): value for key, value in inner.items()}
     if not isinstance(state, dict) or not state:
         raise UserError(f"{path} holds a {type(content).__name__}, not named tensors.")
     if strange := [str(key) for key, value in state.items() if not isinstance(value, Tensor)]:
         raise UserError(f"{path} holds values that are no tensors: {some(strange)}; save the state_dict alone.")
-    return {str(key): value for key, value in state.items()}
+    return {str(key).removeprefix("module."): value for key, value in state.items()}  # of torch's DataParallel
 
 
 def load_backbone(backbone: nn.Module, reference: str) -> LoadReport:
@@ -82,10 +100,11 @@ def load_backbone(backbone: nn.Module, reference: str) -> LoadReport:
     return fill(nn.ModuleDict({"backbone": backbone}), tensors, naming, path)
 
 
-def load_model(model: nn.Module, reference: str | Path) -> LoadReport:
+def load_model(model: nn.Module, reference: str | Path, classes: Sequence[str] | None = None) -> LoadReport:
     """Fill a whole model, in ``model.backbone`` and beside it, as :func:`load_backbone` fills a backbone.
 
-    Besides, the file must hold no tensor that only another model has. Raises UserError.
+    Besides, the file must hold no tensor that only another model has. ``classes`` are the model's: from a published detector
+    whose classes have names here, it takes the outputs of those. Raises UserError.
     """
     path, tensors, naming = _read(str(reference))
     ours, own = naming.rename(tensors), model.state_dict()
@@ -98,7 +117,28 @@ def load_model(model: nn.Module, reference: str | Path) -> LoadReport:
         )
     if foreign := [key for key in ours if key not in own]:
         raise UserError(f"{path} ({naming.name} names) does not fit the model, which has no {some(foreign)}.")
-    return fill(model, tensors, naming, path)
+    outputs = _outputs(_published_as(str(reference), path), classes) if classes else None
+    return fill(model, tensors, naming, path, outputs)
+
+
+def _published_as(reference: str, path: Path) -> PublishedWeights | None:
+    """The row of the catalogue that a name means or that a file is."""
+    if reference in CATALOGUE:
+        return CATALOGUE[reference]
+    digest = sha256_of(path)
+    return next((row for row in CATALOGUE.values() if row.matches(digest)), None)
+
+
+def _outputs(row: PublishedWeights | None, classes: Sequence[str]) -> Outputs | None:
+    if row is None or row.categories is None:
+        return None
+    place = {category.name: category.id for category in row.categories}
+    if unknown := [name for name in classes if name not in place]:
+        raise UserError(
+            f"{row.name} was not trained to find {some(unknown)}, so its class predictors are of no use: "
+            f"backbone.weights={row.name} takes its backbone alone."
+        )
+    return Outputs(row.num_classes, (0, *(place[name] for name in classes)))
 
 
 def _read(reference: str) -> tuple[Path, dict[str, Tensor], Naming]:
@@ -121,12 +161,51 @@ def published_classifier(reference: str) -> PublishedClassifier:
     given = arrange(tensors, naming)
     if "classifier.weight" not in given:
         raise UserError(f"{path} ({naming.name} names) holds no classifier, so there is nothing to evaluate.")
-    if row := CATALOGUE.get(reference):
-        return PublishedClassifier(dict(row.backbone), row.mean, row.std, row.input_size)
+    outputs = len(given["classifier.weight"])
+    if row := _published_as(reference, path):
+        return PublishedClassifier(dict(row.backbone), row.mean, row.std, row.input_size, outputs)
     if (network := identify(given, naming)) is None:
         raise UserError(f"{path} ({naming.name} names) holds none of our networks: {some(list(tensors))}.")
     mean, std = (CENTRED, CENTRED) if naming.centred else (IMAGENET_MEAN, IMAGENET_STD)
-    return PublishedClassifier(network.backbone, mean, std, IMAGENET_SIZE)
+    return PublishedClassifier(network.backbone, mean, std, IMAGENET_SIZE, outputs, told=naming.eps is not None)
+
+
+def normalisation(reference: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation of 0..255 values that weights were trained with, None where nothing tells."""
+    path, _, naming = _read(reference)
+    if row := _published_as(reference, path):
+        return row.mean, row.std
+    return (CENTRED, CENTRED) if naming.centred else None
+
+
+def published_detector(reference: str) -> PublishedDetector | None:
+    """The detector that a name of the catalogue, a path or an address holds, None for weights of anything else.
+
+    Raises UserError for a network that is none of ours.
+    """
+    path, tensors, naming = _read(reference)
+    if (preset := naming.preset) is None:
+        return None
+    given = arrange(tensors, naming)
+    first = ("class_predictors.0.project.bias", "box_predictors.0.project.bias")
+    network = identify(given, naming)
+    if network is None or any(key not in given for key in first):
+        raise UserError(f"{path} ({naming.name} names) holds no detector of ours: {some(list(tensors))}.")
+    scores, sides = (len(given[key]) for key in first)
+    head = {"width": network.backbone.get("width", 1.0), "padding": naming.padding, **preset.model}
+    row = _published_as(reference, path)
+    mean, std = (CENTRED, CENTRED) if naming.centred else (IMAGENET_MEAN, IMAGENET_STD)
+    named = row is not None and row.categories is not None
+    return PublishedDetector(
+        model={"_target_": SSDLITE, **head, "backbone": network.backbone},
+        postprocess=dict(preset.postprocess),
+        mean=mean,
+        std=std,
+        input_size=preset.input_size,
+        resize=preset.resize,
+        outputs=scores * len(BOXES) // sides - 1,
+        named=named,
+    )
 
 
 def describe(path: Path) -> str:
@@ -137,7 +216,8 @@ def describe(path: Path) -> str:
     lines = [f"{path}: {len(tensors)} tensors, {elements:,} elements"]
     lines += [f"names: {naming.name if naming else f'unknown, such as {some(list(tensors))}'}"]
     if naming and (network := identify(arrange(tensors, naming), naming)):
-        lines += [f"holds: {network.name}", f"fits: {network.overrides}"]
+        task = f"task={naming.preset.task} " if naming.preset else ""
+        lines += [f"holds: {network.name}", f"fits: {task}{network.overrides}"]
     digest = sha256_of(path)
     lines += [
         f"published as: {row.name}, {row.licence}, {row.figure}" for row in CATALOGUE.values() if row.matches(digest)

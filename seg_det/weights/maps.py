@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
-from seg_det.weights.naming import Naming, Row, cleaned
+from seg_det.weights.naming import Naming, Preset, Row, cleaned
 
 
 def _rows(layers: Iterable[tuple[str, str]], leaves: Iterable[tuple[str, str]]) -> tuple[Row, ...]:
@@ -121,6 +122,20 @@ TORCHVISION_SSDLITE320 = Naming(
     ),
     padding="symmetric",
     eps=1e-3,
+    centred=True,
+    preset=Preset(
+        task="ssdlite_torchvision",
+        model={"anchor_rule": "torchvision", "reduce_first_map": False},
+        postprocess={
+            "score": "softmax",
+            "score_threshold": 0.001,
+            "iou_threshold": 0.55,
+            "max_candidates": 300,
+            "max_detections": 300,
+        },
+        input_size=320,
+        resize="stretch",
+    ),
 )
 
 # Norms are numbered, and what they and conv_pw belong to shows in the block's other members: conv_pwl projects where
@@ -214,10 +229,45 @@ TF_SLIM_V3 = _slim(
     ),
 )
 TF_DEEPLAB_V2 = _slim("TF DeepLabv3 MobileNetV2", r"image_pooling/weights", _slim_blocks("MobilenetV2"))
-TF_SSDLITE_V2 = _slim(
-    "TF detection SSDLite MobileNetV2",
-    r"FeatureExtractor/MobilenetV2/Conv/weights",
-    _slim_blocks("FeatureExtractor/MobilenetV2"),
+# The extra maps are numbered from 2. Boxes are ty, tx, th, tw.
+EXTRA = r"FeatureExtractor/MobilenetV2/layer_19_{}_Conv2d_(\d)_{}"
+TF_SSDLITE_V2 = replace(
+    _slim(
+        "TF detection SSDLite MobileNetV2",
+        r"FeatureExtractor/MobilenetV2/Conv/weights",
+        _slim_blocks("FeatureExtractor/MobilenetV2")
+        + _rows(
+            (
+                (EXTRA.format(1, r"1x1_\d+"), "extras.{-2}.reduce"),
+                (EXTRA.format(2, r"3x3_s2_\d+_depthwise"), "extras.{-2}.separable.depthwise"),
+                (EXTRA.format(2, r"3x3_s2_\d+"), "extras.{-2}.separable.pointwise"),
+                (r"BoxPredictor_(\d)/ClassPredictor_depthwise", "class_predictors.{}.depthwise"),
+                (r"BoxPredictor_(\d)/BoxEncodingPredictor_depthwise", "box_predictors.{}.depthwise"),
+            ),
+            SLIM_CONV,
+        )
+        + _rows(
+            (
+                (r"BoxPredictor_(\d)/ClassPredictor", "class_predictors.{}.project"),
+                (r"BoxPredictor_(\d)/BoxEncodingPredictor", "box_predictors.{}.project"),
+            ),
+            SLIM_BIASED,
+        ),
+    ),
+    boxes="yxhw",
+    preset=Preset(
+        task="ssdlite_tf_v2",
+        model={},
+        postprocess={
+            "score": "sigmoid",
+            "score_threshold": 1e-8,
+            "iou_threshold": 0.6,
+            "max_candidates": None,
+            "max_detections": 100,
+        },
+        input_size=300,
+        resize="stretch_antialiased",
+    ),
 )
 
 SEG_DET_MODEL = Naming(name="seg_det model", mark=r"backbone\..+", rows=(Row(r"(.+)", "{}"),))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 AVERAGED = "/ExponentialMovingAverage"  # TensorFlow: the average of the variable of that name, which evaluates better
 OUTPUT = ":0"  # TensorFlow: of an operation
@@ -25,13 +25,24 @@ class Row(NamedTuple):
     beside: str = ""
 
 
+class Preset(NamedTuple):
+    """The detector whose weights a naming is for: what conf/task/``task``.yaml says, for models without a configuration."""
+
+    task: str
+    model: Mapping[str, Any]  # arguments of SSDLite, where they are not its defaults
+    postprocess: Mapping[str, Any]
+    input_size: int  # pixels
+    resize: str  # ModelCard.resize
+
+
 @dataclass(frozen=True)
 class Naming:
     """A way to name tensors: the first of ``rows`` that matches the whole key counts; other keys mean nothing to us.
 
     ``padding``, ``eps``, and ``centred`` (images in -1..1 instead of ImageNet's mean and deviation) are what the weights were
     trained with where the naming tells, ``folds`` whether it leaves out the norms that were folded into the convolutions,
-    ``background`` whether class 0 of 1001 is none of ImageNet's.
+    ``background`` whether class 0 of 1001 is none of ImageNet's. Of detectors, ``boxes`` is the order of the four numbers of
+    an anchor's box, "xywh" here, and ``preset`` what else must be known.
     """
 
     name: str
@@ -43,6 +54,8 @@ class Naming:
     centred: bool = False
     folds: bool = False
     background: bool = False
+    boxes: str = "xywh"
+    preset: Preset | None = None
 
     def rename(self, keys: Iterable[str]) -> dict[str, list[str]]:
         """Our key of a whole model -> the file's keys for it, in the file's order, for every key that a row matches.

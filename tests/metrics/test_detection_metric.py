@@ -47,7 +47,14 @@ def test_report_of_one_find_of_two_objects():
     assert plain["voc"] == {"AP50_all_point": 1.0, "AP50_11_point": 1.0, "difficult_counted": False}
     assert plain["per_class"]["dog"]["AP50"] == pytest.approx(51 / 101)
     assert plain["per_class"]["dog"]["VOC_AP50_11_point"] == 1.0
+    point = {"best_threshold": pytest.approx(0.9), "F1": pytest.approx(2 / 3), "precision": 1.0, "recall": 0.5}
+    assert plain["operating_point"] == point
+    assert {name: plain["per_class"]["dog"][name] for name in point} == point
     assert set(plain["per_class"]["toothbrush"].values()) == {None}
+    assert plain["error_counts"]["missed"] == 1
+    assert plain["AP50_lost"]["missed"] == plain["AP50_lost_large"]["missed"] == pytest.approx(50 / 101)
+    assert plain["confusion"] == {"dog": {"dog": 1, "(missed)": 1}}
+    assert plain["confused"] == {}
     headline = report.headline()
     assert headline["AP"] == pytest.approx(51 / 101)
     assert headline["VOC_AP50_all_point"] == 1.0
@@ -61,6 +68,29 @@ def test_difficult_objects_count_when_asked():
     assert report.voc_all_point.mean_ap == pytest.approx(0.5)
     assert report.voc_11_point.mean_ap == pytest.approx(6 / 11)
     assert report.to_dict()["voc"]["difficult_counted"] is True
+
+
+def test_pycocotools_gives_the_same_report():
+    rng = np.random.default_rng(0)
+    records = [record(n, corners(rng, 6)) for n in rng.permutation(20)]
+    fast, reference = (DetectionMetric(records, CATEGORIES, evaluator=name) for name in ("fast", "pycocotools"))
+    for one in records:
+        boxes = np.concatenate([one.boxes + rng.normal(0, 4, one.boxes.shape), corners(rng, 3)])
+        detections = [found(boxes, rng.integers(1, 9, len(boxes)) / 10)]
+        fast.update([one.image_id], detections)
+        reference.update([one.image_id], detections)
+    assert fast.compute() == reference.compute()
+    assert 0.05 < fast.compute().coco.stats["AP"] < 0.95
+
+
+def corners(rng, count):
+    low = rng.random((count, 2)) * 300
+    return np.concatenate([low, low + 20 + rng.random((count, 2)) * 100], axis=1)
+
+
+def test_an_unknown_evaluator_is_named_at_once():
+    with pytest.raises(UserError, match="evaluator=slow is unknown; choose one of fast, pycocotools"):
+        DetectionMetric(RECORDS, CATEGORIES, evaluator="slow")
 
 
 def test_an_image_seen_twice_counts_once():
@@ -101,6 +131,21 @@ def test_a_stranger_is_named():
     metric = DetectionMetric(RECORDS, CATEGORIES)
     metric.update([8], [FIRST])
     with pytest.raises(UserError, match="no image with id 8"):
+        metric.compute()
+
+
+@pytest.mark.parametrize("evaluator", ["fast", "pycocotools"])
+def test_scores_that_are_no_numbers_name_their_images(evaluator):
+    metric = DetectionMetric(RECORDS, CATEGORIES, evaluator=evaluator)
+    metric.update([7, 9], [FIRST, found([[0, 0, 1, 1]] * 2, [0.5, float("nan")])])
+    with pytest.raises(UserError, match="scores or boxes of the detections are not finite numbers in image id 9; look"):
+        metric.compute()
+
+
+def test_more_classes_than_categories_name_the_image():
+    metric = DetectionMetric(RECORDS, CATEGORIES)
+    metric.update([9], [FIRST._replace(labels=torch.tensor([2]))])
+    with pytest.raises(UserError, match="image id 9 has label 2, but there are 2 categories; evaluate the model with"):
         metric.compute()
 
 

@@ -142,7 +142,7 @@ def test_boxes_without_area_are_no_find():
 def test_mistakes_name_the_image():
     with pytest.raises(UserError, match="no image with id 8, but there are detections for it"):
         ap([record(1, [])], {8: found([], [])})
-    with pytest.raises(UserError, match="image id 1 are not finite"):
+    with pytest.raises(UserError, match="not finite numbers in image id 1"):
         ap([record(1, [])], {1: found([FAR], [float("nan")])})
 
 

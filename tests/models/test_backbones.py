@@ -230,7 +230,7 @@ def test_where_taps_lie():
             {"output_stride": 12},
             r"The output stride does not fit M.*: expected an output stride of \[2, 4, 8, 16, 32\], got 12",
         ),
-        ({"dilation_rule": "keras"}, 'does not fit M.*: expected dilation rule "tf" or "torchvision", got "keras"'),
+        ({"dilation_rule": "keras"}, 'backbone.dilation_rule must be one of tf, torchvision, got keras'),
         ({"padding": "valid"}, "backbone.padding must be one of symmetric, same, got valid"),
         (
             {"width": 0},
@@ -294,3 +294,14 @@ def test_configuration_shows_every_argument_with_its_default(name):
     arguments = inspect.signature(backbone).parameters
     defaults = {key: argument.default for key, argument in arguments.items() if key not in ("taps", "output_stride")}
     assert shown == {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+
+
+@pytest.mark.parametrize("tap", ["c4_expand", "c3_depthwise", "c4"])
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_every_parameter_that_is_built_is_used(name, tap):
+    model = NETWORKS[name](taps=(tap,))
+    model(torch.rand(2, 3, 64, 64))[tap].sum().backward()
+    assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
+    whole = NETWORKS[name](taps=(tap, "head"))
+    assert model.features[0] == whole.features[0]
+    assert set(model.state_dict()) < set(whole.state_dict())

@@ -10,7 +10,7 @@ from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
 from seg_det.models.classifier import Classifier
-from seg_det.types import UserError
+from seg_det.types import Feature, UserError
 
 BACKBONES = {
     "v1": partial(MobileNetV1, width=0.25),
@@ -49,16 +49,42 @@ def test_hidden_layer_of_v3():
         (MobileNetV3, None, 1280),
         (partial(MobileNetV3, width=0.75), None, 1280),
         (partial(MobileNetV3, width=0.75, width_rule="torchvision"), None, 960),
-        (partial(MobileNetV1, width=0.25), 64, 256),  # a network without that layer has none to override
     ],
 )
 def test_width_of_the_hidden_layer(backbone, hidden, width):
     assert Classifier(backbone, num_classes=3, hidden=hidden).classifier.in_features == width
 
 
+@pytest.mark.parametrize(
+    ("backbone", "settings", "message"),
+    [
+        (MobileNetV1, {"hidden": 64}, r"task.model.hidden=64 is for a backbone with a hidden layer"),
+        (MobileNetV3, {"hidden": 0}, r"task.model.hidden=0 is for .* and above 0"),
+        (MobileNetV1, {"dropout": 1.0}, "task.model.dropout must be at least 0 and below 1, got 1.0"),
+    ],
+)
+def test_settings_that_make_no_sense(backbone, settings, message):
+    with pytest.raises(UserError, match=message):
+        Classifier(backbone, num_classes=3, **settings)
+
+
+def test_linear_layers_of_the_backbone_stay_as_they_are():
+    class Linear(nn.Module):
+        hidden = None
+        features = (Feature("head", 4, 32),)
+
+        def __init__(self, taps, output_stride):
+            super().__init__()
+            self.layer = nn.Linear(4, 4, bias=False)
+            nn.init.ones_(self.layer.weight)
+
+    assert (Classifier(Linear, num_classes=3).backbone.layer.weight == 1).all()
+
+
 @pytest.mark.parametrize("name", ["v1", "v3_small"])
 def test_dropout_is_the_last_before_the_classifier_and_in_training_alone(name):
-    model = Classifier(BACKBONES[name], num_classes=3, dropout=1.0)
+    model = Classifier(BACKBONES[name], num_classes=3)
+    model.dropout.p = 1.0
     nn.init.constant_(model.classifier.bias, 2.0)
     if name == "v3_small":
         nn.init.constant_(model.hidden[0].bias, 1.0)

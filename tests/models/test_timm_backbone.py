@@ -6,7 +6,7 @@ import torch
 from references import reference
 
 from seg_det.metrics.complexity import count
-from seg_det.models.backbones.timm_features import TimmFeatures, pretrained_state
+from seg_det.models.backbones.timm_features import TimmFeatures, pretrained_state, rename_tensors
 from seg_det.models.ssdlite import SSDLite
 from seg_det.types import Feature, UserError
 
@@ -173,3 +173,29 @@ def test_published_weights_that_cannot_be_fetched(timm, monkeypatch):
         UserError, match=r"timm's weights for resnet18 could not be had \(cannot reach the hub\): go online"
     ):
         pretrained_state("resnet18")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv4_conv_small"])
+def test_a_file_of_the_classifier_fills_the_backbone(timm, name):
+    torch.manual_seed(0)
+    classifier = timm.create_model(name)
+    backbone = TimmFeatures(taps=("c4", "head"), name=name)
+    found = rename_tensors(backbone, classifier.state_dict())
+    backbone.load_state_dict(found)
+    ours = {f"backbone.{key}": tensor for key, tensor in backbone.state_dict().items()}
+    again = rename_tensors(TimmFeatures(taps=("c4", "head"), name=name), ours)
+    assert all(torch.equal(again[key], tensor) for key, tensor in found.items())
+    want = timm.create_model(name, features_only=True)
+    want.load_state_dict({key.removeprefix("network."): tensor for key, tensor in pretrained(want, found).items()})
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.allclose(backbone.eval()(images)["head"], want.eval()(images)[-1], atol=1e-5)
+
+
+def pretrained(network, found):
+    return {**network.state_dict(), **{key.removeprefix("network."): tensor for key, tensor in found.items()}}
+
+
+def test_a_file_of_another_network(timm):
+    backbone = TimmFeatures(taps=("head",), name="resnet18")
+    with pytest.raises(UserError, match=r"does not fit timm's resnet18: it lacks network.layer1.0.conv1.weight"):
+        rename_tensors(backbone, timm.create_model("resnet50").state_dict())

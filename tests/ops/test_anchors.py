@@ -5,6 +5,7 @@ import torch
 
 from seg_det.ops.anchors import grid_anchors, ssd_shapes
 from seg_det.ops.boxes import to_centre
+from seg_det.types import UserError
 
 MAPS_320 = [(20, 20), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
 MAPS_300 = [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
@@ -30,6 +31,54 @@ def test_places_and_sides_by_hand():
     # the cell of row 0 and column 1 is the second one; its centre lies at x 75, y 25
     torch.testing.assert_close(anchors[2], torch.tensor([75.0, 25, 50, 50]))
     torch.testing.assert_close(anchors[3], torch.tensor([75.0, 25, 100, 25]))
+
+
+def test_torchvision_shapes():
+    """The square halfway to the next scale comes second, and the thirds are exact."""
+    first = ssd_shapes(6, rule="torchvision", reduce_first_map=False)[0]
+    assert first == [
+        (0.2, 1.0),
+        (pytest.approx(math.sqrt(0.2 * 0.35)), 1.0),
+        (0.2, 2.0),
+        (0.2, 0.5),
+        (0.2, 3.0),
+        (0.2, pytest.approx(1 / 3, abs=1e-12)),
+    ]
+
+
+def test_torchvision_anchors_by_hand():
+    """Scales are of each side; a side is no longer than the image's, but an anchor may still reach beyond."""
+    anchors = to_centre(grid_anchors([[(0.5, 1.0), (0.95, 4.0)]], [(2, 4)], (100, 200), rule="torchvision"))
+    # row 0 and column 1; width min(1, 0.95 * 2) of 200, height 0.95 / 2 of 100
+    torch.testing.assert_close(anchors[2], torch.tensor([75.0, 25, 100, 50]))
+    torch.testing.assert_close(anchors[3], torch.tensor([75.0, 25, 200, 47.5]))
+
+
+def test_mmdetection_anchors_by_hand():
+    """Its configuration at 320: cells of a 3 x 3 map are 107 pixels apart, sides are 202, sqrt(202 * 253), ..."""
+    scales = [48 / 320, 100 / 320, 150 / 320, 202 / 320, 253 / 320, 304 / 320, 1.0]
+    shapes = ssd_shapes(6, rule="mmdet", scales=scales, reduce_first_map=False)
+    anchors = to_centre(grid_anchors(shapes, MAPS_320, (320, 320), rule="mmdet"))
+    assert len(anchors) == 3234
+    cell = anchors[(400 + 100 + 25) * 6 + 5 * 6 :][:6]  # row 1 and column 2 of the 3 x 3 map
+    wanted = [(202, 202), (math.sqrt(202 * 253),) * 2]
+    wanted += [(202 * math.sqrt(r), 202 / math.sqrt(r)) for r in (2, 1 / 2, 3, 1 / 3)]
+    torch.testing.assert_close(cell[:, 2:], torch.tensor(wanted))
+    torch.testing.assert_close(cell[:, :2], torch.tensor([[2.5 * 107, 1.5 * 107]]).expand(6, -1))
+    torch.testing.assert_close(anchors[6, :2], torch.tensor([24.0, 8.0]))  # whole already: 16 pixels apart
+
+
+def test_scales_by_hand_and_their_number():
+    shapes = ssd_shapes(2, scales=[0.1, 0.4, 0.9])
+    assert shapes[0] == [(0.05, 1.0), (0.1, 2.0), (0.1, 0.5)]
+    assert shapes[1][0] == (0.4, 1.0) and shapes[1][5] == (pytest.approx(0.6), 1.0)
+    with pytest.raises(UserError, match="one number for each of 2 feature maps and one beyond, got 2"):
+        ssd_shapes(2, scales=[0.1, 0.4])
+
+
+def test_rules_have_names():
+    with pytest.raises(UserError, match="anchor_rule must be one of tensorflow, torchvision, mmdet, got 'coco'"):
+        ssd_shapes(6, rule="coco")
 
 
 def test_scales_are_of_the_shorter_side():

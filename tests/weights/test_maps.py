@@ -74,7 +74,22 @@ KEYS = {
     "TF detection SSDLite MobileNetV2": (
         ("FeatureExtractor/MobilenetV2/Conv/weights", "backbone.stem.conv.weight"),
         ("FeatureExtractor/MobilenetV2/expanded_conv_13/expand/weights", "backbone.blocks.13.expand.conv.weight"),
-        ("FeatureExtractor/MobilenetV2/layer_19_1_Conv2d_2_1x1_256/weights", None),
+        ("FeatureExtractor/MobilenetV2/layer_19_1_Conv2d_2_1x1_256/weights", "extras.0.reduce.conv.weight"),
+        (
+            "FeatureExtractor/MobilenetV2/layer_19_2_Conv2d_5_3x3_s2_128_depthwise/depthwise_weights",
+            "extras.3.separable.depthwise.conv.weight",
+        ),
+        (
+            "FeatureExtractor/MobilenetV2/layer_19_2_Conv2d_5_3x3_s2_128/BatchNorm/moving_mean",
+            "extras.3.separable.pointwise.norm.running_mean",
+        ),
+        ("BoxPredictor_0/ClassPredictor_depthwise/BatchNorm/gamma", "class_predictors.0.depthwise.norm.weight"),
+        ("BoxPredictor_5/ClassPredictor/biases", "class_predictors.5.project.bias"),
+        (
+            "BoxPredictor_5/BoxEncodingPredictor_depthwise/depthwise_weights",
+            "box_predictors.5.depthwise.conv.weight",
+        ),
+        ("BoxPredictor_0/BoxEncodingPredictor/weights", "box_predictors.0.project.weight"),
     ),
     "TF DeepLabv3 MobileNetV2": (
         ("image_pooling/weights", None),

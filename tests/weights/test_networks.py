@@ -95,7 +95,8 @@ def test_every_candidate_is_a_choice_of_the_command_line():
 def test_real_files_of_tensorflow(real_data, file, held, overrides):
     path = real_data / "weights" / f"{file}.pth"
     eps = " backbone.bn_eps=0.001" if file.startswith("ssdlite") else ""
+    task = "task=ssdlite_tf_v2 " if file.startswith("ssdlite") else ""
     assert describe(path).splitlines()[2:] == [
         f"holds: {held}",
-        f"fits: backbone={overrides} backbone.padding=same{eps}",
+        f"fits: {task}backbone={overrides} backbone.padding=same{eps}",
     ]

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from seg_det.nn.blocks import Activation, ReLU, ReLU6
+from seg_det.nn.blocks import Activation, ReLU, ReLU6, cut_after
 from seg_det.nn.convolutions import PARTITIONS, split_channels
-from seg_det.ops.strides import stride_to_dilation
+from seg_det.ops.strides import RULES, stride_to_dilation
 from seg_det.types import Feature, UserError
 
 ACTIVATIONS: dict[str, Activation] = {"relu": ReLU, "relu6": ReLU6}
@@ -44,7 +44,8 @@ class Backbone(nn.Module):
     - ``head``: the last 1x1 convolution; a network without one gives ``c5``;
     - ``deep``: what segmentation heads stand on, ``c5`` or, where that convolution is narrow (MobileNetV3), ``head``.
 
-    A subclass sets ``stem``, ``blocks`` (of the layers' strides and dilations that ``layers`` holds) and ``head``.
+    A subclass sets ``stem``, ``blocks`` (of the layers' strides and dilations that ``layers`` holds) and ``head``, and calls
+    :meth:`finish`.
     Raises UserError for a tap or an output stride that the network cannot have.
     """
 
@@ -76,6 +77,7 @@ class Backbone(nn.Module):
         if unknown or not taps:
             what = f"no tap {', '.join(unknown)}" if unknown else "to be asked for a tap"
             raise UserError(f"{name} has {what}: it has {', '.join(self._points)} and head; deep means {self.deep}.")
+        check_choice("dilation_rule", dilation_rule, RULES)
         try:
             layers = stride_to_dilation([STEM_STRIDE, *strides], output_stride, rule=dilation_rule)
         except ValueError as error:
@@ -89,6 +91,13 @@ class Backbone(nn.Module):
             if place in self._points:
                 point = self._points[place]
                 self._tapped[point.block].append((tap, point.part))
+
+    def finish(self, init: Callable[[nn.Module], None]) -> None:
+        """Leave out what comes after the last tap inside the last block, and initialise what is there."""
+        parts = [part for _, part in self._tapped[len(self.blocks) - 1]]
+        if not self.has_head and parts and "out" not in parts:
+            self.blocks[-1] = cut_after(self.blocks[-1], "depthwise" if "depthwise" in parts else "expand")
+        self.apply(init)
 
     @property
     def features(self) -> list[Feature]:
@@ -153,7 +162,7 @@ def tap_points(strides: Sequence[int]) -> dict[str, Point]:
 
 def check_width(width: float, narrowest: int, most: float = 8.0) -> None:
     """Raise UserError for a width multiplier that leaves nothing of the ``narrowest`` layer, or is beyond reason."""
-    if not 1 / narrowest <= width <= most:
+    if not isinstance(width, int | float) or not 1 / narrowest <= width <= most:
         raise UserError(
             f"backbone.width must lie between {1 / narrowest:.3g}, which leaves one of the {narrowest} channels of the "
             f"narrowest layer, and {most:g}, got {width}."

@@ -184,7 +184,7 @@ class InceptionChain(Backbone):
             self.blocks.append(Block(channels, out, layer))
             channels = out
         self.head = nn.Identity()
-        self.apply(init_fan_out)
+        self.finish(init_fan_out)
 
 
 class InceptionV1(InceptionChain):

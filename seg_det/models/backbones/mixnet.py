@@ -128,7 +128,7 @@ class MixNet(Backbone):
             channels = out
         if "head" in taps:
             self.head = ConvNormAct(channels, HEAD, norm=norm, act=ReLU)
-        self.apply(_init)
+        self.finish(_init)
 
 
 def _squeeze_excite(squeezed: int) -> Callable[[int], SqueezeExcite] | None:

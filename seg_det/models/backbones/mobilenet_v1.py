@@ -72,4 +72,4 @@ class MobileNetV1(Backbone):
             self.blocks.append(DepthwiseSeparable(channels, out, stride=stride, dilation=dilation, **mixing, **shared))
             channels = out
         self.head = nn.Identity()
-        self.apply(init_fan_out)
+        self.finish(init_fan_out)

@@ -94,4 +94,4 @@ class MobileNetV2(Backbone):
             self.reshaped = (*(f"blocks.{i}." for i in range(TAIL, len(rows))), "head.")
         elif width < 1 and scale_head:
             self.reshaped = ("head.",)
-        self.apply(init_fan_out)
+        self.finish(init_fan_out)

@@ -138,7 +138,7 @@ class MobileNetV3(Backbone):
         self.hidden = Hidden(round8(hidden * width) if width_rule == "torchvision" else hidden, act)
         if reduced_tail:
             self.reshaped = (*(f"blocks.{i}." for i in range(len(rows) - TAIL, len(rows))), "head.")
-        self.apply(init_fan_out)
+        self.finish(init_fan_out)
 
 
 def _squeeze_excite(expanded: int, channels: int) -> SqueezeExcite:

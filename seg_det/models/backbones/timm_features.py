@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import ModuleType
 from typing import NamedTuple
@@ -105,6 +105,22 @@ def pretrained_state(name: str) -> dict[str, Tensor]:
             f"backbone.weights, or start from random weights with backbone.weights=none."
         ) from error
     return {f"network.{key}": tensor for key, tensor in network.state_dict().items()}
+
+
+def rename_tensors(backbone: TimmFeatures, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file of timm's, a classifier's or one of our own, under the names of ``backbone``.
+
+    timm flattens what it cuts: layers_0.conv.weight is layers.0.conv.weight of the classifier.
+    Raises UserError with what is missing or has another shape.
+    """
+    flat = {key.removeprefix("backbone.").removeprefix("network.").replace(".", "_"): t for key, t in tensors.items()}
+    own = backbone.state_dict()
+    found = {key: flat.get(key.removeprefix("network.").replace(".", "_")) for key in own}
+    wrong = [key for key, tensor in found.items() if tensor is None or tensor.shape != own[key].shape]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(f"The file does not fit timm's {backbone.name}: it lacks {', '.join(wrong[:3])}{more}, or their shape.")
+    return found
 
 
 def pretrained_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seg_det.data.classes import only_classes
+from seg_det.data.records import ClassificationSource, DetectionRecord, DetectionSource
+from seg_det.types import Category, UserError
+
+CATEGORIES = (Category(3, "cat"), Category(5, "dog"), Category(9, "fox"))
+
+
+def source():
+    labels = np.array([0, 1, 2, 1])
+    boxes = np.arange(16, dtype=np.float32).reshape(4, 4)
+    flags = np.array([False, True, False, False])
+    full = DetectionRecord(Path("a.jpg"), 1, (8, 8), boxes, labels, flags, ~flags, labels.astype(np.float32) + 10)
+    empty = DetectionRecord(Path("b.jpg"), 2, (8, 8), boxes[:0], labels[:0], flags[:0], flags[:0], boxes[:0, 0])
+    return DetectionSource("pets val", (full, empty), CATEGORIES)
+
+
+def test_objects_of_the_other_classes_are_left_out():
+    found = only_classes(source(), ["fox", "dog"])
+    assert found.categories == (Category(9, "fox"), Category(5, "dog"))  # their own ids, in the order that was said
+    first, second = found.records
+    assert first.labels.tolist() == [1, 0, 1] and first.boxes[:, 0].tolist() == [4.0, 8.0, 12.0]
+    assert first.crowd.tolist() == [True, False, False] and first.difficult.tolist() == [False, True, True]
+    assert first.area.tolist() == [11.0, 12.0, 11.0]
+    assert second.image_id == 2 and len(second.boxes) == 0
+
+
+@pytest.mark.parametrize("names", [[], ["dog", "dog"], ["dog", "wolf"]])
+def test_names_that_choose_nothing(names):
+    with pytest.raises(
+        UserError, match=r"classes must name some of the classes of pets val \(cat, dog, fox\), each once, got"
+    ):
+        only_classes(source(), names)
+
+
+def test_classes_are_of_boxes():
+    with pytest.raises(UserError, match="classes= is for data with boxes: leave it out for photos"):
+        only_classes(ClassificationSource("photos", (), CATEGORIES), ["dog"])
