@@ -10,9 +10,8 @@ from torch import nn
 
 from seg_det import __version__, checkpoint
 from seg_det.tasks.classification import CLASSIFICATION
-from seg_det.tasks.detection import DETECTION
 from seg_det.types import Category, ModelCard, UserError
-from seg_det.weights import CATALOGUE, PublishedDetector, load_model, published_classifier, published_detector
+from seg_det.weights import CATALOGUE, PublishedModel, load_model, published_classifier, published_model
 
 log = logging.getLogger(__name__)
 CLASSIFIER = "seg_det.models.classifier.Classifier"
@@ -24,14 +23,14 @@ def is_published(reference: str) -> bool:
 
 
 def load_published(reference: str, categories: Sequence[Category]) -> tuple[nn.Module, ModelCard]:
-    """A published classifier or detector for the classes of the data that it is measured on.
+    """A published classifier, detector or segmenter for the classes of the data that it is measured on.
 
     A detector that is known to tell more classes apart is cut down to these. Raises UserError if it does not fit them.
     """
-    if detector := published_detector(reference):
-        _require_classes(reference, detector, categories)
-        config = {**detector.model, "num_classes": len(categories)}
-        kind, found, resize, postprocess = DETECTION, detector, detector.resize, detector.postprocess
+    if found := published_model(reference):
+        _require_classes(reference, found, categories)
+        config = {**found.model, "num_classes": len(categories)}
+        kind, resize, postprocess = found.kind, found.resize, found.postprocess
     else:
         found = published_classifier(reference)
         if len(categories) not in (found.outputs, found.outputs - 1):  # some count a background besides the classes
@@ -43,15 +42,16 @@ def load_published(reference: str, categories: Sequence[Category]) -> tuple[nn.M
             log.warning(
                 "The names in %s do not tell its padding, eps and normalisation: %s and the mean %s were assumed.",
                 reference,
-                ", ".join(f"{key} {value}" for key, value in found.backbone.items() if key != "_target_") or "the usual",
+                ", ".join(f"{key} {value}" for key, value in found.backbone.items() if key != "_target_")
+                or "the usual",
                 list(found.mean),
             )
         config = {"_target_": CLASSIFIER, "num_classes": len(categories), "backbone": found.backbone}
-        kind, resize, postprocess = CLASSIFICATION, CLASSIFICATION.resizes[0], {}
+        kind, resize, postprocess = CLASSIFICATION.name, CLASSIFICATION.resizes[0], {}
     model = checkpoint.build_model(config)
     log.info("%s", load_model(model, reference, [category.name for category in categories]))
     card = ModelCard(
-        task=kind.name,
+        task=kind,
         name=Path(reference).stem,
         model=config,
         postprocess=postprocess,
@@ -69,9 +69,9 @@ def load_published(reference: str, categories: Sequence[Category]) -> tuple[nn.M
     return model.eval(), card
 
 
-def _require_classes(reference: str, detector: PublishedDetector, categories: Sequence[Category]) -> None:
-    if not detector.named and detector.outputs != len(categories):
+def _require_classes(reference: str, model: PublishedModel, categories: Sequence[Category]) -> None:
+    if not model.named and model.outputs != len(categories):
         raise UserError(
-            f"The outputs of {reference} for each class ({detector.outputs}) have no names, and the data has "
+            f"The outputs of {reference} for each class ({model.outputs}) have no names, and the data has "
             f"{len(categories)} classes: say which they are, in the order of the outputs, with classes=[NAME,...]."
         )

@@ -8,13 +8,13 @@ from seg_det.weights.fit import LoadReport
 from seg_det.weights.loading import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    PublishedDetector,
+    PublishedModel,
     describe,
     load_backbone,
     load_model,
     normalisation,
     published_classifier,
-    published_detector,
+    published_model,
     read_tensors,
     resolve,
 )
@@ -24,7 +24,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "LoadReport",
-    "PublishedDetector",
+    "PublishedModel",
     "PublishedWeights",
     "WeightsUnavailable",
     "describe",
@@ -32,7 +32,7 @@ __all__ = [
     "load_model",
     "normalisation",
     "published_classifier",
-    "published_detector",
+    "published_model",
     "read_tensors",
     "resolve",
 ]

@@ -134,7 +134,9 @@ def fill(
         raise UserError(f"{path} ({naming.name} names) does not fit the model: {'; '.join(faults)}.")
     given = {key: tensor for key, tensor in given.items() if _layer(key) not in kept}
     if broken := [key for key, tensor in given.items() if not tensor.isfinite().all()]:
-        raise UserError(f"{path} holds numbers that are not finite, in {some(broken)}: get it again, or an earlier one.")
+        raise UserError(
+            f"{path} holds numbers that are not finite, in {some(broken)}: get it again, or an earlier one."
+        )
     for key, tensor in given.items():
         own[key].copy_(tensor)
     used = {key for ours in given for key in sources.get(ours, ())}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -22,7 +22,6 @@ from seg_det.weights.naming import Naming
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 CENTRED = (127.5, 127.5, 127.5)
 IMAGENET_SIZE = 224
-SSDLITE = "seg_det.models.ssdlite.SSDLite"
 
 
 class PublishedClassifier(NamedTuple):
@@ -36,16 +35,17 @@ class PublishedClassifier(NamedTuple):
     told: bool = True  # whether its names tell padding, eps and normalisation, or the usual ones were assumed
 
 
-class PublishedDetector(NamedTuple):
-    """A detector whose weights were not trained here."""
+class PublishedModel(NamedTuple):
+    """A detector or segmenter whose weights were not trained here."""
 
+    kind: str  # ModelCard.task
     model: dict[str, Any]  # _target_ and settings, without num_classes
     postprocess: dict[str, Any]
     mean: tuple[float, float, float]  # of 0..255 values, RGB
     std: tuple[float, float, float]
     input_size: int  # pixels
     resize: str  # ModelCard.resize
-    outputs: int  # of an anchor, without the background
+    outputs: int  # classes, without a detector's background
     named: bool  # whether it is known what they stand for
 
 
@@ -178,8 +178,8 @@ def normalisation(reference: str) -> tuple[tuple[float, ...], tuple[float, ...]]
     return (CENTRED, CENTRED) if naming.centred else None
 
 
-def published_detector(reference: str) -> PublishedDetector | None:
-    """The detector that a name of the catalogue, a path or an address holds, None for weights of anything else.
+def published_model(reference: str) -> PublishedModel | None:
+    """The detector or segmenter that a name of the catalogue, a path or an address holds, None for weights of anything else.
 
     Raises UserError for a network that is none of ours.
     """
@@ -187,25 +187,33 @@ def published_detector(reference: str) -> PublishedDetector | None:
     if (preset := naming.preset) is None:
         return None
     given = arrange(tensors, naming)
-    first = ("class_predictors.0.project.bias", "box_predictors.0.project.bias")
     network = identify(given, naming)
-    if network is None or any(key not in given for key in first):
-        raise UserError(f"{path} ({naming.name} names) holds no detector of ours: {some(list(tensors))}.")
-    scores, sides = (len(given[key]) for key in first)
-    head = {"width": network.backbone.get("width", 1.0), "padding": naming.padding, **preset.model}
+    if network is None or not (outputs := _classes_of(given)):
+        raise UserError(f"{path} ({naming.name} names) holds no {preset.kind} model of ours: {some(list(tensors))}.")
     row = _published_as(reference, path)
     mean, std = (CENTRED, CENTRED) if naming.centred else (IMAGENET_MEAN, IMAGENET_STD)
-    named = row is not None and row.categories is not None
-    return PublishedDetector(
-        model={"_target_": SSDLITE, **head, "backbone": network.backbone},
+    detects = preset.kind == "detection"
+    head = {"width": network.backbone.get("width", 1.0), "padding": naming.padding} if detects else {}
+    return PublishedModel(
+        kind=preset.kind,
+        model={"_target_": preset.target, **head, **preset.model, "backbone": {**network.backbone, **preset.backbone}},
         postprocess=dict(preset.postprocess),
         mean=mean,
         std=std,
         input_size=preset.input_size,
         resize=preset.resize,
-        outputs=scores * len(BOXES) // sides - 1,
-        named=named,
+        outputs=outputs,
+        named=row is not None and row.categories is not None,
     )
+
+
+def _classes_of(given: Mapping[str, Tensor]) -> int:
+    """The classes of a whole model's tensors, without the background of a detector; 0 where there is no head of ours."""
+    scores, sides = (given.get(f"{kind}_predictors.0.project.bias") for kind in ("class", "box"))
+    if scores is not None and sides is not None:
+        return len(scores) * len(BOXES) // len(sides) - 1
+    last = next((given[key] for key in ("deep_classifier.weight", "classifier.weight") if key in given), ())
+    return len(last)
 
 
 def describe(path: Path) -> str:

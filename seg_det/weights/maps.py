@@ -88,12 +88,68 @@ TORCHVISION_MOBILENET_V3 = Naming(
     padding="symmetric",
     eps=1e-3,
 )
-TORCHVISION_SEGMENTATION = Naming(
-    name="torchvision segmentation MobileNetV3",
-    mark=r"backbone\.1\.block\.0\.0\.weight",
-    rows=_v3(r"backbone\."),
+SEEN_ONCE = {"output": "logits", "align_corners": False, "flip": False, "scales": [1.0], "overlap": None}
+TORCHVISION_LRASPP = Naming(
+    name="torchvision LR-ASPP MobileNetV3",
+    mark=r"classifier\.cbr\.0\.weight",
+    rows=(
+        *_v3(r"backbone\."),
+        Row(r"classifier\.cbr\.0\.(\w+)", "main.conv.{}"),
+        Row(r"classifier\.cbr\.1\.(\w+)", "main.norm.{}"),
+        Row(r"classifier\.scale\.1\.(\w+)", "gate.conv.{}"),
+        Row(r"classifier\.low_classifier\.(\w+)", "fine_classifier.{}"),
+        Row(r"classifier\.high_classifier\.(\w+)", "deep_classifier.{}"),
+    ),
     padding="symmetric",
     eps=1e-3,
+    preset=Preset(
+        task="lraspp_torchvision",
+        kind="segmentation",
+        target="seg_det.models.lraspp.LRASPP",
+        model={"taps": ["c3_first", "deep"], "pool": None, "gate_bias": False, "align_corners": False},
+        backbone={"dilation_rule": "torchvision"},
+        postprocess=SEEN_ONCE,
+        input_size=520,
+        resize="letterbox",
+    ),
+)
+# The fifth branch of the pyramid is image pooling.
+TORCHVISION_DEEPLABV3 = Naming(
+    name="torchvision DeepLabv3 MobileNetV3",
+    mark=r"classifier\.0\.convs\.0\.0\.weight",
+    rows=(
+        *_v3(r"backbone\."),
+        Row(r"classifier\.0\.convs\.4\.1\.(\w+)", "aspp.image_pooling.conv.{}"),
+        Row(r"classifier\.0\.convs\.4\.2\.(\w+)", "aspp.image_pooling.norm.{}"),
+        Row(r"classifier\.0\.convs\.(\d)\.0\.(\w+)", "aspp.branches.{}.conv.{}"),
+        Row(r"classifier\.0\.convs\.(\d)\.1\.(\w+)", "aspp.branches.{}.norm.{}"),
+        Row(r"classifier\.0\.project\.0\.(\w+)", "aspp.project.conv.{}"),
+        Row(r"classifier\.0\.project\.1\.(\w+)", "aspp.project.norm.{}"),
+        Row(r"classifier\.1\.(\w+)", "refine.conv.{}"),
+        Row(r"classifier\.2\.(\w+)", "refine.norm.{}"),
+        Row(r"classifier\.4\.(\w+)", "classifier.{}"),
+        Row(r"aux_classifier\.0\.(\w+)", "auxiliary.reduce.conv.{}"),
+        Row(r"aux_classifier\.1\.(\w+)", "auxiliary.reduce.norm.{}"),
+        Row(r"aux_classifier\.4\.(\w+)", "auxiliary.classifier.{}"),
+    ),
+    padding="symmetric",
+    eps=1e-3,
+    preset=Preset(
+        task="deeplabv3_torchvision",
+        kind="segmentation",
+        target="seg_det.models.deeplabv3.DeepLabv3",
+        model={
+            "rates": [12, 24, 36],
+            "refine": True,
+            "dropout": 0.5,
+            "auxiliary_tap": "c3_first",
+            "pooling_last": True,
+        },
+        backbone={"dilation_rule": "torchvision"},
+        postprocess=SEEN_ONCE,
+        input_size=520,
+        resize="letterbox",
+    ),
 )
 # Cut in two behind the expansion of block 12 (from 0), the detector's first tap: features.0.13 is that expansion,
 # features.1.0 the rest of the block, features.1.3 the last 1x1 convolution.
@@ -228,7 +284,31 @@ TF_SLIM_V3 = _slim(
         SLIM_BIASED,
     ),
 )
-TF_DEEPLAB_V2 = _slim("TF DeepLabv3 MobileNetV2", r"image_pooling/weights", _slim_blocks("MobilenetV2"))
+TF_DEEPLAB_V2 = replace(
+    _slim(
+        "TF DeepLabv3 MobileNetV2",
+        r"image_pooling/weights",
+        _slim_blocks("MobilenetV2")
+        + _rows(
+            (
+                ("image_pooling", "aspp.image_pooling"),
+                (r"aspp(\d)", "aspp.branches.{}"),
+                ("concat_projection", "aspp.project"),
+            ),
+            SLIM_CONV,
+        )
+        + _rows((("logits/semantic", "classifier"),), SLIM_BIASED),
+    ),
+    preset=Preset(
+        task="deeplabv3",
+        kind="segmentation",
+        target="seg_det.models.deeplabv3.DeepLabv3",
+        model={},
+        postprocess={**SEEN_ONCE, "align_corners": True},
+        input_size=513,
+        resize="letterbox",
+    ),
+)
 # The extra maps are numbered from 2. Boxes are ty, tx, th, tw.
 EXTRA = r"FeatureExtractor/MobilenetV2/layer_19_{}_Conv2d_(\d)_{}"
 TF_SSDLITE_V2 = replace(
@@ -281,7 +361,8 @@ NAMINGS: Mapping[str, Naming] = MappingProxyType(
             TORCHVISION_MOBILENET_V2,
             TORCHVISION_MOBILENET_V3,
             TORCHVISION_SSDLITE320,
-            TORCHVISION_SEGMENTATION,
+            TORCHVISION_LRASPP,
+            TORCHVISION_DEEPLABV3,
             TIMM,
             TF_SLIM_V1,
             TF_DEEPLAB_V2,

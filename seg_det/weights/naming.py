@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 AVERAGED = "/ExponentialMovingAverage"  # TensorFlow: the average of the variable of that name, which evaluates better
@@ -26,13 +27,16 @@ class Row(NamedTuple):
 
 
 class Preset(NamedTuple):
-    """The detector whose weights a naming is for: what conf/task/``task``.yaml says, for models without a configuration."""
+    """The model whose weights a naming is for: what conf/task/``task``.yaml says, for models without a configuration."""
 
     task: str
-    model: Mapping[str, Any]  # arguments of SSDLite, where they are not its defaults
+    model: Mapping[str, Any]  # arguments of the head's class, where they are not its defaults
     postprocess: Mapping[str, Any]
     input_size: int  # pixels
     resize: str  # ModelCard.resize
+    target: str = "seg_det.models.ssdlite.SSDLite"
+    kind: str = "detection"  # ModelCard.task
+    backbone: Mapping[str, Any] = MappingProxyType({})  # settings that no shape tells
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Mobile DeepLabv3: its branches, and the published weights on real photographs."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,22 +14,10 @@ from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.deeplabv3 import DeepLabv3
 from seg_det.types import UserError
 from seg_det.weights.fit import fill
-from seg_det.weights.maps import TF_DEEPLAB_V2, Row
 
 V2 = partial(MobileNetV2, width=0.35)
 IGNORED = 255
 CANVAS = 513
-ROWS = (
-    Row(r"image_pooling/weights", "aspp.image_pooling.conv.weight"),
-    Row(r"image_pooling/biases", "aspp.image_pooling.norm.bias"),
-    Row(r"aspp(\d)/weights", "aspp.branches.{}.conv.weight"),
-    Row(r"aspp(\d)/biases", "aspp.branches.{}.norm.bias"),
-    Row(r"concat_projection/weights", "aspp.project.conv.weight"),
-    Row(r"concat_projection/biases", "aspp.project.norm.bias"),
-    Row(r"logits/semantic/weights", "classifier.weight"),
-    Row(r"logits/semantic/biases", "classifier.bias"),
-)
-NAMING = replace(TF_DEEPLAB_V2, rows=(*TF_DEEPLAB_V2.rows, *ROWS))
 
 
 @pytest.mark.parametrize(("output_stride", "expected"), [(16, [6, 12, 18]), (8, [12, 24, 36]), (32, [3, 6, 9])])
@@ -66,7 +53,7 @@ def test_refinement_follows_the_dropout():
 def published(real_data: Path) -> DeepLabv3:
     path = real_data / "weights" / "deeplabv3_mobilenet_v2_voc_tf_folded.pth"
     model = DeepLabv3(partial(MobileNetV2, padding="same"), num_classes=21)
-    report = fill(model, torch.load(path, weights_only=True), NAMING, path)
+    report = fill(model, torch.load(path, weights_only=True), TF_DEEPLAB_V2, path)
     assert not report.unused and not report.warnings
     return model.eval()
 

@@ -1,6 +1,5 @@
 """torchvision's segmentation networks on MobileNetV3, with their weights copied into ours."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,31 +13,10 @@ from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
 from seg_det.models.deeplabv3 import DeepLabv3
 from seg_det.models.lraspp import LRASPP
 from seg_det.weights.fit import fill
-from seg_det.weights.maps import TORCHVISION_SEGMENTATION, Row
 
 CLASSES = 7
 V3 = partial(MobileNetV3, dilation_rule="torchvision")
 # DeepLab's branches are numbered: 0 the 1x1, 1 to 3 the atrous ones, 4 image pooling, whose member 0 has no weights.
-ROWS = (
-    Row(r"classifier\.cbr\.0\.(\w+)", "main.conv.{}"),
-    Row(r"classifier\.cbr\.1\.(\w+)", "main.norm.{}"),
-    Row(r"classifier\.scale\.1\.(\w+)", "gate.conv.{}"),
-    Row(r"classifier\.low_classifier\.(\w+)", "fine_classifier.{}"),
-    Row(r"classifier\.high_classifier\.(\w+)", "deep_classifier.{}"),
-    Row(r"classifier\.0\.convs\.4\.1\.(\w+)", "aspp.image_pooling.conv.{}"),
-    Row(r"classifier\.0\.convs\.4\.2\.(\w+)", "aspp.image_pooling.norm.{}"),
-    Row(r"classifier\.0\.convs\.(\d)\.0\.(\w+)", "aspp.branches.{}.conv.{}"),
-    Row(r"classifier\.0\.convs\.(\d)\.1\.(\w+)", "aspp.branches.{}.norm.{}"),
-    Row(r"classifier\.0\.project\.0\.(\w+)", "aspp.project.conv.{}"),
-    Row(r"classifier\.0\.project\.1\.(\w+)", "aspp.project.norm.{}"),
-    Row(r"classifier\.1\.(\w+)", "refine.conv.{}"),
-    Row(r"classifier\.2\.(\w+)", "refine.norm.{}"),
-    Row(r"classifier\.4\.(\w+)", "classifier.{}"),
-    Row(r"aux_classifier\.0\.(\w+)", "auxiliary.reduce.conv.{}"),
-    Row(r"aux_classifier\.1\.(\w+)", "auxiliary.reduce.norm.{}"),
-    Row(r"aux_classifier\.4\.(\w+)", "auxiliary.classifier.{}"),
-)
-NAMING = replace(TORCHVISION_SEGMENTATION, rows=(*TORCHVISION_SEGMENTATION.rows, *ROWS))
 
 
 def lraspp() -> tuple[nn.Module, nn.Module]:
@@ -75,7 +53,7 @@ def copied(pair: tuple[nn.Module, nn.Module]) -> tuple[nn.Module, nn.Module]:
     for layer in (*ours.modules(), *theirs.modules()):
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
-    report = fill(ours, theirs.state_dict(), NAMING, Path("torchvision"))
+    report = fill(ours, theirs.state_dict(), detect(theirs.state_dict()), Path("torchvision"))
     assert all(key.endswith("num_batches_tracked") for key in report.unused)
     return ours, theirs
 
@@ -113,7 +91,7 @@ def test_logits_statistics_and_gradients_in_training(build):
     target = torch.randint(CLASSES, (2, 65, 98))
     for side in zip(*pairs, strict=True):
         sum(F.cross_entropy(logits, target) for logits in side).backward()
-    names = {name: key for name, (key,) in NAMING.rename(theirs.state_dict()).items()}
+    names = {name: key for name, (key,) in detect(theirs.state_dict()).rename(theirs.state_dict()).items()}
     expected = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
         wanted = expected[names[name]].grad

@@ -38,12 +38,18 @@ KEYS = {
         ("head.classification_head.module_list.5.0.1.bias", "class_predictors.5.depthwise.norm.bias"),
         ("head.regression_head.module_list.0.1.bias", "box_predictors.0.project.bias"),
     ),
-    "torchvision segmentation MobileNetV3": (
+    "torchvision LR-ASPP MobileNetV3": (
+        ("classifier.cbr.0.weight", "main.conv.weight"),
         ("backbone.1.block.0.0.weight", "backbone.blocks.0.depthwise.conv.weight"),
         ("backbone.0.0.weight", "backbone.stem.conv.weight"),
         ("backbone.16.1.bias", "backbone.head.norm.bias"),
-        ("classifier.low_classifier.weight", None),
-        ("aux_classifier.0.weight", None),
+        ("classifier.low_classifier.weight", "fine_classifier.weight"),
+    ),
+    "torchvision DeepLabv3 MobileNetV3": (
+        ("classifier.0.convs.0.0.weight", "aspp.branches.0.conv.weight"),
+        ("classifier.0.convs.4.2.bias", "aspp.image_pooling.norm.bias"),
+        ("classifier.4.bias", "classifier.bias"),
+        ("aux_classifier.0.weight", "auxiliary.reduce.conv.weight"),
     ),
     "TF-slim MobileNetV1": (
         ("MobilenetV1/Conv2d_0/weights", "backbone.stem.conv.weight"),
@@ -92,7 +98,7 @@ KEYS = {
         ("BoxPredictor_0/BoxEncodingPredictor/weights", "box_predictors.0.project.weight"),
     ),
     "TF DeepLabv3 MobileNetV2": (
-        ("image_pooling/weights", None),
+        ("image_pooling/weights", "aspp.image_pooling.conv.weight"),
         ("MobilenetV2/Conv/weights", "backbone.stem.conv.weight"),
         ("MobilenetV2/expanded_conv_5/depthwise/biases", "backbone.blocks.5.depthwise.norm.bias"),
     ),

@@ -23,7 +23,7 @@ from seg_det.tasks.published import load_published
 from seg_det.tasks.start import Start, load_start
 from seg_det.types import Category, UserError
 from seg_det.verbs import postprocess
-from seg_det.weights import CATALOGUE, load_model, published_detector
+from seg_det.weights import CATALOGUE, load_model, published_model
 from seg_det.weights.maps import NAMINGS
 
 ROOT = Path(__file__).parents[2]
@@ -94,12 +94,12 @@ def test_a_tensorflow_detector_with_its_box_code(tmp_path):
 
 
 def test_what_a_tensorflow_file_is(tmp_path):
-    found = published_detector(str(save(as_tensorflow(tensorflow_detector(3)), tmp_path / "tf.pth")))
+    found = published_model(str(save(as_tensorflow(tensorflow_detector(3)), tmp_path / "tf.pth")))
     assert found.model["_target_"].endswith("SSDLite") and found.model["padding"] == "same"
     assert found.model["backbone"]["_target_"].endswith("MobileNetV2")
     assert (found.outputs, found.named, found.input_size) == (3, False, 300)
     assert found.mean == found.std == (127.5, 127.5, 127.5)
-    assert published_detector(str(save(MobileNetV2(taps=("c5",)).state_dict(), tmp_path / "v2.pth"))) is None
+    assert published_model(str(save(MobileNetV2(taps=("c5",)).state_dict(), tmp_path / "v2.pth"))) is None
 
 
 def test_a_published_detector_has_a_card(tmp_path):
@@ -120,7 +120,7 @@ def test_a_published_detector_has_a_card(tmp_path):
 def test_a_file_without_its_predictors_is_no_detector(tmp_path):
     state = {key: t for key, t in as_tensorflow(tensorflow_detector()).items() if "Predictor" not in key}
     with pytest.raises(UserError, match=r"tf\.pth .* holds no detector of ours: FeatureExtractor/MobilenetV2/Conv"):
-        published_detector(str(save(state, tmp_path / "tf.pth")))
+        published_model(str(save(state, tmp_path / "tf.pth")))
 
 
 # Presets
@@ -226,7 +226,7 @@ def test_a_published_name_is_measured_on_some_of_its_classes(published):
 def test_the_file_itself_is_known_by_its_hash(coco_file, monkeypatch):
     row = replace(CATALOGUE[SSDLITE320], sha256=sha256_of(coco_file[0]))
     monkeypatch.setattr("seg_det.weights.loading.CATALOGUE", {row.name: row})
-    assert published_detector(str(coco_file[0])).named
+    assert published_model(str(coco_file[0])).named
     model = coco_detector(1)
     load_model(model, coco_file[0], ["dog"])
     assert biases(model, 1)[0] == [0.0, 18.0]
