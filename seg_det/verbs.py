@@ -133,7 +133,9 @@ def _evaluation_options(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 def _named_dataset(config: DictConfig) -> DictConfig:
     if not config.get("dataset"):
-        raise UserError(f"{config.model} was not trained here: say which data with dataset=imagefolder dataset.root=...")
+        raise UserError(
+            f"{config.model} was not trained here: say which data with dataset=imagefolder dataset.root=..."
+        )
     return config.dataset
 
 

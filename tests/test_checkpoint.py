@@ -108,7 +108,9 @@ class Evil:
 def test_a_pickle_is_refused_and_not_run(tmp_path, monkeypatch, protocol, recwarn):
     monkeypatch.chdir(tmp_path)
     Path("evil.pth").write_bytes(pickle.dumps({"a": Evil()}, protocol=protocol))
-    with pytest.raises(UserError, match=r"evil\.pth (holds|is) a Python (object|pickle).* could run code: it was refused"):
+    with pytest.raises(
+        UserError, match=r"evil\.pth (holds|is) a Python (object|pickle).* could run code: it was refused"
+    ):
         checkpoint.load_plain(Path("evil.pth"))
     assert not Path("evil-was-run").exists() and not recwarn
 

@@ -8,8 +8,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from seg_det.data.shapes import CLASSES
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
@@ -72,6 +74,7 @@ def desk(tmp_path_factory, tiny_shapes, tiny_imagefolder):
     for name in ("parts", "VOC2012"):
         own_data(folder / name, tiny_shapes)
     (folder / "photos").symlink_to(tiny_imagefolder)
+    own_masks(folder / "masks")
     torch.save(Classifier(partial(MobileNetV1, width=0.25), num_classes=3).state_dict(), folder / "weights.pth")
     call(folder, [*small("python train.py"), f"hydra.run.dir={RUN}"])
     return folder
@@ -95,6 +98,21 @@ def own_data(root, shapes):
                 f"<annotation><object><name>{CLASSES[0]}</name>{box}</object></annotation>"
             )
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
+
+
+def own_masks(root):
+    """Eight images and masks of two classes to train on, four to validate."""
+    noise = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 4)):
+        for part in ("images", "masks"):
+            (root / split / part).mkdir(parents=True)
+        for i in range(count):
+            mask = np.zeros((60, 80), np.uint8)
+            mask[10 + i : 40, 20:60] = 1
+            image = noise.integers(0, 100, (60, 80, 3), dtype=np.uint8) + 100 * mask[..., None]
+            Image.fromarray(image.astype(np.uint8)).save(root / split / "images" / f"{i}.png")
+            Image.fromarray(mask).save(root / split / "masks" / f"{i}.png")
+    (root / "labels.txt").write_text("ground\nthing\n")
 
 
 def call(folder, words, check=True):

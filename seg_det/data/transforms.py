@@ -41,6 +41,8 @@ class Transformed(NamedTuple):
 class _Seeded:
     """A composition of albumentations transforms that forgets what it drew for the last sample."""
 
+    resize: str | None = None  # the rule of ModelCard.resize that evaluation must share, if there is one
+
     def __init__(self, compose: A.Compose) -> None:
         self.compose = compose
 
@@ -106,6 +108,7 @@ class SegmentationTransform(_Seeded):
     def __init__(self, view: View, transforms: Sequence[A.BasicTransform | A.BaseCompose] = ()) -> None:
         super().__init__(A.Compose(list(transforms)))
         self.view = view
+        self.resize = view.rule if isinstance(view, Fitted) else None
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, *, seed: int | Sequence[int]) -> ImageAndMask:
         """Transform ``image`` (u8 [H, W, 3], RGB) and ``mask`` (u8 [H, W]); neither is changed.

@@ -34,7 +34,9 @@ class Classifier(nn.Module):
         if not 0 <= dropout < 1:
             raise UserError(f"task.model.dropout must be at least 0 and below 1, got {dropout}.")
         if hidden is not None and (hidden < 1 or not self.backbone.hidden):
-            raise UserError(f"task.model.hidden={hidden} is for a backbone with a hidden layer, MobileNetV3, and above 0.")
+            raise UserError(
+                f"task.model.hidden={hidden} is for a backbone with a hidden layer, MobileNetV3, and above 0."
+            )
         if self.backbone.hidden:
             wide = hidden or self.backbone.hidden.channels
             self.hidden = nn.Sequential(nn.Linear(channels, wide), self.backbone.hidden.act())

@@ -191,7 +191,7 @@ def _card(kind: Kind, setup: Training, start: Started) -> ModelCard:
         input_size=setup.input_size,
         mean=setup.mean or start.mean or IMAGENET_MEAN,
         std=setup.std or start.std or IMAGENET_STD,
-        resize=setup.resize or kind.resizes[0],
+        resize=setup.resize or setup.augmentation.resize or kind.resizes[0],
         training_data={"name": setup.train.name, "images": len(setup.train.records), "start": start.weights},
         version=__version__,
     )

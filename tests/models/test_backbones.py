@@ -230,7 +230,7 @@ def test_where_taps_lie():
             {"output_stride": 12},
             r"The output stride does not fit M.*: expected an output stride of \[2, 4, 8, 16, 32\], got 12",
         ),
-        ({"dilation_rule": "keras"}, 'backbone.dilation_rule must be one of tf, torchvision, got keras'),
+        ({"dilation_rule": "keras"}, "backbone.dilation_rule must be one of tf, torchvision, got keras"),
         ({"padding": "valid"}, "backbone.padding must be one of symmetric, same, got valid"),
         (
             {"width": 0},

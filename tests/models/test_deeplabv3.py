@@ -14,6 +14,7 @@ from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.deeplabv3 import DeepLabv3
 from seg_det.types import UserError
 from seg_det.weights.fit import fill
+from seg_det.weights.maps import TF_DEEPLAB_V2
 
 V2 = partial(MobileNetV2, width=0.35)
 IGNORED = 255

@@ -13,6 +13,7 @@ from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
 from seg_det.models.deeplabv3 import DeepLabv3
 from seg_det.models.lraspp import LRASPP
 from seg_det.weights.fit import fill
+from seg_det.weights.maps import detect
 
 CLASSES = 7
 V3 = partial(MobileNetV3, dilation_rule="torchvision")

@@ -11,6 +11,8 @@ from torch import nn
 
 from seg_det.data.loaders import evaluation_loader
 from seg_det.data.records import SegmentationRecord, SegmentationSource
+from seg_det.data.segmentation_transforms import segmentation_augmentation
+from seg_det.data.transforms import flip_only
 from seg_det.losses import segmentation_loss
 from seg_det.tasks.evaluation import evaluate
 from seg_det.tasks.segmentation import SEGMENTATION, Reading, Segmenter
@@ -247,3 +249,9 @@ def test_training_batches_hold_nothing_to_score(source):
 def test_readings_that_cannot_be(postprocess, sentence):
     with pytest.raises(UserError, match=sentence):
         Reading.of(card(**postprocess))
+
+
+def test_evaluation_resizes_as_the_augmentation_does():
+    # Learned from images squeezed into the input, and shown whole ones, a network sees everything at another scale.
+    assert flip_only((64, 64), kind="segmentation").resize == "stretch"
+    assert segmentation_augmentation((64, 64)).resize is None and flip_only((64, 64)).resize is None

@@ -119,7 +119,9 @@ def rename_tensors(backbone: TimmFeatures, tensors: Mapping[str, Tensor]) -> dic
     wrong = [key for key, tensor in found.items() if tensor is None or tensor.shape != own[key].shape]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"The file does not fit timm's {backbone.name}: it lacks {', '.join(wrong[:3])}{more}, or their shape.")
+        raise UserError(
+            f"The file does not fit timm's {backbone.name}: it lacks {', '.join(wrong[:3])}{more}, or their shape."
+        )
     return found
 
 
