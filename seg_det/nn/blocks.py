@@ -24,9 +24,11 @@ def batch_norm(*, eps: float, momentum: float) -> Norm:
 
     Raises UserError for constants that no norm can have.
     """
-    for name, value, fits in (("bn_eps", eps, lambda v: v > 0), ("bn_momentum", momentum, lambda v: 0 <= v <= 1)):
+    for name, value, fits in (("bn_eps", eps, lambda v: v >= 0), ("bn_momentum", momentum, lambda v: 0 <= v <= 1)):
         if not isinstance(value, int | float) or not fits(value):
-            raise UserError(f"{name} must be {'above 0' if name == 'bn_eps' else 'a number from 0 to 1'}, got {value}.")
+            raise UserError(
+                f"{name} must be {'a number from 0' if name == 'bn_eps' else 'a number from 0 to 1'}, got {value}."
+            )
     return partial(nn.BatchNorm2d, eps=eps, momentum=momentum)
 
 

@@ -113,7 +113,9 @@ def test_dilated_v1_samples_the_same_features_more_densely():
     with torch.inference_mode():
         a, b = coarse(images)["c5"], dense(images)["c5"]
     assert a.shape[-1] == 17 and b.shape[-1] == 34
-    torch.testing.assert_close(a[..., 6:11, 6:11], b[..., 13:22:2, 13:22:2])
+    torch.testing.assert_close(
+        a[..., 6:11, 6:11], b[..., 13:22:2, 13:22:2], rtol=1e-3, atol=1e-5 * float(a.abs().max())
+    )
 
 
 @BOTH

@@ -132,7 +132,8 @@ def test_logits(case, tmp_path):
     for size in SIZES:
         with torch.inference_mode():
             wanted, got = theirs(images(1, size)), ours(images(1, size))
-        assert wanted.std() > 0.05 and apart(got, wanted) < TOLERANCE
+        # With random weights some networks give logits of a hundred, of which float32 has seven digits.
+        assert wanted.std() > 0.05 and apart(got, wanted) < TOLERANCE * max(1.0, wanted.abs().max() / 10)
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)

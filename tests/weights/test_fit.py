@@ -216,6 +216,7 @@ def test_the_backbone_of_a_real_segmenter(real_data):
     assert {key.split("/")[0] for key in report.unused} == {"aspp0", "image_pooling", "concat_projection", "logits"}
     assert report.notes == ("51 batch norms are folded into the convolutions",)
     with pytest.raises(
-        UserError, match=r"it lacks backbone\.head\.conv\.weight, .* it holds MobileNetV2, width 1\.0 \(backbone=v2"
+        UserError,
+        match=r"it lacks backbone\.head\.conv\.weight, .* it holds MobileNetV2, width 1\.0, 21 classes \(backbone=v2",
     ):
         load_backbone(MobileNetV2(taps=("head",)), path)

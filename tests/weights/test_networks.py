@@ -88,14 +88,18 @@ def test_every_candidate_is_a_choice_of_the_command_line():
     [
         ("mobilenet_v1_0.25_128_tfslim_folded", "MobileNetV1, width 0.25, 1001 classes", "v1 backbone.width=0.25"),
         ("mobilenet_v1_1.0_224_tfslim_folded", "MobileNetV1, width 1.0, 1001 classes", "v1"),
-        ("deeplabv3_mobilenet_v2_voc_tf_folded", "MobileNetV2, width 1.0", "v2"),
+        ("deeplabv3_mobilenet_v2_voc_tf_folded", "MobileNetV2, width 1.0, 21 classes", "v2"),
         ("ssdlite_mobilenet_v2_person_tf", "MobileNetV2, width 1.0", "v2"),
     ],
 )
 def test_real_files_of_tensorflow(real_data, file, held, overrides):
     path = real_data / "weights" / f"{file}.pth"
     eps = " backbone.bn_eps=0.001" if file.startswith("ssdlite") else ""
-    task = "task=ssdlite_tf_v2 " if file.startswith("ssdlite") else ""
+    tasks = {
+        "ssdlite_mobilenet_v2_person_tf": "task=ssdlite_tf_v2 ",
+        "deeplabv3_mobilenet_v2_voc_tf_folded": "task=deeplabv3 ",
+    }
+    task = tasks.get(file, "")
     assert describe(path).splitlines()[2:] == [
         f"holds: {held}",
         f"fits: {task}backbone={overrides} backbone.padding=same{eps}",

@@ -1,5 +1,6 @@
 """Detectors of other tools: their box code, their outputs, and the preset that their naming stands for."""
 
+import inspect
 import json
 import re
 import subprocess
@@ -119,7 +120,9 @@ def test_a_published_detector_has_a_card(tmp_path):
 
 def test_a_file_without_its_predictors_is_no_detector(tmp_path):
     state = {key: t for key, t in as_tensorflow(tensorflow_detector()).items() if "Predictor" not in key}
-    with pytest.raises(UserError, match=r"tf\.pth .* holds no detector of ours: FeatureExtractor/MobilenetV2/Conv"):
+    with pytest.raises(
+        UserError, match=r"tf\.pth .* holds no detection model of ours: FeatureExtractor/MobilenetV2/Conv"
+    ):
         published_model(str(save(state, tmp_path / "tf.pth")))
 
 
@@ -128,13 +131,25 @@ def test_a_file_without_its_predictors_is_no_detector(tmp_path):
 
 @pytest.mark.parametrize("naming", PRESETS, ids=lambda naming: naming.name)
 def test_presets_say_what_their_task_says(naming):
+    """What a preset does not say has the default of its class; norms, start values and widths do not matter to a whole file."""
+    preset = naming.preset
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose("train", [f"task={naming.preset.task}"])
-    model = OmegaConf.to_container(config.task.model, resolve=True)
-    defaults = {"anchor_rule": "tensorflow", "reduce_first_map": True}
-    assert {key: model[key] for key in defaults} == {**defaults, **naming.preset.model}
-    assert model["taps"] == list(SSDLite.TAPS) and model["scales"] is None
-    assert postprocess(config.task) == naming.preset.postprocess
+        config = hydra.compose("train", [f"task={preset.task}"])
+    own = OmegaConf.to_container(config.task.model, resolve=True)
+    assert (config.task.kind, own.pop("_target_")) == (preset.kind, preset.target)
+    parameters = inspect.signature(hydra.utils.get_class(preset.target)).parameters
+    wanted = {key: parameters[key].default for key in own} | dict(preset.model)
+    indifferent = {"width", "padding", "class_bias", "bn_eps", "bn_momentum"}
+    assert {k: v for k, v in plain(wanted).items() if k not in indifferent} == {
+        k: v for k, v in own.items() if k not in indifferent
+    }
+    assert postprocess(config.task).items() >= preset.postprocess.items()
+    if preset.kind == "detection":
+        assert postprocess(config.task) == preset.postprocess
+
+
+def plain(settings):
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
 
 # Outputs of COCO's ids
