@@ -29,6 +29,7 @@ Source = DetectionSource | ClassificationSource | SegmentationSource
 Transform = DetectionTransform | ClassificationTransform | SegmentationTransform
 Sample = DetectionSample | ClassificationSample | SegmentationSample
 Seed = tuple[int, int, int]  # of the run, epoch, index
+EVALUATION_PIXELS = 2**22  # in a batch of images as large as they are in their files: two of 1024 x 2048
 
 
 class SourceDataset(Dataset, ABC):
@@ -177,12 +178,23 @@ class ShareSampler(Sampler[int]):
 
 
 class SizeBatches(Sampler[list[int]]):
-    """Batches of images of one size, the sizes in the order of their first image; of the keys that ``sampler`` gives."""
+    """Batches of images of one size, the sizes in the order of their first image; of the keys that ``sampler`` gives.
 
-    def __init__(self, sampler: Sampler[int], sizes: Sequence[tuple[int, int]], batch_size: int):
+    Large images come in smaller batches, of ``pixels`` at most where one image has no more, so that memory stays bounded.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler[int],
+        sizes: Sequence[tuple[int, int]],
+        batch_size: int,
+        *,
+        pixels: int = EVALUATION_PIXELS,
+    ):
         self.sampler = sampler
         self.sizes = sizes
         self.batch_size = batch_size
+        self.pixels = pixels
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -191,9 +203,10 @@ class SizeBatches(Sampler[list[int]]):
         groups: dict[tuple[int, int], list[int]] = {}
         for key in self.sampler:
             groups.setdefault(self.sizes[key], []).append(key)
-        for group in groups.values():
-            for start in range(0, len(group), self.batch_size):
-                yield group[start : start + self.batch_size]
+        for (height, width), group in groups.items():
+            count = max(1, min(self.batch_size, self.pixels // (height * width)))
+            for start in range(0, len(group), count):
+                yield group[start : start + count]
 
 
 class EpochSampler(Sampler[int]):

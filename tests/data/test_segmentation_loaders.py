@@ -85,6 +85,12 @@ def test_sizes_share_the_images_of_a_distributed_run(monkeypatch):
     assert sorted(seen) == list(range(6))
 
 
+def test_large_images_come_in_smaller_batches():
+    sizes = [(10, 20)] * 5 + [(40, 40)] * 2
+    batches = SizeBatches(ShareSampler(7), sizes, 4, pixels=600)
+    assert list(batches) == [[0, 1, 2], [3, 4], [5], [6]] and len(batches) == 4
+
+
 def test_batch_of_one_and_of_ignored_pixels():
     sample = SegmentationSample(
         torch.zeros(3, 4, 4, dtype=torch.uint8), torch.full((4, 4), 255, dtype=torch.uint8), 1, (4, 4), None
