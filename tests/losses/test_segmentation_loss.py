@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seg_det.losses import dice, lovasz, segmentation_loss
+from seg_det.losses.segmentation import dice, lovasz, segmentation_loss
 from seg_det.types import IGNORE, DenseSegmentation, SegmentationBatch, UserError
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from seg_det.losses import focal, hardest, multibox_loss
+from seg_det.losses.detection import focal, hardest, multibox_loss
 from seg_det.ops.boxes import encode
 from seg_det.types import DenseDetections, DetectionBatch, UserError
 
@@ -120,3 +120,60 @@ def test_padding_changes_nothing():
 def test_unknown_loss():
     with pytest.raises(UserError, match="task.loss.classification must be one of softmax, sigmoid, focal, got 'hinge'"):
         multibox_loss(zeros(), batch([], []), ANCHORS, classification="hinge")
+
+
+def test_localisation_by_overlap():
+    box = [[0, 0, 10, 5]]  # half of the first anchor
+    losses = multibox_loss(zeros(), batch(box, [0]), ANCHORS, match_threshold=0.4, localisation="giou")
+    assert losses.localisation.item() == pytest.approx(0.5)
+    twice = multibox_loss(
+        zeros(), batch(box, [0]), ANCHORS, match_threshold=0.4, localisation="giou", localisation_weight=2
+    )
+    assert twice.localisation.item() == pytest.approx(1.0)
+
+
+def test_smoothed_targets():
+    logits = torch.zeros(1, 4, 3)
+    logits[0, 0] = torch.tensor([0.0, 0.0, 2.0])
+    raw, one = DenseDetections(logits, torch.zeros(1, 4, 4)), batch([[0, 0, 10, 10]], [1])
+    log_sum = math.log(2 + math.exp(2))
+    softmax = multibox_loss(raw, one, ANCHORS, negative_ratio=0, label_smoothing=0.3)
+    assert softmax.classification.item() == pytest.approx(log_sum - (0.7 + 0.1) * 2)
+    sigmoid = multibox_loss(
+        raw, one, ANCHORS, negative_ratio=0, label_smoothing=0.3, classification="sigmoid", min_negatives=0
+    )
+    present = math.log(1 + math.exp(2)) - 0.85 * 2
+    assert sigmoid.classification.item() == pytest.approx(2 * math.log(2) + present)
+
+
+@pytest.mark.parametrize("classification", ["softmax", "sigmoid", "focal"])
+@pytest.mark.parametrize("localisation", ["smooth_l1", "giou", "diou", "ciou"])
+def test_images_without_objects_teach_the_background(classification, localisation):
+    logits, deltas = torch.zeros(1, 4, 3, requires_grad=True), torch.zeros(1, 4, 4, requires_grad=True)
+    settings = {"classification": classification, "localisation": localisation, "min_negatives": 2}
+    losses = multibox_loss(DenseDetections(logits, deltas), batch([], []), ANCHORS, **settings)
+    losses.total().backward()
+    assert losses.classification.item() > 0 and losses.localisation.item() == 0
+    assert logits.grad.isfinite().all() and logits.grad.any() and not deltas.grad.any()
+
+
+@pytest.mark.parametrize("localisation", ["giou", "diou", "ciou"])
+def test_half_precision_output_is_compared_in_full(localisation):
+    raw = DenseDetections(torch.zeros(1, 4, 3), torch.full((1, 4, 4), 0.125))
+    half = DenseDetections(raw.logits.bfloat16(), raw.deltas.bfloat16())
+    one = batch([[1, 2, 11, 13]], [1])
+    expected, found = (multibox_loss(r, one, ANCHORS, localisation=localisation).localisation for r in (raw, half))
+    assert found.dtype == torch.float32 and found.item() == expected.item() > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"localisation": "iou"}, r"task\.loss\.localisation must be one of smooth_l1, giou, diou, ciou, got 'iou'"),
+        ({"label_smoothing": 1.5}, r"task\.loss\.label_smoothing must be from 0 to 1, got 1\.5"),
+        ({"label_smoothing": 0.1, "classification": "focal"}, r"does not go with task\.loss\.classification=focal"),
+    ],
+)
+def test_choices_that_cannot_be(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        multibox_loss(zeros(), batch([], []), ANCHORS, **settings)

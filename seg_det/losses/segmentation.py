@@ -1,4 +1,4 @@
-"""What training minimises: functions of raw model output and a batch, vectorised over the batch."""
+"""What the training of a segmenter minimises: losses of pixels, and of whole regions."""
 
 from __future__ import annotations
 
@@ -10,120 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seg_det.ops.boxes import encode
-from seg_det.ops.matching import match
-from seg_det.types import (
-    IGNORE,
-    ClassificationBatch,
-    DenseDetections,
-    DenseSegmentation,
-    DetectionBatch,
-    SegmentationBatch,
-    UserError,
-)
-
-SCORES = {
-    "softmax": "softmax",
-    "sigmoid": "sigmoid",
-    "focal": "sigmoid",
-}  # classification loss -> how its scores are read
-
-
-class DetectionLosses(NamedTuple):
-    """Scalars; their sum is what training minimises."""
-
-    classification: Tensor
-    localisation: Tensor
-
-    def total(self) -> Tensor:
-        return self.classification + self.localisation
-
-
-def multibox_loss(
-    raw: DenseDetections,
-    batch: DetectionBatch,
-    anchors: Tensor,
-    *,
-    classification: str = "softmax",
-    negative_ratio: float = 3.0,
-    min_negatives: int = 0,
-    match_threshold: float = 0.5,
-    focal_alpha: float = 0.75,
-    focal_gamma: float = 2.0,
-    localisation_weight: float = 1.0,
-) -> DetectionLosses:
-    """SSD's loss, each part summed over the batch and divided by the number of matched anchors (at least 1).
-
-    ``classification``: "softmax" or "sigmoid" with the hardest ``negative_ratio`` : 1 negatives of each image (at least
-    ``min_negatives``, so that an image without objects teaches too), or "focal" (sigmoid, over all anchors). Logits are
-    [B, A, C + 1] with the background in column 0. Localisation is smooth L1 of the encoded boxes of matched anchors.
-    Source: SSD section 2.2 equations 1-3; Focal Loss (arXiv 1708.02002) equation 5.
-    """
-    if classification not in SCORES:
-        raise UserError(f"task.loss.classification must be one of {', '.join(SCORES)}, got {classification!r}.")
-    logits, deltas = raw.logits.float(), raw.deltas.float()
-    index, ignored = match(anchors, batch.boxes, batch.valid, batch.crowd, threshold=match_threshold)
-    positive = index >= 0
-    count = positive.sum().clamp(min=1)
-    if batch.labels.shape[1]:
-        index = index.clamp(min=0)
-        target = torch.where(positive, batch.labels.gather(1, index) + 1, 0)
-        boxes = torch.where(positive[..., None], batch.boxes.gather(1, index[..., None].expand(-1, -1, 4)), anchors)
-    else:
-        target, boxes = torch.zeros_like(index), anchors.expand_as(deltas)
-    distance = F.smooth_l1_loss(deltas, encode(boxes, anchors), reduction="none").sum(-1)
-    localisation = distance.masked_fill(~positive, 0.0).sum() / count
-    if classification == "focal":
-        one_hot = F.one_hot(target, logits.shape[-1])
-        one_hot[..., 0] = 0  # background is the absence of all classes (TensorFlow's encode_background_as_zeros)
-        loss = focal(logits, one_hot, focal_alpha, focal_gamma).sum(-1)
-        chosen = ~ignored
-    else:
-        loss = _cross_entropy(logits, target, classification)
-        chosen = positive | hardest(loss.detach(), positive, ignored, negative_ratio, min_negatives)
-    return DetectionLosses(loss.masked_fill(~chosen, 0.0).sum() / count, localisation * localisation_weight)
-
-
-def focal(logits: Tensor, target: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Sigmoid focal loss of each logit, [...], for 0/1 targets of the same shape; equation 5 of the paper."""
-    target = target.to(logits.dtype)
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    miss = (target - logits.sigmoid()).abs()  # 1 - p_t
-    return (alpha * target + (1 - alpha) * (1 - target)) * miss**gamma * cross_entropy
-
-
-def hardest(loss: Tensor, positive: Tensor, ignored: Tensor, ratio: float, minimum: int) -> Tensor:
-    """The ``ratio`` x positives (at least ``minimum``) negatives of highest loss in each image: bool [B, A]."""
-    wanted = (ratio * positive.sum(1, keepdim=True)).clamp(min=minimum)
-    negative = loss.masked_fill(positive | ignored, -torch.inf)
-    rank = negative.argsort(1, descending=True).argsort(1)
-    return (rank < wanted) & ~positive & ~ignored
-
-
-def _cross_entropy(logits: Tensor, target: Tensor, classification: str) -> Tensor:
-    if classification == "softmax":
-        return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
-    one_hot = F.one_hot(target, logits.shape[-1]).to(logits.dtype)
-    return F.binary_cross_entropy_with_logits(logits, one_hot, reduction="none").sum(-1)
-
-
-class ClassificationLosses(NamedTuple):
-    """The scalar that training minimises."""
-
-    classification: Tensor
-
-    def total(self) -> Tensor:
-        return self.classification
-
-
-def label_loss(raw: Tensor, batch: ClassificationBatch, *, label_smoothing: float = 0.1) -> ClassificationLosses:
-    """Cross-entropy of logits [B, C], mean over the batch, with a share of the target spread over all classes.
-
-    Raises UserError for a share outside 0..1. Source of the smoothing: Inception-v3 (arXiv 1512.00567), section 7.
-    """
-    if not 0 <= label_smoothing <= 1:
-        raise UserError(f"task.loss.label_smoothing must be from 0 to 1, got {label_smoothing}.")
-    return ClassificationLosses(F.cross_entropy(raw.float(), batch.labels, label_smoothing=label_smoothing))
+from seg_det.types import IGNORE, DenseSegmentation, SegmentationBatch, UserError
 
 
 class SegmentationLosses(NamedTuple):
