@@ -99,6 +99,7 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
         recipe=Recipe(**recipe),
         trainer=TrainerSettings(**_plain(config.trainer)),
         start=Start(model=config.weights, backbone=config.backbone.weights, recipe=suggested),
+        balance=config.data.balance,
         resize=config.data.resize,
         mean=_three(config.data.mean, "mean"),
         std=_three(config.data.std, "std"),

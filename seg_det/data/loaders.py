@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
-import torch.distributed as dist
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
 from seg_det.data.collate import collate_classification, collate_detection, collate_segmentation
 from seg_det.data.images import read_rgb
@@ -22,20 +21,21 @@ from seg_det.data.records import (
     SegmentationRecord,
     SegmentationSource,
 )
+from seg_det.data.samplers import EpochSampler, ShareSampler, SizeBatches, repeat_factors
 from seg_det.data.transforms import ClassificationTransform, DetectionTransform, SegmentationTransform
 from seg_det.types import ClassificationSample, DetectionSample, SegmentationSample, UserError
 
 Source = DetectionSource | ClassificationSource | SegmentationSource
 Transform = DetectionTransform | ClassificationTransform | SegmentationTransform
 Sample = DetectionSample | ClassificationSample | SegmentationSample
-Seed = tuple[int, int, int]  # of the run, epoch, index
-EVALUATION_PIXELS = 2**22  # in a batch of images as large as they are in their files: two of 1024 x 2048
+Seed = tuple[int, int, int]  # of the run, turn, index
 
 
 class SourceDataset(Dataset, ABC):
-    """Samples of a source, transformed. The key ``epoch * len + index`` says which image, and how it is augmented:
+    """Samples of a source, transformed. The key ``turn * len + index`` says which image, and how it is augmented:
 
-    the same seed, epoch and index give the same sample in any worker process, so a resumed run goes on exactly.
+    the same seed, turn and index give the same sample in any worker process, so a resumed run goes on exactly. Turns
+    are epochs, unless an epoch has some images more than once.
     Samples for ``evaluation`` hold what only that asks for.
     """
 
@@ -49,8 +49,8 @@ class SourceDataset(Dataset, ABC):
         return len(self.source.records)
 
     def __getitem__(self, key: int) -> Sample:
-        epoch, index = divmod(key, len(self))
-        return self.sample(self.source.records[index], (self.seed, epoch, index))
+        turn, index = divmod(key, len(self))
+        return self.sample(self.source.records[index], (self.seed, turn, index))
 
     @abstractmethod
     def sample(self, record: Any, seed: Seed) -> Sample:
@@ -155,82 +155,6 @@ def read_mask(record: SegmentationRecord) -> np.ndarray:
     return mask
 
 
-def process_share() -> tuple[int, int]:
-    """Rank of this process and how many there are: (0, 1) outside a distributed run."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
-
-
-class ShareSampler(Sampler[int]):
-    """Every image once, in order, split over the processes of a distributed run."""
-
-    def __init__(self, length: int):
-        self.length = length
-
-    def __len__(self) -> int:
-        return len(range(*self._range()))
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(*self._range()))
-
-    def _range(self) -> tuple[int, int, int]:
-        rank, processes = process_share()
-        return rank, self.length, processes
-
-
-class SizeBatches(Sampler[list[int]]):
-    """Batches of images of one size, the sizes in the order of their first image; of the keys that ``sampler`` gives.
-
-    Large images come in smaller batches, of ``pixels`` at most where one image has no more, so that memory stays bounded.
-    """
-
-    def __init__(
-        self,
-        sampler: Sampler[int],
-        sizes: Sequence[tuple[int, int]],
-        batch_size: int,
-        *,
-        pixels: int = EVALUATION_PIXELS,
-    ):
-        self.sampler = sampler
-        self.sizes = sizes
-        self.batch_size = batch_size
-        self.pixels = pixels
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        groups: dict[tuple[int, int], list[int]] = {}
-        for key in self.sampler:
-            groups.setdefault(self.sizes[key], []).append(key)
-        for (height, width), group in groups.items():
-            count = max(1, min(self.batch_size, self.pixels // (height * width)))
-            for start in range(0, len(group), count):
-                yield group[start : start + count]
-
-
-class EpochSampler(Sampler[int]):
-    """Shuffled keys of one epoch (see SourceDataset), split over the processes of a distributed run."""
-
-    def __init__(self, length: int, *, seed: int = 0):
-        self.length = length
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before every epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length // process_share()[1]
-
-    def __iter__(self) -> Iterator[int]:
-        rank, processes = process_share()
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        share = order[rank : len(self) * processes : processes]
-        return iter((self.epoch * self.length + share).tolist())
-
-
 def _dataset(source: Source, transform: Transform, *, seed: int = 0, evaluation: bool = False) -> SourceDataset:
     pipeline = PIPELINES[type(source)]
     if not isinstance(transform, pipeline.transform):
@@ -246,17 +170,22 @@ def _one_thread(worker: int) -> None:
     cv2.setNumThreads(0)
 
 
-def train_loader(source: Source, transform: Transform, *, batch_size: int, num_workers: int, seed: int) -> DataLoader:
+def train_loader(
+    source: Source, transform: Transform, *, batch_size: int, num_workers: int, seed: int, balance: float | None = None
+) -> DataLoader:
     """Shuffled, augmented batches; an incomplete last one is dropped, unless it is the only one.
 
-    Raises UserError if ``transform`` is for another task than ``source``.
+    With ``balance`` images of classes that a smaller share of the images shows come more often (:func:`repeat_factors`).
+    Raises UserError if ``transform`` is for another task than ``source``, and where the classes cannot be balanced.
     """
     dataset = _dataset(source, transform, seed=seed)
+    repeats = None if balance is None else repeat_factors(source, balance)
+    sampler = EpochSampler(len(dataset), seed=seed, repeats=repeats)
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(len(dataset), seed=seed),
-        drop_last=len(dataset) >= batch_size,
+        sampler=sampler,
+        drop_last=len(sampler) >= batch_size,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),

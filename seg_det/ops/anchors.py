@@ -10,9 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seg_det.ops.boxes import to_corners
+from seg_det.ops.boxes import area, to_centre, to_corners
 from seg_det.types import UserError
 
+BOXES_AT_A_TIME = 2**16  # compared with the anchors: bounds the memory
 Shape = tuple[float, float]  # (scale relative to the image's shorter side, width / height)
 
 
@@ -86,19 +87,66 @@ def grid_anchors(
     """
     if len(shapes) != len(map_sizes):
         raise ValueError(f"expected anchor shapes for {len(map_sizes)} feature maps, got {len(shapes)}")
-    _, _, each_side, whole_steps = anchor_rule(rule)
-    height, width = image_size if each_side else (min(image_size),) * 2
     grids = []
     for map_shapes, cells in zip(shapes, map_sizes, strict=True):
-        steps = [side / count for side, count in zip(image_size, cells, strict=True)]
-        y, x = (
-            (torch.arange(count, dtype=torch.float64) + 0.5) * (math.ceil(step) if whole_steps else step)
-            for count, step in zip(cells, steps, strict=True)
-        )
-        sides = torch.tensor([(s * math.sqrt(r), s / math.sqrt(r)) for s, r in map_shapes], dtype=torch.float64)
-        if each_side:
-            sides = sides.clamp(max=1)
-        wh = (sides * torch.tensor([width, height])).expand(*cells, -1, 2)
-        centres = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)[:, :, None].expand_as(wh)
-        grids.append(to_corners(torch.cat([centres, wh], -1)).reshape(-1, 4))
+        rows, columns = (torch.arange(count, dtype=torch.float64) + 0.5 for count in cells)
+        step = _step(cells, image_size, rule)
+        wh = _sides(map_shapes, image_size, rule).expand(*cells, -1, 2)
+        centres = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], -1) * step
+        grids.append(to_corners(torch.cat([centres[:, :, None].expand_as(wh), wh], -1)).reshape(-1, 4))
     return torch.cat(grids).float()
+
+
+def shape_overlaps(
+    boxes: Tensor, shapes: Sequence[Shape], cells: tuple[int, int], image_size: tuple[int, int], *, rule: str = "tensorflow"
+) -> Tensor:
+    """IoU f32 [N, S] of boxes [N, 4] with the nearest anchor of each shape on one map of ``cells`` (rows, columns).
+
+    That is the best anchor of the shape, because they differ in place alone. It takes no more than one IoU a shape, not one
+    a cell, so a whole data set's boxes are compared with all anchors in seconds.
+    """
+    step = _step(cells, image_size, rule).float()
+    sides = _sides(shapes, image_size, rule).float()  # [S, 2]
+    last = torch.tensor(cells[::-1]) - 1
+    nearest = torch.minimum((to_centre(boxes)[:, :2] / step).floor().clamp(min=0), last)
+    centres = ((nearest + 0.5) * step)[:, None]
+    low = torch.maximum(boxes[:, None, :2], centres - sides / 2)
+    high = torch.minimum(boxes[:, None, 2:], centres + sides / 2)
+    overlap = (high - low).clamp(min=0).prod(-1)
+    return overlap / (area(boxes)[:, None] + sides.prod(-1) - overlap)
+
+
+def best_overlaps(
+    boxes: Tensor,
+    shapes: Sequence[Sequence[Shape]],
+    map_sizes: Sequence[tuple[int, int]],
+    image_size: tuple[int, int],
+    *,
+    rule: str = "tensorflow",
+) -> Tensor:
+    """IoU f32 [N] of each of the boxes [N, 4], xyxy pixels, with its best one of the anchors of :func:`grid_anchors`."""
+    best = [
+        torch.stack(
+            [
+                shape_overlaps(part, map_shapes, cells, image_size, rule=rule).amax(1)
+                for map_shapes, cells in zip(shapes, map_sizes, strict=True)
+            ]
+        ).amax(0)
+        for part in boxes.split(BOXES_AT_A_TIME)
+    ]
+    return torch.cat(best)
+
+
+def _step(cells: tuple[int, int], image_size: tuple[int, int], rule: str) -> Tensor:
+    """Distance of neighbouring cells in x and y, f64 [2], pixels."""
+    steps = [side / count for side, count in zip(image_size, cells, strict=True)][::-1]
+    whole_steps = anchor_rule(rule).whole_steps
+    return torch.tensor([math.ceil(step) if whole_steps else step for step in steps], dtype=torch.float64)
+
+
+def _sides(shapes: Sequence[Shape], image_size: tuple[int, int], rule: str) -> Tensor:
+    """Width and height of each shape, f64 [S, 2], pixels."""
+    each_side = anchor_rule(rule).each_side
+    height, width = image_size if each_side else (min(image_size),) * 2
+    sides = torch.tensor([(s * math.sqrt(r), s / math.sqrt(r)) for s, r in shapes], dtype=torch.float64)
+    return (sides.clamp(max=1) if each_side else sides) * torch.tensor([width, height])

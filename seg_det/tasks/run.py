@@ -56,6 +56,7 @@ class Training:
     trainer: TrainerSettings
     start: Start
     seed: int
+    balance: float | None = None  # share of the images from which a class is no longer rare, see data.samplers
     resize: str | None = None  # the rule of evaluation; None: the usual one of the kind
     mean: tuple[float, float, float] | None = None  # None: what the start weights were trained with, else ImageNet's
     std: tuple[float, float, float] | None = None
@@ -89,7 +90,7 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
     trained = fit(
         task,
-        train_loader(setup.train, setup.augmentation, seed=setup.seed, **loading),
+        train_loader(setup.train, setup.augmentation, seed=setup.seed, balance=setup.balance, **loading),
         evaluation_loader(val, kind.evaluation_transform(card), shared=True, **loading),
         recipe=setup.recipe,
         settings=setup.trainer,

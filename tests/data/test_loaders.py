@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import cv2
@@ -5,19 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from seg_det.data import loaders
+from seg_det.data import samplers
 from seg_det.data.classes import with_categories
 from seg_det.data.collate import collate_classification, collate_detection
 from seg_det.data.loaders import (
     ClassificationDataset,
     DetectionDataset,
-    EpochSampler,
-    ShareSampler,
     evaluation_loader,
     read_image,
     train_loader,
 )
-from seg_det.data.records import ClassificationRecord, ClassificationSource, DetectionRecord, DetectionSource
+from seg_det.data.records import (
+    ClassificationRecord,
+    ClassificationSource,
+    DetectionRecord,
+    DetectionSource,
+    SegmentationSource,
+)
+from seg_det.data.samplers import EpochSampler, ShareSampler, repeat_factors
 from seg_det.data.transforms import centre_crop, inception_augmentation, resize_only, ssd_augmentation
 from seg_det.types import Category, ClassificationSample, DetectionSample, UserError
 
@@ -121,11 +127,63 @@ def test_each_epoch_is_another_order_and_repeats(source):
 def test_processes_share_an_epoch(monkeypatch):
     shares = []
     for rank in range(2):
-        monkeypatch.setattr(loaders, "process_share", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(samplers, "process_share", lambda rank=rank: (rank, 2))
         shares.append(list(EpochSampler(7)))
     assert [len(share) for share in shares] == [3, 3]
     assert not set(shares[0]) & set(shares[1])
     assert (len(ShareSampler(7)), list(ShareSampler(7))) == (3, [1, 3, 5])  # of the second process
+
+
+def counts(keys, length):
+    return np.bincount([key % length for key in keys], minlength=length)
+
+
+def test_repeats_on_average_and_epochs_of_one_length():
+    sampler = EpochSampler(4, seed=3, repeats=np.array([1.0, 1.0, 2.5, 3.25]))
+    total = np.zeros(4)
+    for epoch in range(2000):
+        sampler.set_epoch(epoch)
+        keys = list(sampler)
+        assert len(keys) == len(sampler) == 8 and len(set(keys)) == 8
+        found = counts(keys, 4)
+        assert (np.array([1, 1, 2, 3]) <= found).all() and (found <= np.array([2, 2, 3, 4])).all()
+        total += found
+    assert total / 2000 == pytest.approx(np.array([1.0, 1.0, 2.5, 3.25]) * 8 / 7.75, abs=0.05)
+
+
+def test_copies_are_other_samples_in_every_epoch():
+    sampler = EpochSampler(2, seed=0, repeats=np.array([1.0, 3.0]))
+    seen = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        seen += list(sampler)
+        assert list(sampler) == seen[-4:]
+    assert len(set(seen)) == 12
+
+
+def test_rare_classes_ask_for_their_images(tmp_path):
+    rows = [[0], [0], [0], [0, 1], [], [0], [0], [0]]  # class 0 in 7 of 8 images, class 1 in one
+    boxes = [[[0, 0, 5, 5]] * len(labels) for labels in rows]
+    records = tuple(record(tmp_path, i, box, labels) for i, (box, labels) in enumerate(zip(boxes, rows, strict=True)))
+    factors = repeat_factors(DetectionSource("made", records, CATEGORIES), 0.5)
+    assert factors.tolist() == [1, 1, 1, pytest.approx(2.0), 1, 1, 1, 1]  # sqrt(0.5 / 0.125)
+    named = tuple(ClassificationRecord(tmp_path, "x", i, label) for i, label in enumerate([0, 0, 0, 1]))
+    factors = repeat_factors(ClassificationSource("made", named, CATEGORIES), 1.0)
+    assert factors.tolist() == pytest.approx([math.sqrt(4 / 3)] * 3 + [2.0])
+
+
+def test_balance_that_cannot_be(source):
+    with pytest.raises(UserError, match=r"data\.balance must be a share of the images above 0 and at most 1.*got 2"):
+        repeat_factors(source, 2)
+    with pytest.raises(UserError, match=r"classes of masks are weighed by task\.loss\.class_weights"):
+        repeat_factors(SegmentationSource("made", (), CATEGORIES), 0.5)
+
+
+def test_small_shares_of_processes_still_give_a_batch(source, monkeypatch):
+    monkeypatch.setattr(samplers, "process_share", lambda: (1, 2))
+    count = len(source.records)
+    loader = train_loader(source, ssd_augmentation((32, 32)), batch_size=count, num_workers=0, seed=0)
+    assert [len(batch.images) for batch in loader] == [count // 2]
 
 
 def test_augmentation_does_not_depend_on_workers(source):

@@ -5,19 +5,18 @@ import numpy as np
 import pytest
 import torch
 
-from seg_det.data import loaders
+from seg_det.data import samplers
 from seg_det.data.classes import with_categories
 from seg_det.data.collate import collate_segmentation
 from seg_det.data.loaders import (
     SegmentationDataset,
-    ShareSampler,
-    SizeBatches,
     evaluation_loader,
     read_mask,
     train_loader,
 )
 from seg_det.data.masks import MaskFile, mask_code
 from seg_det.data.records import SegmentationRecord, SegmentationSource
+from seg_det.data.samplers import ShareSampler, SizeBatches
 from seg_det.data.segmentation_transforms import fitted, segmentation_augmentation
 from seg_det.data.transforms import ssd_augmentation
 from seg_det.types import Category, SegmentationSample, UserError
@@ -77,7 +76,7 @@ def test_whole_images_come_with_those_of_their_size(source):
 def test_sizes_share_the_images_of_a_distributed_run(monkeypatch):
     seen = []
     for rank in (0, 1):
-        monkeypatch.setattr(loaders, "process_share", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(samplers, "process_share", lambda rank=rank: (rank, 2))
         batches = SizeBatches(ShareSampler(6), SIZES, 2)
         keys = list(batches)
         assert len(batches) == len(keys) and all(len({SIZES[key] for key in batch}) == 1 for batch in keys)
