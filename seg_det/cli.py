@@ -57,6 +57,8 @@ def run(verb: Callable[[DictConfig], None], config: DictConfig) -> None:
         elif sentence is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         else:
+            if sys.stderr.isatty():
+                print(file=sys.stderr)  # a progress bar may stand on this line
             sys.exit(f"error: {sentence}")
 
 

@@ -106,6 +106,14 @@ def test_resume_goes_on_with_the_run_s_own_configuration(trained):
     assert "resume goes on with the run's own configuration: leave out backbone=v2 augmentation=none." in refused.stderr
 
 
+@pytest.mark.parametrize("task", ["lraspp", "raspp", "deeplabv3"])
+def test_segmentation_trains_on_one_image_a_step(tiny_shapes, tmp_path, task):
+    small = ["data.batch_size=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1"]
+    run(tmp_path, "train", f"task={task}", f"dataset.root={tiny_shapes}", *FAST, *small, "hydra.run.dir=run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["training"]["steps"] == 2 and 0 <= metrics["headline"]["mIoU"] <= 1
+
+
 @pytest.mark.parametrize(("task", "score"), [("ssdlite", "softmax"), ("ssdlite_focal", "sigmoid")])
 def test_scores_are_read_as_they_were_trained(tiny_shapes, tmp_path, task, score):
     run(tmp_path, "train", f"dataset.root={tiny_shapes}", *FAST, f"task={task}")

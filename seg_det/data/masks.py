@@ -108,7 +108,8 @@ class MaskFile:
                 return self._from_values(np.ascontiguousarray(pixels[..., 0]))
             raise UserError(
                 f"the mask {self.path} is a colour picture ({len(np.unique(packed))} colours) and not a mask of class values: "
-                "name the colour of each class in labels.txt and choose dataset=custom_masks (datasets/README.md shows how)"
+                "name the colour of each class in labels.txt and choose dataset=custom_masks, which converts colours to classes as "
+                "it reads: a line is road<tab>128,64,128 (datasets/README.md)"
             )
         place = np.searchsorted(self.code.colours, packed).clip(max=len(self.code.colours) - 1)
         unknown = self.code.colours[place] != packed
@@ -138,12 +139,14 @@ class MaskedImage(NamedTuple):
 def masked_records(images: Sequence[MaskedImage], problems: Problems, what: str) -> tuple[SegmentationRecord, ...]:
     """The images whose masks are there and of the same size, which the files' headers tell; the others are problems.
 
-    ``what`` is read, for the progress bar.
+    Where problems are skipped each file is read, so that none ends the training. ``what`` is for the progress bar.
     """
     records = []
     for image in tqdm(images, desc=f"reading {what}", unit="image", delay=2, leave=False):
         try:
             size = _common_size(image.path, image.mask.path, verify=problems.on_bad == "skip")
+            if problems.on_bad == "skip":
+                image.mask.read()
         except UserError as error:
             problems.add(str(error))
         else:
@@ -161,22 +164,16 @@ def segmentation_source(
     return SegmentationSource(name, tuple(records), tuple(categories), sentences)
 
 
-def pixel_counts(masks: Iterable[Mask], num_classes: int) -> np.ndarray:
-    """How many pixels each class has in ``masks``, i64 [num_classes]."""
-    counts = np.zeros(256, np.int64)
-    for mask in masks:
-        counts += np.bincount(mask.read().ravel(), minlength=256)
-    return counts[:num_classes]
+def require_counted_pixels(source: SegmentationSource, *, every: bool = False) -> None:
+    """Read masks until one has a pixel that counts, or ``every`` one: a wrong value is better found before an epoch is lost.
 
-
-def require_counted_pixels(source: SegmentationSource, *, most: int = 20) -> None:
-    """Look at up to ``most`` masks, spread over ``source``. Raises UserError if every pixel of them is ignored."""
-    step = -(-len(source.records) // most)
-    masks = [record.mask for record in source.records[::step]]
-    if not pixel_counts(masks, len(source.categories)).any():
+    Raises UserError if every pixel of all of them is ignored, and as the masks do.
+    """
+    counted = ((record.mask.read() != IGNORE).any() for record in source.records)
+    if not any(list(counted) if every else counted):
         raise UserError(
-            f"every pixel of the {len(masks)} masks of {source.name} that were looked at is ignored, so there is nothing to "
-            "learn or measure: check which value each class has in them"
+            f"every pixel of the {len(source.records)} masks of {source.name} is ignored, so there is nothing to learn or "
+            "measure: check which value each class has in them"
         )
 
 

@@ -44,10 +44,14 @@ def segmentation_loss(
     - ``auxiliary_weight``: of the auxiliary head's cross-entropy, over all pixels (arXiv 1612.01105, section 3.3);
     - ``align_corners``: of the upsampling, as the post-processing has it.
 
-    Raises UserError for another number of weights than classes, and a share outside 0..1.
+    Raises UserError for another number of weights than classes, a negative weight, and a share outside 0..1.
     """
     if not 0 < hard_share <= 1:
         raise UserError(f"task.loss.hard_share must be above 0 and at most 1, got {hard_share}.")
+    parts = {"dice_weight": dice_weight, "lovasz_weight": lovasz_weight, "auxiliary_weight": auxiliary_weight}
+    for key, weight in parts.items():
+        if weight < 0:
+            raise UserError(f"task.loss.{key} must not be negative, got {weight}.")
     weights = _class_weights(class_weights, raw.logits)
     logits, target = _at_masks(raw.logits, batch.masks, align_corners), batch.masks.long()
     regions = auxiliary = logits.new_zeros(())
@@ -72,7 +76,11 @@ def _class_weights(weights: Sequence[float] | None, logits: Tensor) -> Tensor | 
     if weights is None:
         return None
     if len(weights) != logits.shape[1]:
-        raise UserError(f"task.loss.class_weights has {len(weights)} numbers, but there are {logits.shape[1]} classes.")
+        raise UserError(
+            f"task.loss.class_weights has {len(weights)} numbers, but there are {logits.shape[1]} classes: give one to each."
+        )
+    if min(weights) < 0 or max(weights) == 0:
+        raise UserError(f"task.loss.class_weights must not be negative, nor all 0, got {list(weights)}.")
     return torch.tensor(list(weights), dtype=torch.float32, device=logits.device)
 
 

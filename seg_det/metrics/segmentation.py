@@ -37,7 +37,7 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class SegmentationReport:
-    """All figures of one evaluation, fractions 0..1; some pixel must be labelled."""
+    """All figures of one evaluation, fractions 0..1; None where no pixel is labelled."""
 
     confusion: np.ndarray  # i64 [C, C], pixels by (true class, predicted class)
     names: tuple[str, ...]
@@ -49,7 +49,7 @@ class SegmentationReport:
         union = self.confusion.sum(0) + self.confusion.sum(1) - hits
         return [float(hit / whole) if whole else None for hit, whole in zip(hits, union, strict=True)]
 
-    def headline(self) -> dict[str, float]:
+    def headline(self) -> dict[str, float | None]:
         """Four figures over the labelled pixels.
 
         - ``mIoU``: mean over the classes that are labelled somewhere;
@@ -58,6 +58,8 @@ class SegmentationReport:
         - ``mIoU_strict``: mean that a class which is predicted though it is labelled nowhere enters with 0, as Cityscapes'
           evaluator has it. It is the same figure where all classes are labelled.
         """
+        if not self.confusion.any():
+            return dict.fromkeys(("mIoU", "pixel_accuracy", "mean_accuracy", "mIoU_strict"))
         labelled = self.confusion.sum(1)
         present = labelled > 0
         hits = np.diag(self.confusion)
@@ -158,7 +160,7 @@ class SegmentationMetric:
         rows = []
         for image_id, counts in self._counts.items():
             report = self._report([counts])
-            figures = report.headline() if report.confusion.any() else {}
+            figures = report.headline()
             rows.append(
                 {
                     "image_id": image_id,
@@ -170,9 +172,12 @@ class SegmentationMetric:
         return rows
 
     def compute(self) -> SegmentationReport:
-        """The figures of everything collected. Raises UserError if not one pixel of it is labelled."""
+        """The figures of everything collected.
+
+        Raises UserError if not one pixel of it is labelled, unless the predictions are saved: a test split without labels.
+        """
         report = self._report(self._counts.values())
-        if not report.confusion.any():
+        if self._save is None and not report.confusion.any():
             raise UserError(
                 f"every pixel of the {report.images} images is ignored ({IGNORE} in the mask), so there is nothing to score: "
                 "check that the masks hold the values of the class list"

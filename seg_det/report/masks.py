@@ -8,20 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from seg_det.data.voc_seg import voc_colours
 from seg_det.report.drawings import STRIP, shrink
 from seg_det.types import Category, UserError
 
 FORMS = ("palette", "ids")
-
-
-def voc_colours() -> np.ndarray:
-    """Pascal VOC's colour of each of 256 labels, u8 [256, 3] RGB: three bits of the label at a time, the highest first."""
-    label = np.arange(256)
-    colours = np.zeros((256, 3), np.int64)
-    for step in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (label >> (3 * step + channel) & 1) << (7 - step)
-    return colours.astype(np.uint8)
 
 
 def beside(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, longest: int) -> np.ndarray:
@@ -29,7 +20,7 @@ def beside(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, longest:
 
     image: u8 [H, W, 3] RGB; truth and predicted: u8 [H, W] of class indices, drawn in VOC's colours, 255 as its border.
     """
-    colours = voc_colours()
+    colours = voc_colours(256)
     views = [shrink(view, longest) for view in (image, colours[truth], colours[predicted])]
     height, width = views[0].shape[:2]
     gap = np.full((height, max(4, width // 80), 3), STRIP, np.uint8)
@@ -55,7 +46,7 @@ class MaskWriter:
         self.form = form
         self._ids = np.array([category.id for category in categories], np.uint8)
         self._palette = np.zeros((256, 3), np.uint8)
-        self._palette[self._ids] = voc_colours()[: len(self._ids)]
+        self._palette[self._ids] = voc_colours(len(self._ids))
         self._written: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
 

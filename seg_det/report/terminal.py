@@ -19,7 +19,7 @@ def summary(metrics: Mapping[str, Any], folder: Path, *, following: str | None =
     lines = [
         "",
         f"{metrics['name']} on {evaluation['split']}, {evaluation['images']} images, {evaluation['ms_per_image']} ms each",
-        figures,
+        figures or "nothing is labelled, so there is nothing to score",
     ]
     if problems:
         lines.append(f"{len(problems)} problem{'s' * (len(problems) > 1)} in the data, listed in the report")

@@ -26,7 +26,7 @@ class ImageClassifier(Predictor):
         return raw
 
 
-def _check(source: ClassificationSource) -> None:
+def _check(source: ClassificationSource, *, every: bool = False) -> None:
     if len({record.label for record in source.records}) < 2:
         raise UserError(
             f"All {len(source.records)} images of {source.name} are of one class: there is nothing to tell apart."
@@ -62,5 +62,6 @@ CLASSIFICATION = Kind(
     monitor="top1",
     shown=("top1", "top5"),
     check=_check,
+    least_images=2,  # the last norm sees one vector an image
     samples=_samples,
 )

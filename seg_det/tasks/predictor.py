@@ -82,5 +82,6 @@ class Kind:
     options: frozenset[str]  # that the metric takes
     monitor: str  # the headline figure that the best checkpoint has most of
     shown: tuple[str, ...]  # headline figures for the terminal
-    check: Callable[[Any], None]  # raises UserError for a source that cannot be learned from
+    check: Callable[..., None]  # raises UserError for a source that cannot be used; every=True: looks at each record
+    least_images: int  # of a training step
     samples: Callable[[Metric, Any], list[tuple[str, np.ndarray]]]  # drawn for the report

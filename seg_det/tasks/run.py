@@ -156,10 +156,13 @@ def _suits(kind: Kind, setup: Training) -> None:
 
 def _check(kind: Kind, setup: Training, val: Source) -> None:
     """What would otherwise fail in the middle of the run. Raises UserError."""
-    for source in (setup.train, val):
-        kind.check(source)
-    if min(setup.batch_size, len(setup.train.records)) < 2:
-        raise UserError("Training needs two images a step for its norms: set data.batch_size to 2 or more.")
+    kind.check(setup.train)
+    kind.check(val, every=True)  # a validation that fails would take the first epoch with it
+    if min(setup.batch_size, len(setup.train.records)) < kind.least_images:
+        raise UserError(
+            f"Training for {kind.name} needs {kind.least_images} images a step for its norms: set data.batch_size to "
+            f"{kind.least_images} or more; {setup.train.name} has {len(setup.train.records)}."
+        )
     if setup.resume and (done := checkpoint.read(setup.resume)["epoch"] + 1) >= setup.trainer.max_epochs:
         raise UserError(f"{setup.resume} has {done} epochs behind it, all that trainer.max_epochs asks for: set more.")
 

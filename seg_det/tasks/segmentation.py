@@ -187,5 +187,6 @@ SEGMENTATION = Kind(
     monitor="mIoU",
     shown=("mIoU", "pixel_accuracy", "mean_accuracy"),
     check=require_counted_pixels,
+    least_images=1,
     samples=_samples,
 )

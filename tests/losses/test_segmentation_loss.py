@@ -31,6 +31,21 @@ def test_cross_entropy_by_hand():
     assert losses.total().item() == losses.pixels.item()
 
 
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"class_weights": [1.0] * 7}, r"class_weights has 7 numbers, but there are \d classes: give one to each"),
+        ({"class_weights": [1.0, -1.0]}, r"class_weights must not be negative, nor all 0, got \[1\.0, -1\.0\]"),
+        ({"class_weights": [0.0, 0.0]}, r"class_weights must not be negative, nor all 0, got \[0\.0, 0\.0\]"),
+        ({"dice_weight": -1.0}, r"task\.loss\.dice_weight must not be negative, got -1"),
+        ({"auxiliary_weight": -1.0}, r"task\.loss\.auxiliary_weight must not be negative, got -1"),
+    ],
+)
+def test_weights_that_cannot_be(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        segmentation_loss(DenseSegmentation(torch.zeros(1, 2, 1, 3)), batch([[[0, 1, IGNORE]]]), **settings)
+
+
 def test_class_weights_weigh_the_mean_too():
     logits = torch.zeros(1, 2, 1, 3)
     logits[0, 0, 0, 0] = math.log(3.0)  # probabilities 3/4, 1/4; 1/2 elsewhere

@@ -102,6 +102,15 @@ def test_every_pixel_ignored():
         metric.compute()
 
 
+def test_a_split_without_labels_can_be_predicted():
+    saved = []
+    metric = SegmentationMetric(RECORDS, CATEGORIES, save=lambda record, labels: saved.append(record.image_id))
+    metric.update([5, 9], [maps([[1, 2]], [[IGNORE, IGNORE]])] * 2)
+    report = metric.compute()
+    assert saved == [5, 9] and set(report.headline().values()) == {None} and report.images == 2
+    assert set(report.to_dict()["segmentation"].values()) == {None, 0}
+
+
 def test_an_image_counts_once():
     metric = filled()
     metric.update([9, 5], [FIRST, SECOND])

@@ -5,14 +5,15 @@ import pytest
 from PIL import Image
 
 from seg_det.report.drawings import STRIP
-from seg_det.report.masks import MaskWriter, beside, voc_colours
+from seg_det.data.voc_seg import voc_colours
+from seg_det.report.masks import MaskWriter, beside
 from seg_det.types import IGNORE, Category, UserError
 
 STREETS = (Category(7, "road"), Category(23, "sky"), Category(33, "bicycle"))
 
 
 def test_colours_are_pascal_vocs():
-    colours = voc_colours()
+    colours = voc_colours(256)
     assert colours.shape == (256, 3) and colours.dtype == np.uint8
     known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 5: (128, 0, 128), 15: (192, 128, 128), 20: (0, 64, 128)}
     for label, colour in {**known, 255: (224, 224, 192)}.items():
@@ -24,7 +25,7 @@ def test_colours_are_those_of_real_masks(real_data):
     path = next((real_data / "data/voc_seg_from_coco").rglob("SegmentationClass/*.png"))
     with Image.open(path) as mask:
         palette = np.array(mask.getpalette()).reshape(-1, 3)
-    assert np.array_equal(palette[:21], voc_colours()[:21])
+    assert np.array_equal(palette[:21], voc_colours(256)[:21])
 
 
 def test_palette_files_hold_ids_in_the_colours_of_the_classes(tmp_path):
@@ -34,7 +35,7 @@ def test_palette_files_hold_ids_in_the_colours_of_the_classes(tmp_path):
     with Image.open(path) as mask:
         assert mask.mode == "P"
         assert np.asarray(mask).tolist() == [[7, 23, 33], [33, 33, 7]]
-        assert np.array_equal(np.asarray(mask.convert("RGB")), voc_colours()[labels])
+        assert np.array_equal(np.asarray(mask.convert("RGB")), voc_colours(256)[labels])
 
 
 def test_ids_are_grey_files(tmp_path):

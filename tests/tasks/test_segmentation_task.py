@@ -210,7 +210,7 @@ def test_samples_are_drawn(source):
 
 def test_a_data_set_without_a_label_is_refused(source):
     blank = [record._replace(mask=ArrayMask(np.full(record.size, IGNORE, np.uint8))) for record in source.records]
-    with pytest.raises(UserError, match="every pixel of the 4 masks of blank that were looked at is ignored"):
+    with pytest.raises(UserError, match="every pixel of the 4 masks of blank is ignored"):
         SEGMENTATION.check(SegmentationSource("blank", tuple(blank), CATEGORIES))
     SEGMENTATION.check(source)
 
