@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from seg_det.data.images import image_size, is_turned, read_values, verify_image
 from seg_det.data.problems import Problems
-from seg_det.data.records import Mask, SegmentationRecord, SegmentationSource
+from seg_det.data.records import SegmentationRecord, SegmentationSource
 from seg_det.types import IGNORE, Category, UserError
 
 UNKNOWN = 254  # in lookups: a value that stands for no class and is not ignored
@@ -91,7 +92,7 @@ class MaskFile:
         return replace(self, code=self.code.remapped(table))
 
     def _from_values(self, pixels: np.ndarray) -> np.ndarray:
-        wide = pixels > 255 if pixels.dtype != np.uint8 else None
+        wide = (pixels < 0) | (pixels > 255) if pixels.dtype != np.uint8 else None
         if wide is not None and wide.any():
             self._refuse(f"value {int(pixels[wide][0])}", int((pixels == pixels[wide][0]).sum()))
         labels = cv2.LUT(pixels.astype(np.uint8, copy=False), self.code.lookup)
@@ -108,8 +109,8 @@ class MaskFile:
                 return self._from_values(np.ascontiguousarray(pixels[..., 0]))
             raise UserError(
                 f"the mask {self.path} is a colour picture ({len(np.unique(packed))} colours) and not a mask of class values: "
-                "name the colour of each class in labels.txt and choose dataset=custom_masks, which converts colours to classes as "
-                "it reads: a line is road<tab>128,64,128 (datasets/README.md)"
+                "name the colour of each class in labels.txt and choose dataset=custom_masks, which converts colours to "
+                "classes as it reads: a line is road<tab>128,64,128 (datasets/README.md)"
             )
         place = np.searchsorted(self.code.colours, packed).clip(max=len(self.code.colours) - 1)
         unknown = self.code.colours[place] != packed
@@ -165,12 +166,17 @@ def segmentation_source(
 
 
 def require_counted_pixels(source: SegmentationSource, *, every: bool = False) -> None:
-    """Read masks until one has a pixel that counts, or ``every`` one: a wrong value is better found before an epoch is lost.
+    """Read masks until one has a pixel that counts, or ``every`` file: a wrong value is better found before an epoch is lost.
 
+    Masks that are drawn from polygons cannot be wrong.
     Raises UserError if every pixel of all of them is ignored, and as the masks do.
     """
-    counted = ((record.mask.read() != IGNORE).any() for record in source.records)
-    if not any(list(counted) if every else counted):
+    files = [record.mask for record in source.records if isinstance(record.mask, MaskFile)]
+    if every:
+        with ThreadPoolExecutor() as pool:  # decoding leaves Python free
+            for _ in tqdm(pool.map(MaskFile.read, files), f"checking {source.name}", len(files), delay=2, leave=False):
+                pass
+    if not any((record.mask.read() != IGNORE).any() for record in source.records):
         raise UserError(
             f"every pixel of the {len(source.records)} masks of {source.name} is ignored, so there is nothing to learn or "
             "measure: check which value each class has in them"

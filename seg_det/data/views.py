@@ -60,7 +60,7 @@ class Fitted:
     """The image by one of the rules of :mod:`seg_det.ops.placement`, whatever the generator."""
 
     rule: str
-    input_size: tuple[int, int]  # whole does not ask for it
+    input_size: tuple[int, int]
     fill: Colour = (0.0, 0.0, 0.0)
     multiple: int = MULTIPLE
 

@@ -75,6 +75,8 @@ def _at_masks(logits: Tensor, masks: Tensor, align_corners: bool) -> Tensor:
 def _class_weights(weights: Sequence[float] | None, logits: Tensor) -> Tensor | None:
     if weights is None:
         return None
+    if not isinstance(weights, Sequence):
+        raise UserError(f"task.loss.class_weights must be a list with a number for each class, got {weights}.")
     if len(weights) != logits.shape[1]:
         raise UserError(
             f"task.loss.class_weights has {len(weights)} numbers, but there are {logits.shape[1]} classes: give one to each."

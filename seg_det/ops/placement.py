@@ -29,11 +29,19 @@ def content_size(rule: str, size: Size, input_size: Size) -> Size:
 
 
 def canvas_size(rule: str, size: Size, input_size: Size, *, multiple: int = MULTIPLE) -> Size:
-    """Size of the canvas for an image of ``size``: the input size, for ``whole`` the next multiples of ``multiple``.
+    """Size of the canvas for an image of ``size``: the input size, for ``whole`` the next that leaves the same remainders.
+
+    Divided by ``multiple`` each side leaves what the input's leaves: with aligned corners the cells of a map lie 16 pixels
+    apart at 513 and at 1025, which a network of the one size reads off an image of the other, but 16.5 at 512.
 
     Raises ValueError for an unknown rule.
     """
     height, width = content_size(rule, size, input_size)
     if rule != "whole":
         return input_size
-    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+    return _next(height, input_size[0] % multiple, multiple), _next(width, input_size[1] % multiple, multiple)
+
+
+def _next(side: int, remainder: int, multiple: int) -> int:
+    """The least length of at least ``side`` that leaves ``remainder``."""
+    return -(-(side - remainder) // multiple) * multiple + remainder

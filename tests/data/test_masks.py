@@ -114,6 +114,20 @@ def test_grey_picture_holds_values(tmp_path):
     assert MaskFile(path, mask_code(range(3))).read().tolist() == VALUES.tolist()
 
 
+@pytest.mark.parametrize(
+    ("pixels", "sentence"),
+    [
+        (np.full((2, 3), -255, np.int32), "m.tif holds the value -255 in 6 pixels"),
+        (np.full((2, 3), 1.9, np.float32), "m.tif holds fractions: save it with whole numbers"),
+    ],
+)
+def test_values_that_no_mask_holds(tmp_path, pixels, sentence):
+    path = tmp_path / "m.tif"
+    Image.fromarray(pixels).save(path)
+    with pytest.raises(UserError, match=sentence):
+        MaskFile(path, mask_code(range(3))).read()
+
+
 def test_broken_mask(tmp_path):
     (tmp_path / "m.png").write_bytes(b"no mask")
     with pytest.raises(UserError, match=r"m.png is broken \(no known image format\)"):

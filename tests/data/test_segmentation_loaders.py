@@ -65,10 +65,10 @@ def test_evaluation_holds_the_masks_of_the_files(source):
 
 
 def test_whole_images_come_with_those_of_their_size(source):
-    batches = list(evaluation_loader(source, fitted("whole", [1, 1]), batch_size=2, num_workers=0))
+    batches = list(evaluation_loader(source, fitted("whole", [32, 32]), batch_size=2, num_workers=0))
     assert [batch.image_ids.tolist() for batch in batches] == [[100, 101], [102, 103], [104, 105]]
     assert {tuple(batch.images.shape[2:]) for batch in batches} == {(64, 64)}
-    finer = list(evaluation_loader(source, fitted("whole", [1, 1], multiple=4), batch_size=2, num_workers=0))
+    finer = list(evaluation_loader(source, fitted("whole", [4, 4], multiple=4), batch_size=2, num_workers=0))
     assert [batch.image_ids.tolist() for batch in finer] == [[100, 102], [105], [101, 104], [103]]
     assert [tuple(batch.images.shape[2:]) for batch in finer] == [(40, 60), (40, 60), (60, 40), (36, 60)]
 

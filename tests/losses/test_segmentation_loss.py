@@ -35,6 +35,7 @@ def test_cross_entropy_by_hand():
     ("settings", "sentence"),
     [
         ({"class_weights": [1.0] * 7}, r"class_weights has 7 numbers, but there are \d classes: give one to each"),
+        ({"class_weights": 5}, r"class_weights must be a list with a number for each class, got 5"),
         ({"class_weights": [1.0, -1.0]}, r"class_weights must not be negative, nor all 0, got \[1\.0, -1\.0\]"),
         ({"class_weights": [0.0, 0.0]}, r"class_weights must not be negative, nor all 0, got \[0\.0, 0\.0\]"),
         ({"dice_weight": -1.0}, r"task\.loss\.dice_weight must not be negative, got -1"),
