@@ -15,17 +15,20 @@ RANK = {
     "weights": 2, "checkpoint": 2,
     "export": 3, "report": 3,
     "tasks": 4,
-    "sweep": 5, "verbs": 5, "cli": 5,
+    "sweep": 5, "verbs": 5, "cli": 5, "anchors": 5,
 }  # fmt: skip
 ONLY_IN = {
     "lightning": {"tasks", "verbs"},
-    "hydra": {"cli", "sweep", "verbs"},
-    "omegaconf": {"cli", "sweep", "verbs"},
+    "hydra": {"cli", "sweep", "verbs", "anchors"},
+    "omegaconf": {"cli", "sweep", "verbs", "anchors"},
     "albumentations": {"data"},
     "cv2": {"data", "report"},
     "pycocotools": {"data", "metrics"},
     "torchvision": set(),
     "timm": {"models"},
+    "onnx": {"export"},
+    "onnxruntime": {"export"},
+    "onnxscript": {"export"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from seg_det.ops.anchors import Shape, best_overlaps, shape_overlaps
+from seg_det.ops.anchors import Shape, best_overlaps, shape_overlaps, shapes_of
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,10 @@ class Grid:
         """IoU [N] of each of the boxes [N, 4] with the best anchor."""
         return best_overlaps(boxes, shapes, self.map_sizes, self.image_size, rule=self.rule)
 
-    def overlaps(self, boxes: Tensor, shapes: Sequence[Shape], level: int) -> Tensor:
-        """IoU [N, S] of the boxes with the best anchor of each shape on the map ``level``."""
-        return shape_overlaps(boxes, shapes, self.map_sizes[level], self.image_size, rule=self.rule)
+    def overlaps(self, boxes: Tensor, shapes: Tensor, level: int) -> Tensor:
+        """IoU [N, S] of the boxes with the best anchor of each shape [S, 2] on the map ``level``."""
+        return shape_overlaps(boxes, shapes.tolist(), self.map_sizes[level], self.image_size, rule=self.rule)
 
-    def units(self) -> tuple[int, int]:
-        """(width, height) in pixels of what the scale 1 stands for."""
-        from_sides = self.overlap_units
-        return from_sides
+    def shapes_of(self, sides: Tensor) -> Tensor:
+        """Shapes [N, 2] of widths and heights [N, 2] in pixels."""
+        return shapes_of(sides, self.image_size, rule=self.rule)

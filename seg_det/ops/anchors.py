@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seg_det.ops.boxes import area, to_centre, to_corners
+from seg_det.ops.boxes import area, to_corners
 from seg_det.types import UserError
 
 BOXES_AT_A_TIME = 2**16  # compared with the anchors: bounds the memory
@@ -98,22 +98,25 @@ def grid_anchors(
 
 
 def shape_overlaps(
-    boxes: Tensor, shapes: Sequence[Shape], cells: tuple[int, int], image_size: tuple[int, int], *, rule: str = "tensorflow"
+    boxes: Tensor,
+    shapes: Sequence[Shape],
+    cells: tuple[int, int],
+    image_size: tuple[int, int],
+    *,
+    rule: str = "tensorflow",
 ) -> Tensor:
     """IoU f32 [N, S] of boxes [N, 4] with the nearest anchor of each shape on one map of ``cells`` (rows, columns).
 
     That is the best anchor of the shape, because they differ in place alone. It takes no more than one IoU a shape, not one
     a cell, so a whole data set's boxes are compared with all anchors in seconds.
     """
-    step = _step(cells, image_size, rule).float()
-    sides = _sides(shapes, image_size, rule).float()  # [S, 2]
-    last = torch.tensor(cells[::-1]) - 1
-    nearest = torch.minimum((to_centre(boxes)[:, :2] / step).floor().clamp(min=0), last)
-    centres = ((nearest + 0.5) * step)[:, None]
-    low = torch.maximum(boxes[:, None, :2], centres - sides / 2)
-    high = torch.minimum(boxes[:, None, 2:], centres + sides / 2)
-    overlap = (high - low).clamp(min=0).prod(-1)
-    return overlap / (area(boxes)[:, None] + sides.prod(-1) - overlap)
+    overlap, sides = 1.0, _sides(shapes, image_size, rule).float()
+    for axis, step in enumerate(_step(cells, image_size, rule).tolist()):
+        low, high, half = boxes[:, axis], boxes[:, 2 + axis], sides[:, axis, None] / 2
+        centre = (((low + high) / (2 * step)).floor().clamp(0, cells[1 - axis] - 1) + 0.5) * step
+        # [S, N]: each axis by itself and the boxes side by side take a third of the time
+        overlap = overlap * (torch.minimum(high, centre + half) - torch.maximum(low, centre - half)).clamp(min=0)
+    return (overlap / (area(boxes) + sides.prod(-1)[:, None] - overlap)).T
 
 
 def best_overlaps(
@@ -137,6 +140,12 @@ def best_overlaps(
     return torch.cat(best)
 
 
+def shapes_of(sides: Tensor, image_size: tuple[int, int], *, rule: str = "tensorflow") -> Tensor:
+    """The shapes (scale, width / height) [N, 2] of anchors whose widths and heights [N, 2] are given in pixels."""
+    width, height = (sides / _unit(image_size, rule)).unbind(-1)
+    return torch.stack([(width * height).sqrt(), width / height], -1)
+
+
 def _step(cells: tuple[int, int], image_size: tuple[int, int], rule: str) -> Tensor:
     """Distance of neighbouring cells in x and y, f64 [2], pixels."""
     steps = [side / count for side, count in zip(image_size, cells, strict=True)][::-1]
@@ -144,9 +153,13 @@ def _step(cells: tuple[int, int], image_size: tuple[int, int], rule: str) -> Ten
     return torch.tensor([math.ceil(step) if whole_steps else step for step in steps], dtype=torch.float64)
 
 
+def _unit(image_size: tuple[int, int], rule: str) -> Tensor:
+    """Width and height in pixels of the square of scale 1, [2]."""
+    height, width = image_size if anchor_rule(rule).each_side else (min(image_size),) * 2
+    return torch.tensor([width, height])
+
+
 def _sides(shapes: Sequence[Shape], image_size: tuple[int, int], rule: str) -> Tensor:
     """Width and height of each shape, f64 [S, 2], pixels."""
-    each_side = anchor_rule(rule).each_side
-    height, width = image_size if each_side else (min(image_size),) * 2
     sides = torch.tensor([(s * math.sqrt(r), s / math.sqrt(r)) for s, r in shapes], dtype=torch.float64)
-    return (sides.clamp(max=1) if each_side else sides) * torch.tensor([width, height])
+    return (sides.clamp(max=1) if anchor_rule(rule).each_side else sides) * _unit(image_size, rule)

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from seg_det.ops.anchors import grid_anchors, ssd_shapes
-from seg_det.ops.boxes import to_centre
+from seg_det.ops.anchors import best_overlaps, grid_anchors, shape_overlaps, shapes_of, ssd_shapes
+from seg_det.ops.boxes import iou, to_centre
 from seg_det.types import UserError
 
 MAPS_320 = [(20, 20), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
@@ -89,3 +89,41 @@ def test_scales_are_of_the_shorter_side():
 def test_one_list_for_each_map():
     with pytest.raises(ValueError, match="expected anchor shapes for 2 feature maps, got 1"):
         grid_anchors([[(0.5, 1.0)]], [(2, 2), (1, 1)], (10, 10))
+
+
+MAPS_200_328 = [(13, 21), (7, 11), (4, 6), (2, 3), (1, 2), (1, 1)]
+
+
+def test_a_size_that_is_no_multiple_of_32_by_hand():
+    """200 x 328: cells of the 13 x 21 map are 200 / 13 and 328 / 21 pixels apart, sides are of the shorter side, 200."""
+    anchors = to_centre(grid_anchors(ssd_shapes(6), MAPS_200_328, (200, 328)))
+    assert len(anchors) == 13 * 21 * 3 + (77 + 24 + 6 + 2 + 1) * 6 == 1479
+    row_2_column_5 = anchors[(2 * 21 + 5) * 3]
+    torch.testing.assert_close(row_2_column_5, torch.tensor([5.5 * 328 / 21, 2.5 * 200 / 13, 20.0, 20.0]))
+    last = anchors[-6]  # the single cell of the coarsest map
+    torch.testing.assert_close(last, torch.tensor([164.0, 100.0, 190.0, 190.0]))
+
+
+@pytest.mark.parametrize("rule", ["tensorflow", "torchvision", "mmdet"])
+@pytest.mark.parametrize(("maps", "size"), [(MAPS_320, (320, 320)), (MAPS_200_328, (200, 328))])
+def test_best_overlaps_are_those_with_all_anchors(rule, maps, size, monkeypatch):
+    monkeypatch.setattr("seg_det.ops.anchors.BOXES_AT_A_TIME", 64)
+    generator = torch.Generator().manual_seed(0)
+    low = torch.rand(200, 2, generator=generator) * torch.tensor([size[1], size[0]])
+    boxes = torch.cat([low, low + 2 + 150 * torch.rand(200, 2, generator=generator) ** 2], 1)
+    shapes = ssd_shapes(6, rule=rule)
+    every = iou(boxes, grid_anchors(shapes, maps, size, rule=rule)).amax(1)
+    torch.testing.assert_close(best_overlaps(boxes, shapes, maps, size, rule=rule), every, rtol=0, atol=1e-5)
+
+
+def test_overlap_with_the_nearest_anchor_by_hand():
+    # Cells of 50 x 50; the box's centre (20, 30) lies in the first, whose anchor of 50 x 50 covers 40 x 40 of it.
+    overlaps = shape_overlaps(torch.tensor([[0.0, 10, 40, 50]]), [(0.5, 1.0), (0.5, 4.0)], (2, 2), (100, 100))
+    # 100 x 25 around (25, 25): rows 12.5 to 37.5 of the box's 10 to 50, columns 0 to 40
+    torch.testing.assert_close(overlaps, torch.tensor([[1600 / 2500, 1000 / (1600 + 2500 - 1000)]]))
+
+
+@pytest.mark.parametrize("rule", ["tensorflow", "torchvision"])
+def test_shapes_of_sides_undo_the_sides_of_shapes(rule):
+    anchors = to_centre(grid_anchors([[(0.3, 1.5), (0.5, 0.5)]], [(1, 1)], (200, 328), rule=rule))
+    torch.testing.assert_close(shapes_of(anchors[:, 2:], (200, 328), rule=rule), torch.tensor([[0.3, 1.5], [0.5, 0.5]]))

@@ -1,0 +1,20 @@
+"""``python -m seg_det.anchors task=... dataset=...``: how well anchors cover the training objects, and ones that fit them."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from seg_det import cli
+from seg_det.anchors.verb import fit_anchors
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="anchors")
+def main(config: DictConfig) -> None:
+    cli.run(fit_anchors, config)
+
+
+if __name__ == "__main__":
+    main()
