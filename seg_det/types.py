@@ -37,6 +37,7 @@ class DetectionSample(NamedTuple):
     difficult: Tensor  # bool [N]: not counted by the VOC protocol
     image_id: int
     size: tuple[int, int]  # (H, W) of the file, after its EXIF rotation and before any resize
+    share: float = 1.0  # mixup: of this image in the mixture with the next of its batch
 
 
 class DetectionBatch(NamedTuple):
@@ -49,6 +50,7 @@ class DetectionBatch(NamedTuple):
     valid: Tensor  # bool [B, G]
     image_ids: Tensor  # i64 [B]
     sizes: Tensor  # i64 [B, 2], (H, W) of the files
+    weights: Tensor | None = None  # f32 [B, G] of the objects in the loss, where images were mixed
 
 
 class ClassificationSample(NamedTuple):
@@ -57,6 +59,7 @@ class ClassificationSample(NamedTuple):
     image: Tensor  # u8 [3, H, W], RGB
     label: int  # 0..C-1
     image_id: int
+    share: float = 1.0  # mixup: of this image in the mixture with the next of its batch
 
 
 class ClassificationBatch(NamedTuple):
@@ -65,6 +68,8 @@ class ClassificationBatch(NamedTuple):
     images: Tensor  # u8 [B, 3, H, W], RGB
     labels: Tensor  # i64 [B]
     image_ids: Tensor  # i64 [B]
+    others: Tensor | None = None  # i64 [B], where images were mixed: the class of the other one,
+    shares: Tensor | None = None  # f32 [B], and the share of ``labels`` in the target
 
 
 class SegmentationSample(NamedTuple):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from seg_det.data.mixing import mix_classes, mix_detections
 from seg_det.types import (
     ClassificationBatch,
     ClassificationSample,
@@ -19,7 +20,13 @@ from seg_det.types import (
 
 
 def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
-    """One DetectionBatch of samples whose images have the same size; images come out channels-last in memory."""
+    """One DetectionBatch of samples whose images have the same size; images come out channels-last in memory.
+
+    Samples that are to be mixed with another are: see :func:`seg_det.data.mixing.mix_detections`.
+    """
+    weights: list[Tensor] | None = None
+    if _mixed(samples):
+        samples, weights = mix_detections(samples)
     counts = torch.tensor([len(sample.boxes) for sample in samples])
 
     def padded(values: list[Tensor]) -> Tensor:
@@ -33,15 +40,24 @@ def collate_detection(samples: Sequence[DetectionSample]) -> DetectionBatch:
         valid=torch.arange(int(counts.max())) < counts[:, None],
         image_ids=torch.tensor([sample.image_id for sample in samples]),
         sizes=torch.tensor([sample.size for sample in samples]),
+        weights=padded(weights) if weights else None,
     )
 
 
 def collate_classification(samples: Sequence[ClassificationSample]) -> ClassificationBatch:
-    """One ClassificationBatch of samples whose images have the same size; images come out channels-last in memory."""
+    """One ClassificationBatch of samples whose images have the same size; images come out channels-last in memory.
+
+    Samples that are to be mixed with another are: see :func:`seg_det.data.mixing.mix_classes`.
+    """
+    others = shares = None
+    if _mixed(samples):
+        samples, others, shares = mix_classes(samples)
     return ClassificationBatch(
         images=_stack([sample.image for sample in samples]),
         labels=torch.tensor([sample.label for sample in samples]),
         image_ids=torch.tensor([sample.image_id for sample in samples]),
+        others=others,
+        shares=shares,
     )
 
 
@@ -55,6 +71,10 @@ def collate_segmentation(samples: Sequence[SegmentationSample]) -> SegmentationB
         sizes=torch.tensor([sample.size for sample in samples]),
         originals=originals or None,
     )
+
+
+def _mixed(samples: Sequence[DetectionSample] | Sequence[ClassificationSample]) -> bool:
+    return len(samples) > 1 and any(sample.share < 1 for sample in samples)
 
 
 def _stack(images: Sequence[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSample
 
 from seg_det.data.collate import collate_classification, collate_detection, collate_segmentation
 from seg_det.data.images import read_rgb
+from seg_det.data.mixing import CLASSIFICATION_BETA, DETECTION_BETA, MosaicLayout, mosaic
 from seg_det.data.records import (
     ClassificationRecord,
     ClassificationSource,
@@ -28,7 +29,8 @@ from seg_det.types import ClassificationSample, DetectionSample, SegmentationSam
 Source = DetectionSource | ClassificationSource | SegmentationSource
 Transform = DetectionTransform | ClassificationTransform | SegmentationTransform
 Sample = DetectionSample | ClassificationSample | SegmentationSample
-Seed = tuple[int, int, int]  # of the run, turn, index
+MIXING = 1  # after a sample's seed: another stream (0 would be the same one)
+Seed = tuple[int, ...]  # of the run, turn, index, and which one of the images of a mosaic
 
 
 class SourceDataset(Dataset, ABC):
@@ -36,25 +38,40 @@ class SourceDataset(Dataset, ABC):
 
     the same seed, turn and index give the same sample in any worker process, so a resumed run goes on exactly. Turns
     are epochs, unless an epoch has some images more than once.
-    Samples for ``evaluation`` hold what only that asks for.
+    In the first ``mixed_turns`` images are mixed as the transform says. Samples for ``evaluation`` hold what only that asks for.
     """
 
-    def __init__(self, source: Source, transform: Transform, *, seed: int = 0, evaluation: bool = False):
+    def __init__(
+        self,
+        source: Source,
+        transform: Transform,
+        *,
+        seed: int = 0,
+        evaluation: bool = False,
+        mixed_turns: int = 0,
+    ):
         self.source = source
         self.transform = transform
         self.seed = seed
         self.evaluation = evaluation
+        self.mixed_turns = mixed_turns
 
     def __len__(self) -> int:
         return len(self.source.records)
 
     def __getitem__(self, key: int) -> Sample:
         turn, index = divmod(key, len(self))
-        return self.sample(self.source.records[index], (self.seed, turn, index))
+        seed = (self.seed, turn, index)
+        sample = self.sample(self.source.records[index], seed)
+        return self.mixed(sample, seed) if turn < self.mixed_turns else sample
 
     @abstractmethod
     def sample(self, record: Any, seed: Seed) -> Sample:
         """The sample of one record; a function of the arguments alone."""
+
+    def mixed(self, sample: Sample, seed: Seed) -> Sample:
+        """The sample with others in it, or with the share of it that is to be mixed with the next; by the seed alone."""
+        return sample
 
 
 class DetectionDataset(SourceDataset):
@@ -73,6 +90,18 @@ class DetectionDataset(SourceDataset):
             size=record.size,
         )
 
+    def mixed(self, sample: DetectionSample, seed: Seed) -> DetectionSample:
+        """With a probability each: a mosaic with three other images, a share for mixup."""
+        rng, mixing = np.random.default_rng((*seed, MIXING)), self.transform.mixing
+        if rng.random() < mixing.mosaic:
+            layout = MosaicLayout.draw(rng, tuple(sample.image.shape[1:]))
+            places = enumerate(rng.integers(len(self), size=3), start=MIXING + 1)
+            others = [self.sample(self.source.records[index], (*seed, place)) for place, index in places]
+            sample = mosaic([sample, *others], layout)
+        if rng.random() < mixing.mixup:
+            sample = sample._replace(share=float(rng.beta(DETECTION_BETA, DETECTION_BETA)))
+        return sample
+
 
 class ClassificationDataset(SourceDataset):
     """ClassificationSamples of a ClassificationSource."""
@@ -81,6 +110,13 @@ class ClassificationDataset(SourceDataset):
         """The record's image, transformed, and its class. Raises UserError naming the file if it is broken."""
         image = self.transform(read_rgb(record.path), seed=seed)
         return ClassificationSample(_to_tensor(image), record.label, record.image_id)
+
+    def mixed(self, sample: ClassificationSample, seed: Seed) -> ClassificationSample:
+        """With a probability, a share for mixup."""
+        rng = np.random.default_rng((*seed, MIXING))
+        if rng.random() < self.transform.mixing.mixup:
+            return sample._replace(share=float(rng.beta(CLASSIFICATION_BETA, CLASSIFICATION_BETA)))
+        return sample
 
 
 class SegmentationDataset(SourceDataset):
@@ -114,7 +150,11 @@ PIPELINES = {
         "detection", DetectionDataset, DetectionTransform, "ssd, light, flip, flip_both or none", collate_detection
     ),
     ClassificationSource: Pipeline(
-        "classification", ClassificationDataset, ClassificationTransform, "inception", collate_classification
+        "classification",
+        ClassificationDataset,
+        ClassificationTransform,
+        "inception, flip, flip_both or none",
+        collate_classification,
     ),
     SegmentationSource: Pipeline(
         "segmentation",
@@ -171,16 +211,25 @@ def _one_thread(worker: int) -> None:
 
 
 def train_loader(
-    source: Source, transform: Transform, *, batch_size: int, num_workers: int, seed: int, balance: float | None = None
+    source: Source,
+    transform: Transform,
+    *,
+    batch_size: int,
+    num_workers: int,
+    seed: int,
+    epochs: int = 1,
+    balance: float | None = None,
 ) -> DataLoader:
     """Shuffled, augmented batches; an incomplete last one is dropped, unless it is the only one.
 
     With ``balance`` images of classes that a smaller share of the images shows come more often (:func:`repeat_factors`).
+    Mosaic and mixup, where the transform has them, end before the last of the ``epochs``, as it says.
     Raises UserError if ``transform`` is for another task than ``source``, and where the classes cannot be balanced.
     """
     dataset = _dataset(source, transform, seed=seed)
     repeats = None if balance is None else repeat_factors(source, balance)
     sampler = EpochSampler(len(dataset), seed=seed, repeats=repeats)
+    dataset.mixed_turns = transform.mixing.turns(epochs, sampler.turns)
     return DataLoader(
         dataset,
         batch_size=batch_size,

@@ -30,7 +30,7 @@ def segmentation_augmentation(
     ignored in the mask. ``brightness`` is in grey levels of 255, ``hue`` in degrees.
 
     Raises UserError for a number out of its range and a size of other than two positive numbers.
-    Source: Chen et al. (2017), section 4.1; the colours as in :func:`seg_det.data.transforms.ssd_augmentation`.
+    Source: Chen et al. (2017), section 4.1; the colours as in :func:`seg_det.data.detection_transforms.ssd_augmentation`.
     """
     view = ScaledCrop(height_width(size), number_range("scale", scale, 0.05, 20), colour("fill", fill))
     colours = photometric(photometric_probability, brightness, contrast, saturation, hue)

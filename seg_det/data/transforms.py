@@ -1,4 +1,7 @@
-"""Augmentation of samples, and the resize that evaluation uses. The only file that knows albumentations.
+"""What augmentations are made of, and the resizes that evaluation uses. The only file that knows albumentations.
+
+The recipes of augmentation lie beside it: :mod:`seg_det.data.detection_transforms`, ``classification_transforms`` and
+``segmentation_transforms``.
 
 Each model has one rule of resizing for training, evaluation and exported pipelines, bilinear with half-pixel centres:
 detection stretches to the input size (``ModelCard.resize == "stretch"``, ``cv2.INTER_LINEAR``, or "stretch_antialiased"),
@@ -16,10 +19,20 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from seg_det.data.arguments import colour, height_width, number, number_range
+from seg_det.data.arguments import height_width, number, number_range
+from seg_det.data.mixing import UNMIXED, Mixing, checked_mixing
 from seg_det.data.resize import centre_window, resize_antialiased
-from seg_det.data.viewport import Placement, centres_inside, iou_crop_window, place, zoom_out_window
+from seg_det.data.viewport import (
+    Placement,
+    centres_inside,
+    iou_crop_window,
+    place,
+    placed_boxes,
+    placed_image,
+    zoom_out_window,
+)
 from seg_det.data.views import Fitted, ImageAndMask, View
+from seg_det.types import UserError
 
 # Read while albumentations is imported, which asks a server for its newest version otherwise.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -28,6 +41,7 @@ import albumentations as A
 from albumentations.core.type_definitions import Targets
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
+CROP_FRACTION = 0.875  # of the sides, in the evaluation of classifiers
 
 
 class Transformed(NamedTuple):
@@ -43,8 +57,9 @@ class _Seeded:
 
     resize: str | None = None  # the rule of ModelCard.resize that evaluation must share, if there is one
 
-    def __init__(self, compose: A.Compose) -> None:
+    def __init__(self, compose: A.Compose, mixing: Mixing = UNMIXED) -> None:
         self.compose = compose
+        self.mixing = mixing  # of transformed images with one another, which is the data set's work
 
     def _seed(self, seed: int | Sequence[int]) -> np.random.Generator:
         """One stream for all transforms: ``Compose.set_random_seed`` gives each its own with the same numbers in it."""
@@ -56,8 +71,8 @@ class _Seeded:
 class ClassificationTransform(_Seeded):
     """A sequence of albumentations transforms for an image alone; each sample is seeded by its caller."""
 
-    def __init__(self, transforms: Sequence[A.BasicTransform | A.BaseCompose]) -> None:
-        super().__init__(A.Compose(list(transforms)))
+    def __init__(self, transforms: Sequence[A.BasicTransform | A.BaseCompose], *, mixing: Mixing = UNMIXED) -> None:
+        super().__init__(A.Compose(list(transforms)), mixing)
 
     def __call__(self, image: np.ndarray, *, seed: int | Sequence[int]) -> np.ndarray:
         """Transform ``image`` (u8 [H, W, 3], RGB), which is not changed; a function of the arguments alone."""
@@ -73,7 +88,13 @@ class DetectionTransform(_Seeded):
     clip it by itself if a later one could bring it back.
     """
 
-    def __init__(self, transforms: Sequence[A.BasicTransform | A.BaseCompose], *, min_side: float = 1.0) -> None:
+    def __init__(
+        self,
+        transforms: Sequence[A.BasicTransform | A.BaseCompose],
+        *,
+        min_side: float = 1.0,
+        mixing: Mixing = UNMIXED,
+    ) -> None:
         # Clipping after each transform as well costs a third more time, pixel transforms included.
         boxes = A.BboxParams(
             format="pascal_voc",
@@ -83,7 +104,7 @@ class DetectionTransform(_Seeded):
             min_height=min_side,
             check_each_transform=False,
         )
-        super().__init__(A.Compose(list(transforms), bbox_params=boxes))
+        super().__init__(A.Compose(list(transforms), bbox_params=boxes), mixing)
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray, *, seed: int | Sequence[int]) -> Transformed:
         """Transform ``image`` (u8 [H, W, 3], RGB) and ``boxes`` (f32 [N, 4], xyxy pixels); neither is changed.
@@ -161,13 +182,7 @@ class RandomViewport(A.DualTransform):
 
     def apply(self, img: np.ndarray, placement: Placement, **params: Any) -> np.ndarray:
         """The visible part of ``img``, resized into its place on the canvas."""
-        (left, top, right, bottom), (x1, y1, x2, y2) = placement
-        visible = cv2.resize(img[top:bottom, left:right], (int(x2 - x1), int(y2 - y1)), interpolation=cv2.INTER_LINEAR)
-        if visible.shape == self.canvas.shape:
-            return visible
-        output = self.canvas.copy()
-        output[y1:y2, x1:x2] = visible
-        return output
+        return placed_image(img, placement, self.canvas)
 
     def apply_to_bboxes(
         self, bboxes: np.ndarray, window: np.ndarray, placement: Placement, shape: tuple[int, ...], **params: Any
@@ -176,9 +191,7 @@ class RandomViewport(A.DualTransform):
         image_size, output_size = np.tile(shape[1::-1], 2), np.tile(self.size[::-1], 2)
         pixels = bboxes[:, :4] * image_size
         inside = centres_inside(window[None], pixels)[0]
-        source, target = placement
-        scale = (target[2:] - target[:2]) / (source[2:] - source[:2])
-        moved = (pixels[inside] - np.tile(source[:2], 2)) * np.tile(scale, 2) + np.tile(target[:2], 2)
+        moved = placed_boxes(pixels[inside], placement)
         return np.hstack([(moved / output_size).clip(0, 1), bboxes[inside, 4:]]).astype(np.float32)
 
 
@@ -223,80 +236,13 @@ class AntialiasedResize(A.DualTransform):
         return bboxes
 
 
-def inception_augmentation(
-    size: Sequence[int],
-    *,
-    area: Sequence[float] = (0.08, 1.0),
-    ratio: Sequence[float] = (3 / 4, 4 / 3),
-    flip_probability: float = 0.5,
-    vertical_flip_probability: float = 0.0,
-    photometric_probability: float = 1.0,
-    brightness: float = 32.0,
-    contrast: Sequence[float] = (0.5, 1.5),
-    saturation: Sequence[float] = (0.5, 1.5),
-    hue: float = 72.0,
-) -> ClassificationTransform:
-    """Inception's training augmentation to ``size`` (H, W): a part of the image, resized; flips; photometric distortion.
-
-    ``area`` is the part's share of the image, ``ratio`` its width over its height; where ten draws do not fit into the
-    image, the largest part in its middle is taken. ``brightness`` is in grey levels of 255, ``hue`` in degrees.
-
-    Raises UserError for a number out of its range and a size of other than two positive numbers.
-    Source: Szegedy et al. (2015), section 6; the colours as in the training code of MobileNetV1 and V2 (TF-slim).
-    """
-    crop = InceptionCrop(
-        size=height_width(size), scale=number_range("area", area, 1e-4, 1), ratio=number_range("ratio", ratio, 0.1, 10)
-    )
-    colours = photometric(photometric_probability, brightness, contrast, saturation, hue)
-    return ClassificationTransform([crop, *flips(flip_probability, vertical_flip_probability), *colours])
-
-
-def centre_crop(size: Sequence[int], *, crop_fraction: float = 0.875) -> ClassificationTransform:
+def centre_crop(size: Sequence[int], *, crop_fraction: float = CROP_FRACTION) -> ClassificationTransform:
     """The middle of the image in ``size`` (H, W): evaluation, whatever the seed.
 
     The image is resized until it just covers size / ``crop_fraction``, which is 256 x 256 for 224 x 224, then cropped.
     Raises UserError for a bad size or fraction. Source: the evaluation of MobileNetV1 to V3 (TF-slim).
     """
-    fraction = number("crop_fraction", crop_fraction, 0.1, 1)
-    height, width = height_width(size)
-    return ClassificationTransform([CentreCrop((height, width), (height / fraction, width / fraction))])
-
-
-def ssd_augmentation(
-    size: Sequence[int],
-    *,
-    photometric_probability: float = 0.5,
-    brightness: float = 32.0,
-    contrast: Sequence[float] = (0.5, 1.5),
-    saturation: Sequence[float] = (0.5, 1.5),
-    hue: float = 18.0,
-    channel_shuffle_probability: float = 0.0,
-    zoom_out_probability: float = 0.5,
-    zoom_out_max: float = 4.0,
-    iou_crop: bool = True,
-    crop_min_ious: Sequence[float] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0),
-    flip_probability: float = 0.5,
-    vertical_flip_probability: float = 0.0,
-    fill: Sequence[float] = IMAGENET_MEAN,
-) -> DetectionTransform:
-    """SSD's training augmentation to ``size`` (H, W): zoom-out, IoU crop, resize, flips, photometric distortion.
-
-    Colours come last, on the few pixels of the output. They act on each pixel by itself, so the order matters only to
-    the filled area, which is distorted with the image. ``brightness`` is in grey levels of 255, ``hue`` in degrees.
-
-    Raises UserError for a number out of its range and a size of other than two positive numbers.
-    Source: Liu et al. (2016), sections 2.2 and 3.6, and the constants of the code released with it.
-    """
-    viewport = RandomViewport(
-        height_width(size),
-        zoom_out_probability=number("zoom_out_probability", zoom_out_probability, 0, 1),
-        zoom_out_max=number("zoom_out_max", zoom_out_max, 1, 100),
-        crop_min_ious=tuple(number("crop_min_ious", iou, 0, 1) for iou in crop_min_ious) if iou_crop else (),
-        fill=colour("fill", fill),
-    )
-    colours = photometric(photometric_probability, brightness, contrast, saturation, hue)
-    shuffle = A.ChannelShuffle(p=number("channel_shuffle_probability", channel_shuffle_probability, 0, 1))
-    return DetectionTransform([viewport, *flips(flip_probability, vertical_flip_probability), *colours, shuffle])
+    return ClassificationTransform([_centre(size, number("crop_fraction", crop_fraction, 0.1, 1))])
 
 
 def flip_only(
@@ -304,26 +250,30 @@ def flip_only(
     *,
     flip_probability: float = 0.5,
     vertical_flip_probability: float = 0.0,
+    mosaic: float = 0.0,
+    mixup: float = 0.0,
+    unmixed_epochs: int = 0,
     kind: str = "detection",
-) -> DetectionTransform | SegmentationTransform:
-    """Resize to ``size`` (H, W) and flip at random: with masks if ``kind`` is "segmentation", else with boxes.
+) -> DetectionTransform | ClassificationTransform | SegmentationTransform:
+    """Bring to ``size`` (H, W) as evaluation does, and flip at random; ``kind`` is that of the task.
 
-    Raises UserError for a bad size or probability.
+    ``mosaic`` (with boxes alone), ``mixup`` (with boxes or classes), ``unmixed_epochs``: :class:`seg_det.data.mixing.Mixing`'s.
+    Raises UserError for a bad size or probability, and for mixing what cannot be mixed.
     """
+    if (mosaic and kind != "detection") or (mixup and kind == "segmentation"):
+        raise UserError(f"augmentation: {'mosaic' if mosaic else 'mixup'} is not for {kind}: set it to 0")
     mirrored = flips(flip_probability, vertical_flip_probability)
-    if kind == "segmentation":
-        return SegmentationTransform(Fitted("stretch", height_width(size)), mirrored)
-    return DetectionTransform([_resize(size), *mirrored])
+    return _resized(kind, size, mirrored, checked_mixing(mosaic, mixup, unmixed_epochs), min_side=1.0)
 
 
-def resize_only(size: Sequence[int], *, kind: str = "detection") -> DetectionTransform | SegmentationTransform:
-    """Resize to ``size`` (H, W) and nothing else, whatever the seed: with masks if ``kind`` is "segmentation", else with boxes.
+def resize_only(
+    size: Sequence[int], *, kind: str = "detection"
+) -> DetectionTransform | ClassificationTransform | SegmentationTransform:
+    """Bring to ``size`` (H, W) as evaluation does, and nothing else, whatever the seed; ``kind`` is that of the task.
 
     No box with an area is dropped.
     """
-    if kind == "segmentation":
-        return SegmentationTransform(Fitted("stretch", height_width(size)))
-    return DetectionTransform([_resize(size)], min_side=0.0)
+    return _resized(kind, size, [], UNMIXED, min_side=0.0)
 
 
 def resize_antialiased_only(size: Sequence[int]) -> DetectionTransform:
@@ -360,6 +310,27 @@ def flips(horizontal: float, vertical: float) -> list[A.BasicTransform]:
     ]
 
 
+def channel_shuffle(probability: float) -> A.BasicTransform:
+    """Red, green and blue changing places."""
+    return A.ChannelShuffle(p=number("channel_shuffle_probability", probability, 0, 1))
+
+
+def _centre(size: Sequence[int], fraction: float) -> A.BasicTransform:
+    height, width = height_width(size)
+    return CentreCrop((height, width), (height / fraction, width / fraction))
+
+
 def _resize(size: Sequence[int]) -> A.BasicTransform:
     height, width = height_width(size)
     return A.Resize(height=height, width=width, interpolation=cv2.INTER_LINEAR, p=1.0)
+
+
+def _resized(
+    kind: str, size: Sequence[int], then: Sequence[A.BasicTransform], mixing: Mixing, *, min_side: float
+) -> DetectionTransform | ClassificationTransform | SegmentationTransform:
+    """The usual resize of evaluation for a ``kind`` of task, and the transforms ``then``."""
+    if kind == "segmentation":
+        return SegmentationTransform(Fitted("stretch", height_width(size)), then)
+    if kind == "classification":
+        return ClassificationTransform([_centre(size, CROP_FRACTION), *then], mixing=mixing)
+    return DetectionTransform([_resize(size), *then], min_side=min_side, mixing=mixing)

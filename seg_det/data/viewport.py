@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 CROP_TRIALS = 50
@@ -80,6 +81,24 @@ def place(window: np.ndarray, image_size: tuple[int, int], output_size: tuple[in
     first = np.minimum(np.rint((lower - window[:2]) * scale).astype(np.int64), output - 1)
     last = np.maximum(np.rint((upper - window[:2]) * scale).astype(np.int64), first + 1)
     return Placement(np.concatenate([lower, upper]), np.concatenate([first, last]))
+
+
+def placed_image(image: np.ndarray, placement: Placement, canvas: np.ndarray) -> np.ndarray:
+    """The visible part of ``image`` (u8 [H, W, 3]), resized into its place on a copy of ``canvas``."""
+    (left, top, right, bottom), (x1, y1, x2, y2) = placement
+    visible = cv2.resize(image[top:bottom, left:right], (int(x2 - x1), int(y2 - y1)), interpolation=cv2.INTER_LINEAR)
+    if visible.shape == canvas.shape:
+        return visible
+    output = canvas.copy()
+    output[y1:y2, x1:x2] = visible
+    return output
+
+
+def placed_boxes(boxes: np.ndarray, placement: Placement) -> np.ndarray:
+    """Boxes f64 [N, 4] in pixels of the image, in pixels of the output; not clipped."""
+    source, target = placement
+    scale = (target[2:] - target[:2]) / (source[2:] - source[:2])
+    return (boxes - np.tile(source[:2], 2)) * np.tile(scale, 2) + np.tile(target[:2], 2)
 
 
 def centres_inside(windows: np.ndarray, boxes: np.ndarray) -> np.ndarray:

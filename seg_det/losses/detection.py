@@ -52,7 +52,8 @@ def multibox_loss(
     "smooth_l1", "giou", "diou" or "ciou" (:mod:`seg_det.losses.boxes`).
 
     ``label_smoothing`` takes that share of the target away and spreads it, over all columns with softmax, over present and
-    absent with sigmoid; the focal loss, which lives off negatives of no loss, has none.
+    absent with sigmoid; the focal loss, which lives off negatives of no loss, has none. Both losses of an anchor that is
+    matched to an object of a mixed image are multiplied by the object's weight (arXiv 1902.04103, section 3.1).
 
     Raises UserError for a loss of another name, and a smoothing outside 0..1 or of the focal loss.
     Source: SSD section 2.2 equations 1-3; Focal Loss (arXiv 1708.02002) equation 5; Inception-v3 (arXiv 1512.00567) section 7.
@@ -75,7 +76,8 @@ def multibox_loss(
         boxes = torch.where(positive[..., None], batch.boxes.gather(1, index[..., None].expand(-1, -1, 4)), anchors)
     else:
         target, boxes = torch.zeros_like(index), anchors.expand_as(deltas)
-    distance = BOX_LOSSES[localisation](deltas, boxes, anchors)
+    weights = _anchor_weights(batch, index, positive)
+    distance = weights * BOX_LOSSES[localisation](deltas, boxes, anchors)
     box_loss = localisation_weight * distance.masked_fill(~positive, 0.0).sum() / count
     if classification == "focal":
         one_hot = F.one_hot(target, logits.shape[-1])
@@ -85,7 +87,7 @@ def multibox_loss(
     else:
         loss = _cross_entropy(logits, target, classification, label_smoothing)
         chosen = positive | hardest(loss.detach(), positive, ignored, negative_ratio, min_negatives)
-    return DetectionLosses(loss.masked_fill(~chosen, 0.0).sum() / count, box_loss)
+    return DetectionLosses((weights * loss).masked_fill(~chosen, 0.0).sum() / count, box_loss)
 
 
 def focal(logits: Tensor, target: Tensor, alpha: float, gamma: float) -> Tensor:
@@ -102,6 +104,13 @@ def hardest(loss: Tensor, positive: Tensor, ignored: Tensor, ratio: float, minim
     negative = loss.masked_fill(positive | ignored, -torch.inf)
     rank = negative.argsort(1, descending=True).argsort(1)
     return (rank < wanted) & ~positive & ~ignored
+
+
+def _anchor_weights(batch: DetectionBatch, index: Tensor, positive: Tensor) -> Tensor | float:
+    """Of each anchor's loss, [B, A]: its object's where it has one, else 1."""
+    if batch.weights is None or not batch.labels.shape[1]:
+        return 1.0
+    return torch.where(positive, batch.weights.gather(1, index), 1.0)
 
 
 def _cross_entropy(logits: Tensor, target: Tensor, classification: str, smoothing: float) -> Tensor:

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from seg_det.data.multi_scale import MultiScale
 from seg_det.tasks.optimisation import Recipe, optimiser, schedule
 from seg_det.tasks.predictor import Kind, Losses, Metric, Predictor
 from seg_det.types import UserError
@@ -31,6 +32,7 @@ class Learner(L.LightningModule):
         batch_size: int,
         metric: Metric,
         run: Path,
+        multi_scale: MultiScale | None = None,
     ):
         super().__init__()
         self.kind = kind
@@ -41,6 +43,7 @@ class Learner(L.LightningModule):
         self.batch_size = batch_size
         self.metric = metric
         self.run = run
+        self.multi_scale = multi_scale
         if recipe.freeze_until:
             for stage in predictor.model.backbone.stages_until(recipe.freeze_until):
                 stage.requires_grad_(False)
@@ -54,6 +57,8 @@ class Learner(L.LightningModule):
             norm.eval()
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
+        if self.multi_scale is not None:
+            batch = self.multi_scale(batch, self.current_epoch, batch_index)
         losses = self.predictor.loss(self.loss, self.predictor(batch.images), batch)
         total = losses.total()
         if not torch.isfinite(total):

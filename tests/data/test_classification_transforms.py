@@ -9,8 +9,9 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from seg_det.data.classification_transforms import inception_augmentation
 from seg_det.data.resize import resize_antialiased
-from seg_det.data.transforms import ClassificationTransform, centre_crop, inception_augmentation
+from seg_det.data.transforms import ClassificationTransform, centre_crop
 from seg_det.types import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
@@ -122,7 +123,7 @@ def test_configuration_names_every_argument_with_its_default():
     transform = instantiate(plain, size=[32, 48])
     assert isinstance(transform, ClassificationTransform)
     assert np.array_equal(transform(noise(), seed=1), inception_augmentation([32, 48])(noise(), seed=1))
-    assert plain.pop("_target_") == "seg_det.data.transforms.inception_augmentation"
+    assert plain.pop("_target_") == "seg_det.data.classification_transforms.inception_augmentation"
     parameters = inspect.signature(inception_augmentation).parameters
     defaults = {name: p.default for name, p in parameters.items() if name != "size"}
     assert plain == {name: list(v) if isinstance(v, tuple) else v for name, v in defaults.items()}

@@ -8,7 +8,10 @@ import torch
 
 from seg_det.data import samplers
 from seg_det.data.classes import with_categories
+from seg_det.data.classification_transforms import inception_augmentation
+from seg_det.data.coco_seg import DrawnMask, Region
 from seg_det.data.collate import collate_classification, collate_detection
+from seg_det.data.detection_transforms import ssd_augmentation
 from seg_det.data.loaders import (
     ClassificationDataset,
     DetectionDataset,
@@ -16,16 +19,18 @@ from seg_det.data.loaders import (
     read_image,
     train_loader,
 )
+from seg_det.data.masks import MaskFile, mask_code
 from seg_det.data.records import (
     ClassificationRecord,
     ClassificationSource,
     DetectionRecord,
     DetectionSource,
+    SegmentationRecord,
     SegmentationSource,
 )
 from seg_det.data.samplers import EpochSampler, ShareSampler, repeat_factors
-from seg_det.data.transforms import centre_crop, inception_augmentation, resize_only, ssd_augmentation
-from seg_det.types import Category, ClassificationSample, DetectionSample, UserError
+from seg_det.data.transforms import centre_crop, resize_only
+from seg_det.types import IGNORE, Category, ClassificationSample, DetectionSample, UserError
 
 CATEGORIES = (Category(3, "cat"), Category(7, "dog"))
 
@@ -175,8 +180,42 @@ def test_rare_classes_ask_for_their_images(tmp_path):
 def test_balance_that_cannot_be(source):
     with pytest.raises(UserError, match=r"data\.balance must be a share of the images above 0 and at most 1.*got 2"):
         repeat_factors(source, 2)
-    with pytest.raises(UserError, match=r"classes of masks are weighed by task\.loss\.class_weights"):
-        repeat_factors(SegmentationSource("made", (), CATEGORIES), 0.5)
+    file = SegmentationRecord(Path("a.png"), MaskFile(Path("b.png"), mask_code([0, 1])), 1, (4, 4))
+    with pytest.raises(UserError, match=r"the mask files of made tell only .* weighed by task\.loss\.class_weights"):
+        repeat_factors(SegmentationSource("made", (file,), CATEGORIES), 0.5)
+
+
+def test_crowds_and_images_without_objects_ask_for_nothing(tmp_path):
+    crowd = record(tmp_path, 1, [[0, 0, 5, 5]], [1])._replace(crowd=np.array([True]))
+    records = (record(tmp_path, 0, [], []), crowd, *(record(tmp_path, i, [[0, 0, 5, 5]] * 2, [0, 0]) for i in (2, 3)))
+    assert repeat_factors(DetectionSource("made", records, CATEGORIES), 1.0).tolist() == [1, 1, *[2**0.5] * 2]
+    assert repeat_factors(DetectionSource("made", records[:2], CATEGORIES), 1.0).tolist() == [1, 1]
+
+
+def test_masks_that_are_drawn_tell_their_classes(tmp_path):
+    outline = (np.array([0.0, 0, 3, 0, 3, 3]),)
+    labels = [[1, 1], [1], [1, IGNORE], [2, 1]]
+    records = tuple(
+        SegmentationRecord(tmp_path, DrawnMask((4, 4), tuple(Region(label, outline) for label in row), 0), i, (4, 4))
+        for i, row in enumerate(labels)
+    )
+    source = SegmentationSource("made", records, (Category(0, "background"), *CATEGORIES))
+    assert repeat_factors(source, 1.0).tolist() == [1, 1, 1, 2.0]
+
+
+def test_processes_share_a_balanced_epoch(monkeypatch):
+    repeats = np.array([1.0, 1.5, 4.0, 1.0, 2.5])
+    alone = EpochSampler(5, seed=2, repeats=repeats)
+    alone.set_epoch(3)
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr(samplers, "process_share", lambda rank=rank: (rank, 2))
+        sampler = EpochSampler(5, seed=2, repeats=repeats)
+        sampler.set_epoch(3)
+        shares.append(list(sampler))
+        assert len(shares[-1]) == len(sampler) == 5
+    monkeypatch.undo()
+    assert sorted(shares[0] + shares[1]) == sorted(alone) and not set(shares[0]) & set(shares[1])
 
 
 def test_small_shares_of_processes_still_give_a_batch(source, monkeypatch):

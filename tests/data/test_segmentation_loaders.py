@@ -8,6 +8,7 @@ import torch
 from seg_det.data import samplers
 from seg_det.data.classes import with_categories
 from seg_det.data.collate import collate_segmentation
+from seg_det.data.detection_transforms import ssd_augmentation
 from seg_det.data.loaders import (
     SegmentationDataset,
     evaluation_loader,
@@ -18,7 +19,6 @@ from seg_det.data.masks import MaskFile, mask_code
 from seg_det.data.records import SegmentationRecord, SegmentationSource
 from seg_det.data.samplers import ShareSampler, SizeBatches
 from seg_det.data.segmentation_transforms import fitted, segmentation_augmentation
-from seg_det.data.transforms import ssd_augmentation
 from seg_det.types import Category, SegmentationSample, UserError
 
 CATEGORIES = (Category(3, "sky"), Category(7, "road"), Category(9, "tree"))

@@ -14,7 +14,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from seg_det.data import transforms
-from seg_det.data.transforms import DetectionTransform, RandomViewport, flip_only, resize_only, ssd_augmentation
+from seg_det.data.detection_transforms import ssd_augmentation
+from seg_det.data.transforms import DetectionTransform, RandomViewport, flip_only, resize_only
 from seg_det.data.viewport import iou_crop_window, place, zoom_out_window
 from seg_det.types import UserError
 
@@ -227,7 +228,7 @@ def digest(transformed: transforms.Transformed) -> str:
 
 def test_same_seed_same_bytes_in_another_process():
     code = (
-        "import hashlib, numpy as np; from seg_det.data.transforms import ssd_augmentation\n"
+        "import hashlib, numpy as np; from seg_det.data.detection_transforms import ssd_augmentation\n"
         "image = np.arange(60 * 80 * 3, dtype=np.uint32).astype(np.uint8).reshape(60, 80, 3)\n"
         "parts = ssd_augmentation([64, 64])(image, np.array([[5, 5, 60, 50]], np.float32), seed=(5, 6))\n"
         "print(hashlib.sha256(b''.join(part.tobytes() for part in parts)).hexdigest())"
@@ -306,7 +307,7 @@ FACTORIES = {"ssd": ssd_augmentation, "flip": flip_only, "none": resize_only}
 def test_configuration_names_every_argument_with_its_default(name):
     config, factory = OmegaConf.load(CONF / f"{name}.yaml"), FACTORIES[name]
     plain = OmegaConf.to_container(config, resolve=True)
-    assert plain.pop("_target_") == f"seg_det.data.transforms.{factory.__name__}"
+    assert plain.pop("_target_") == f"{factory.__module__}.{factory.__name__}"
     parameters = inspect.signature(factory).parameters
     defaults = {name: p.default for name, p in parameters.items() if name != "size"}
     assert plain == {name: list(v) if isinstance(v, tuple) else v for name, v in defaults.items()}

@@ -2,10 +2,11 @@ import math
 
 import pytest
 import torch
+from references import reference
 from torch.autograd import gradcheck
 
 from seg_det.losses.boxes import BOX_LOSSES, ciou, diou, giou
-from seg_det.ops.boxes import encode
+from seg_det.ops.boxes import decode, encode
 
 ANCHOR = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
 
@@ -39,6 +40,34 @@ def test_aspect_ratios_literal():
     v = 4 / math.pi**2 * (math.atan(1) - math.atan(4)) ** 2
     expected = 1 - overlap + v * v / (1 - overlap + v)
     assert loss_of(ciou, [2.0, 2.0, 6.0, 6.0], [0.0, 3.0, 8.0, 5.0]) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["giou", "diou", "ciou"])
+def test_values_and_gradients_are_torchvision_s(name):
+    independent = {
+        "giou": lambda: reference("torchvision.ops").generalized_box_iou_loss,
+        "diou": lambda: reference("torchvision.ops").distance_box_iou_loss,
+        "ciou": lambda: reference("torchvision.ops").complete_box_iou_loss,
+    }[name]()
+    generator = torch.Generator().manual_seed(0)
+    boxes = torch.rand(2, 200, 4, generator=generator, dtype=torch.float64) * 60
+    boxes[..., 2:] += boxes[..., :2] + 1
+    anchors = torch.tensor([[10.0, 10, 70, 50]], dtype=torch.float64).expand(200, 4)
+    deltas = encode(boxes[0], anchors).requires_grad_()
+    ours = BOX_LOSSES[name](deltas, boxes[1], anchors)
+    theirs = independent(decode(deltas, anchors), boxes[1])
+    torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-6)
+    found, expected = (torch.autograd.grad(loss.sum(), deltas)[0] for loss in (ours, theirs))
+    torch.testing.assert_close(found, expected, atol=1e-7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["giou", "diou", "ciou"])
+def test_a_box_without_area_is_no_nan(name):
+    boxes = torch.tensor([[3.0, 3, 3, 3], [2, 5, 8, 5], [5, 2, 5, 8]])
+    deltas = torch.tensor([[0.0, 0, 0, 0], [0, 0, 0, -1e4], [0, 0, -1e4, 0]], requires_grad=True)
+    loss = BOX_LOSSES[name](deltas, boxes, ANCHOR.expand(3, 4))
+    loss.sum().backward()
+    assert loss.isfinite().all() and (loss >= 0).all() and deltas.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["smooth_l1", "giou", "diou"])

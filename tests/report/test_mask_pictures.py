@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg_det.report.drawings import STRIP
 from seg_det.data.voc_seg import voc_colours
+from seg_det.report.drawings import STRIP
 from seg_det.report.masks import MaskWriter, beside
 from seg_det.types import IGNORE, Category, UserError
 

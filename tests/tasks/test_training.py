@@ -3,7 +3,7 @@
 import csv
 import json
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 
 import pytest
 import torch
@@ -270,3 +270,19 @@ def test_frozen_norms_stay_as_they_were_loaded(finished, sources, tmp_path):
     assert norms and all(torch.equal(ours[key], theirs[key]) for key in norms)
     assert not torch.equal(ours["stem.conv.weight"], theirs["stem.conv.weight"])
     assert not torch.equal(before.extras[0].reduce.norm.weight, after.extras[0].reduce.norm.weight)
+
+
+def test_training_at_changing_sizes(sources, tmp_path):
+    seen = []
+
+    @wraps(multibox_loss)
+    def loss(raw, batch, anchors):
+        seen.append((tuple(batch.images.shape[2:]), raw.deltas.shape[1] == len(anchors)))
+        return multibox_loss(raw, batch, anchors)
+
+    sizes = ((32, 64), (64, 64), (96, 96))
+    metrics = train_model(setup(sources, tmp_path / "run", training_sizes=sizes, loss=loss))
+    assert all(fits for _, fits in seen)
+    assert {size for size, _ in seen} == set(sizes)
+    assert sum(size == SIZE for size, _ in seen) < len(seen) / 2 + 2  # validation and a third of the steps
+    assert metrics["model"]["input_size"] == list(SIZE)
