@@ -9,8 +9,9 @@ import numpy as np
 import torch.distributed as dist
 from torch.utils.data import Sampler
 
-from seg_det.data.records import ClassificationSource, DetectionSource, SegmentationSource
-from seg_det.types import UserError
+from seg_det.data.coco_seg import DrawnMask
+from seg_det.data.records import ClassificationSource, DetectionSource, SegmentationRecord, SegmentationSource
+from seg_det.types import IGNORE, UserError
 
 Source = DetectionSource | ClassificationSource | SegmentationSource
 EVALUATION_PIXELS = 2**22  # in a batch of images as large as they are in their files: two of 1024 x 2048
@@ -117,19 +118,40 @@ class EpochSampler(Sampler[int]):
 def repeat_factors(source: Source, share: float) -> np.ndarray:
     """How often each image should come in an epoch so that rare classes are learned, f64 [N], at least 1.
 
-    A class that the share f of the images shows asks for max(1, sqrt(share / f)), an image for what its rarest class does.
-    Source: LVIS (arXiv 1908.03195), section 4.1. Raises UserError for masks, whose classes are not known before they are
-    read, and for a share outside 0..1.
+    A class that the share f of the images shows asks for max(1, sqrt(share / f)), an image for what its rarest class does,
+    one that shows none for 1. Crowds are no objects, and the background of masks is no class here.
+    Source: LVIS (arXiv 1908.03195), section 4.1.
+
+    Raises UserError for a share outside 0..1, and for mask files, whose classes are not known before they are read; masks
+    that are drawn from annotations (COCO's) tell theirs.
     """
     if not 0 < share <= 1:
         raise UserError(f"data.balance must be a share of the images above 0 and at most 1, or null, got {share}.")
-    if isinstance(source, SegmentationSource):
+    images, classes = _shown(source)
+    frequency = np.bincount(classes, minlength=len(source.categories)) / max(1, len(source.records))
+    asked = np.sqrt(share / frequency[classes]).clip(min=1)
+    factors = np.ones(len(source.records))
+    np.maximum.at(factors, images, asked)
+    return factors
+
+
+def _shown(source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """Which image shows which class, each pair once: positions of records and indices of categories, i64 [P] each."""
+    if isinstance(source, ClassificationSource):
+        return np.arange(len(source.records)), np.array([record.label for record in source.records], np.int64)
+    if isinstance(source, DetectionSource):
+        labels = [record.labels[~record.crowd] for record in source.records]
+    else:
+        labels = [_drawn_classes(record, source.name) for record in source.records]
+    images = np.repeat(np.arange(len(labels)), [len(one) for one in labels])
+    pairs = np.unique(images * len(source.categories) + np.concatenate([np.zeros(0, np.int64), *labels]))
+    return np.divmod(pairs, len(source.categories))
+
+
+def _drawn_classes(record: SegmentationRecord, name: str) -> np.ndarray:
+    if not isinstance(record.mask, DrawnMask):
         raise UserError(
-            "data.balance is for boxes and classes; the classes of masks are weighed by task.loss.class_weights."
+            f"data.balance must know the classes of each image, which the mask files of {name} tell only once they are read: "
+            "set it to null; the classes of masks are weighed by task.loss.class_weights."
         )
-    shown = np.zeros((len(source.records), len(source.categories)), dtype=bool)
-    for i, record in enumerate(source.records):
-        shown[i, record.labels if isinstance(source, DetectionSource) else record.label] = True
-    frequency = shown.mean(0)
-    factors = np.sqrt(share / np.maximum(frequency, 1 / len(shown))).clip(min=1)
-    return np.where(shown, factors, 1.0).max(1)
+    return np.array([region.label for region in record.mask.regions if region.label != IGNORE], np.int64)

@@ -38,6 +38,7 @@ class Recipe:
     schedule: str = "cosine"
     warmup_steps: int = 0
     warmup_epochs: float = 0.0  # in addition
+    warmup_start: float = 1e-3
     final_lr: float = 0.0
     poly_power: float = 0.9
     step_epochs: float = 30
@@ -60,7 +61,7 @@ class Recipe:
         for key in ("weight_decay", "warmup_steps", "warmup_epochs", "final_lr"):
             if getattr(self, key) < 0:
                 raise UserError(f"recipe.{key} must not be negative, got {getattr(self, key)}.")
-        for key in ("momentum", "rmsprop_alpha", "ema_decay"):
+        for key in ("momentum", "rmsprop_alpha", "ema_decay", "warmup_start"):
             if not 0 <= (getattr(self, key) or 0) < 1:
                 raise UserError(f"recipe.{key} must be at least 0 and below 1, got {getattr(self, key)}.")
 
@@ -107,7 +108,7 @@ SCHEDULES: dict[str, Callable[[Recipe, float, float], float]] = {
 
 
 def schedule(opt: Optimizer, recipe: Recipe, total_steps: int, steps_per_epoch: int) -> LRScheduler:
-    """Learning rate by optimiser step: linear warm-up from a thousandth, then the recipe's curve over the steps left.
+    """Learning rate by optimiser step: linear warm-up from ``warmup_start`` of it, then the recipe's curve over the steps left.
 
     A function of the step alone, so that a run that is resumed with more epochs follows the longer run's curve.
     """
@@ -116,7 +117,7 @@ def schedule(opt: Optimizer, recipe: Recipe, total_steps: int, steps_per_epoch: 
 
     def share(step: int) -> float:
         if step < warmup:
-            return 1e-3 + (1 - 1e-3) * step / warmup
+            return recipe.warmup_start + (1 - recipe.warmup_start) * step / warmup
         progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
         return SCHEDULES[recipe.schedule](recipe, progress, step / steps_per_epoch)
 

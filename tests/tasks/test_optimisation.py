@@ -72,6 +72,13 @@ def test_warmup_and_cosine():
     assert seen[-1] < 1e-3
 
 
+def test_start_of_the_warmup():
+    seen = rates(Recipe(lr=0.4, lr_batch=512, warmup_steps=4, warmup_start=1 / 3), 8)
+    assert seen[:5] == pytest.approx([0.4 / 3, 0.2, 0.8 / 3, 1 / 3, 0.4])
+    with pytest.raises(UserError, match="recipe.warmup_start must be at least 0 and below 1, got 1.5"):
+        Recipe(warmup_start=1.5)
+
+
 def test_final_rate_of_the_cosine():
     assert rates(Recipe(lr=1.0, final_lr=0.1), 100)[-1] == pytest.approx(0.1, abs=1e-3)
 
