@@ -16,7 +16,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from seg_det.data.records import DetectionRecord
-from seg_det.metrics.arrays import Found, Objects, check_finite, check_labels, some, to_xywh
+from seg_det.metrics.arrays import Found, Objects, check_labels, to_xywh
+from seg_det.metrics.coco_rows import own_rows
 from seg_det.metrics.precision import AREAS, MAX_DETECTIONS, THRESHOLDS, Curves, coco_curves
 from seg_det.types import Category, Detections, UserError
 
@@ -152,7 +153,7 @@ def evaluate_coco(
         raise UserError(f"iou_type={iou_type} is unknown; choose one of {', '.join(SHAPE_KEYS)}")
     check_evaluator(evaluator)
     dataset = _own_dataset(_load(ground_truth, "COCO ground truth"), SHAPE_KEYS[iou_type])
-    rows = _own_rows(_load(results, "COCO results"), dataset, SHAPE_KEYS[iou_type])
+    rows = own_rows(_load(results, "COCO results"), dataset, SHAPE_KEYS[iou_type])
     categories = sorted((Category(c["id"], c["name"]) for c in dataset["categories"]), key=lambda c: c.id)
     if evaluator == "pycocotools" or iou_type == "segm":
         return _by_pycocotools(dataset, rows, iou_type, categories)
@@ -249,25 +250,6 @@ def _own_dataset(dataset: dict[str, Any], shape_key: str) -> dict[str, Any]:
             defaults["area"] = annotation["bbox"][2] * annotation["bbox"][3]
         annotations.append({**defaults, **annotation, "id": number})
     return {"images": dataset["images"], "annotations": annotations, "categories": dataset["categories"]}
-
-
-def _own_rows(rows: list[dict[str, Any]], dataset: dict[str, Any], shape_key: str) -> list[dict[str, Any]]:
-    """Checked copies of the result rows that hold only what the evaluation reads."""
-    keys = ("image_id", "category_id", shape_key, "score")
-    for number, row in enumerate(rows):
-        missing = [key for key in keys if key not in row]
-        if missing:
-            raise UserError(f"result row {number} has no {', '.join(missing)}; every row needs {', '.join(keys)}")
-        if shape_key == "bbox" and len(row["bbox"]) != 4:
-            raise UserError(f"result row {number} has the bbox {row['bbox']}; it needs x, y, width, height")
-    for key, table in (("image_id", "images"), ("category_id", "categories")):
-        unknown = {row[key] for row in rows} - {entry["id"] for entry in dataset[table]}
-        if unknown:
-            raise UserError(f"the results name {table} that the ground truth has not: {key} {some(unknown)}")
-    numbers = [[row["score"], *(row["bbox"] if shape_key == "bbox" else ())] for row in rows]
-    width = 5 if shape_key == "bbox" else 1
-    check_finite(np.array([row["image_id"] for row in rows]), np.array(numbers, np.float64).reshape(-1, width))
-    return [{key: row[key] for key in keys} for row in rows]
 
 
 def _index(dataset: dict[str, Any]) -> COCO:

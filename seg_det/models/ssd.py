@@ -20,6 +20,15 @@ def flatten_predictions(x: Tensor, outputs: int) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, outputs)
 
 
+def merge_outputs(logits: Tensor, chosen: Tensor, rest: Tensor) -> Tensor:
+    """Logits [..., 1 + len(chosen)] from [..., K]: all of ``rest`` in one background, then those ``chosen`` (indices i64).
+
+    A softmax gives the chosen ones the same scores before and after.
+    """
+    background = logits.index_select(-1, rest).logsumexp(-1, keepdim=True)
+    return torch.cat([background, logits.index_select(-1, chosen)], -1)
+
+
 class ExtraMap(nn.Module):
     """1x1 to half of the channels, then a stride-2 3x3 convolution: the next coarser feature map."""
 
@@ -53,7 +62,9 @@ class SSD(nn.Module):
     - ``anchor_shapes`` lists (scale, width / height) pairs for each feature map; left out, they are :func:`ssd_shapes` of
       ``scales``, ``min_scale``, ``max_scale`` and ``reduce_first_map``;
     - ``anchor_rule`` is "tensorflow", "torchvision" or "mmdet": order and details of the anchors, for weights from there;
-    - ``class_bias`` is the start value of the classes' biases (focal loss: -4.6, so that no anchor starts as an object).
+    - ``class_bias`` is the start value of the classes' biases (focal loss: -4.6, so that no anchor starts as an object);
+    - ``class_outputs`` are the places of the classes among the ``outputs`` of an anchor, for weights that find other classes
+      too, which then count as background; left out, the predictors have the C + 1 outputs of the model.
 
     A subclass may set ``extra_map`` and ``predictor``. Raises UserError for shapes or scales of another number of maps.
     """
@@ -76,6 +87,8 @@ class SSD(nn.Module):
         max_scale: float = 0.95,
         reduce_first_map: bool = True,
         class_bias: float = 0.0,
+        outputs: int | None = None,
+        class_outputs: Sequence[int] | None = None,
         padding: str = "symmetric",
         bn_eps: float = 1e-3,
         bn_momentum: float = 0.03,
@@ -83,6 +96,8 @@ class SSD(nn.Module):
         super().__init__()
         norm = batch_norm(eps=bn_eps, momentum=bn_momentum)
         self.num_classes = num_classes
+        self.outputs = outputs or num_classes + 1
+        self._choose(class_outputs)
         self.anchor_rule = anchor_rule
         self.backbone = backbone(taps=tuple(taps), output_stride=32)
         channels = [feature.channels for feature in self.backbone.features]
@@ -104,22 +119,35 @@ class SSD(nn.Module):
                 f"task.model.anchor_shapes must hold one list for each of {maps}, got {len(self.anchor_shapes)}."
             )
         places = [(c, len(shapes)) for c, shapes in zip(channels, self.anchor_shapes, strict=True)]
-        self.class_predictors = nn.ModuleList(self.predictor(c, n * (num_classes + 1), norm=norm) for c, n in places)
+        self.class_predictors = nn.ModuleList(self.predictor(c, n * self.outputs, norm=norm) for c, n in places)
         self.box_predictors = nn.ModuleList(self.predictor(c, n * 4, norm=norm) for c, n in places)
         for part in (self.extras, self.class_predictors, self.box_predictors):
             part.apply(_init)
         for predictor in self.class_predictors:
             nn.init.constant_(predictor.project.bias, class_bias)
 
+    def _choose(self, class_outputs: Sequence[int] | None) -> None:
+        every = list(range(1, self.outputs))
+        chosen = every if class_outputs is None else list(class_outputs)
+        if len(chosen) != self.num_classes or not set(chosen) <= set(every):
+            raise UserError(
+                f"task.model.class_outputs must name {self.num_classes} of the outputs 1 to {every[-1]}, got {chosen}."
+            )
+        self.merges = chosen != every
+        self.register_buffer("chosen", torch.tensor(chosen), persistent=False)
+        self.register_buffer("rest", torch.tensor(sorted({0, *every} - {*chosen})), persistent=False)
+
     def forward(self, images: Tensor) -> DenseDetections:
         features = self.backbone(images)
         maps = [features[feature.name] for feature in self.backbone.features]
         for extra in self.extras:
             maps.append(extra(maps[-1]))
-        outputs = self.num_classes + 1
-        logits = [flatten_predictions(p(x), outputs) for p, x in zip(self.class_predictors, maps, strict=True)]
+        logits = [flatten_predictions(p(x), self.outputs) for p, x in zip(self.class_predictors, maps, strict=True)]
         deltas = [flatten_predictions(p(x), 4) for p, x in zip(self.box_predictors, maps, strict=True)]
-        return DenseDetections(torch.cat(logits, 1), torch.cat(deltas, 1))
+        logits = torch.cat(logits, 1)
+        if self.merges:
+            logits = merge_outputs(logits, self.chosen, self.rest)
+        return DenseDetections(logits, torch.cat(deltas, 1))
 
     def map_sizes(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
         """(rows, columns) of each feature map for images of ``image_size`` (H, W)."""

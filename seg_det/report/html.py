@@ -15,13 +15,14 @@ from markupsafe import Markup
 
 from seg_det.report.curves import draw_class_bars, draw_learning_rate, draw_losses, draw_validation, read_history
 from seg_det.report.drawings import encode_jpeg, shrink
+from seg_det.report.mistakes import ERROR_KEYS, confusion_matrix, error_rows
 from seg_det.report.tables import column_names, format_cell, format_number, is_number, write_whole
 
 TEMPLATE = "run.html.j2"
 TIMES = " \N{MULTIPLICATION SIGN} "
 SAMPLE_PIXELS = 1600  # longer side of an inlined picture: sharp on a desk, 0.3 MB
 # Every other dictionary of plain numbers in metrics.json is shown as a table of figures, whatever its task calls it.
-KNOWN = frozenset({"headline", "per_class", "model", "training", "evaluation", "card", "problems"})
+KNOWN = frozenset({"headline", "per_class", "model", "training", "evaluation", "card", "problems", *ERROR_KEYS})
 TITLES = MappingProxyType(
     {
         "coco": "COCO",
@@ -29,11 +30,7 @@ TITLES = MappingProxyType(
         "accuracy": "Accuracy",
         "segmentation": "Segmentation",
         "operating_point": "Operating point, all classes",
-        "error_counts": "Errors",
-        "AP50_lost": "AP50 lost to errors",
-        "AP50_lost_small": "AP50 lost, small objects",
-        "AP50_lost_medium": "AP50 lost, medium objects",
-        "AP50_lost_large": "AP50 lost, large objects",
+        "confused": "Most often confused",
     }
 )
 MEANINGS = MappingProxyType(
@@ -126,6 +123,8 @@ def write_report(
         per_class=_class_table(per_class),
         class_bars=Markup(draw_class_bars(per_class, _class_metric(per_class)) or ""),
         figures=_figures(metrics),
+        errors=_error_table(metrics),
+        confusion=confusion_matrix(metrics),
         samples=[(title, _data_uri(image)) for title, image in samples],
         problems=[str(problem) for problem in metrics.get("problems") or ()],
         config=config,
@@ -208,6 +207,13 @@ def _class_table(per_class: Mapping[str, Mapping[str, Any]]) -> Table:
     columns = column_names(per_class.values())
     rows = [[name, *(_merit(row.get(column)) for column in columns)] for name, row in per_class.items()]
     return Table(["class", *map(_words, columns)], rows)
+
+
+def _error_table(metrics: Mapping[str, Any]) -> Table:
+    rows = error_rows(metrics)
+    columns = column_names(rows)
+    cells = [[*(_merit(row[column]) for column in columns), MEANINGS.get(row["error"], "")] for row in rows]
+    return Table([*columns, "what it is"], cells)
 
 
 def _class_metric(per_class: Mapping[str, Mapping[str, Any]]) -> str:

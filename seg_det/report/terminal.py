@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_det.report.html import figure_groups
+from seg_det.report.mistakes import error_rows
 from seg_det.report.tables import format_table
 
 MOST_CLASSES = 200  # that a terminal shows one by one
@@ -35,6 +36,8 @@ def figures(metrics: Mapping[str, Any]) -> str:
         format_table([{title: name, "value": value} for name, value in group.items()])
         for title, group in figure_groups(metrics).items()
     ]
+    if errors := error_rows(metrics):
+        groups.append(format_table(errors))
     rows = [{"class": name, **row} for name, row in metrics["per_class"].items()]
     classes = format_table(rows) if len(rows) <= MOST_CLASSES else f"{len(rows)} classes, each in the report"
     return "\n\n".join(["", *groups, classes])

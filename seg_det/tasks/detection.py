@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from seg_det.data.loaders import read_image
+from seg_det.data.objects import input_boxes
 from seg_det.data.records import DetectionSource
 from seg_det.data.transforms import DetectionTransform, resize_antialiased_only, resize_only
 from seg_det.losses import DetectionLosses
+from seg_det.metrics.arrays import check_finite
+from seg_det.metrics.coverage import coverage
 from seg_det.metrics.detection import DetectionMetric
+from seg_det.ops.anchors import best_overlaps
 from seg_det.postprocess import detect, to_file_size
 from seg_det.report.drawings import draw_boxes, side_by_side
 from seg_det.tasks.predictor import Kind, Predictor
@@ -19,6 +25,7 @@ from seg_det.types import DenseDetections, DetectionBatch, Detections, ModelCard
 
 RESIZES = {"stretch": resize_only, "stretch_antialiased": resize_antialiased_only}
 SAMPLES = 12  # drawn in the report
+UNMATCHED = 0.25  # share of objects without an anchor of their own above which training warns
 DRAWN_SCORE = 0.3  # detections below are not drawn
 
 
@@ -28,14 +35,42 @@ class Detector(Predictor):
     def __init__(self, model: nn.Module, card: ModelCard):
         super().__init__(model, card)
         self.register_buffer("anchors", model.anchors(card.input_size), persistent=False)
+        self._anchors_at: dict[tuple[int, int], Tensor] = {}  # of other sizes, where training changes its
 
     def loss(
         self, function: Callable[..., DetectionLosses], raw: DenseDetections, batch: DetectionBatch
     ) -> DetectionLosses:
-        return function(raw, batch, self.anchors)
+        return function(raw, batch, self._anchors_of(tuple(batch.images.shape[-2:])))
+
+    def _anchors_of(self, size: tuple[int, int]) -> Tensor:
+        if size == tuple(self.card.input_size):
+            return self.anchors
+        if size not in self._anchors_at:
+            self._anchors_at[size] = self.model.anchors(size).to(self.anchors.device)
+        return self._anchors_at[size]
+
+    def doubts(self, source: DetectionSource, loss: Callable[..., DetectionLosses]) -> str | None:
+        """The share of objects that no anchor matches but by force, by size, and what to do, where it is large."""
+        size, threshold = self.card.input_size, signature(loss).parameters["match_threshold"].default
+        boxes = input_boxes(source.records, size)
+        best = best_overlaps(
+            boxes, self.model.anchor_shapes, self.model.map_sizes(size), size, rule=self.model.anchor_rule
+        )
+        covered = coverage(boxes, best, threshold)
+        if not len(boxes) or 1 - covered["all"].recall <= UNMATCHED:
+            return None
+        sizes = [f"{_percent(1 - row.recall)} of the {name} ones" for name, row in covered.items() if row.objects]
+        return (
+            f"{_percent(1 - covered['all'].recall)} of the {len(boxes)} objects of {source.name} match no anchor by an IoU of "
+            f"{threshold} at {size[0]} x {size[1]} ({', '.join(sizes[1:])}) and will be learned badly: "
+            "python -m seg_det.anchors with the arguments of this command fits the anchors to them; a larger data.size or a "
+            "finer tap in task.model.taps helps small ones."
+        )
 
     def predictions(self, raw: DenseDetections, batch: DetectionBatch) -> list[Detections]:
-        """Detections in pixels of the files."""
+        """Detections in pixels of the files. Raises UserError, with the images, for raw output that is not finite."""
+        largest = torch.stack([part.float().abs().flatten(1).amax(1) for part in raw], 1)
+        check_finite(batch.image_ids.cpu().numpy(), largest.cpu().numpy())
         return self.detections(raw, batch.sizes)
 
     def detections(self, raw: DenseDetections, sizes: Tensor) -> list[Detections]:
@@ -43,6 +78,10 @@ class Detector(Predictor):
         size = self.card.input_size
         found = detect(raw, self.anchors, size, **self.card.postprocess)
         return [to_file_size(d, size, tuple(s)) for d, s in zip(found, sizes.tolist(), strict=True)]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _metric(source: DetectionSource, *, count_difficult: bool = False, evaluator: str = "fast") -> DetectionMetric:

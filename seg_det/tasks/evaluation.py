@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from seg_det.data.loaders import Source, evaluation_loader
@@ -22,7 +23,6 @@ class Evaluation(NamedTuple):
     ms_per_image: float  # network and post-processing, without files and scores
 
 
-@torch.inference_mode()
 def evaluate(
     kind: Kind,
     model: nn.Module,
@@ -37,7 +37,14 @@ def evaluate(
     """Run ``model`` over all of ``source`` (whose labels are the card's) and score it; ``options`` are the metric's."""
     predictor = kind.predictor(model, card).eval().to(device, memory_format=torch.channels_last)
     loader = evaluation_loader(source, kind.evaluation_transform(card), batch_size=batch_size, num_workers=num_workers)
-    metric = kind.metric(source, **(options or {}))
+    return measure(predictor, loader, kind.metric(source, **(options or {})), source, device=device)
+
+
+@torch.inference_mode()
+def measure(
+    predictor: nn.Module, loader: DataLoader, metric: Metric, source: Source, *, device: torch.device | str = "cpu"
+) -> Evaluation:
+    """Score what ``predictor`` says on all batches of ``loader``, which are the images of ``source``."""
     seconds = 0.0
     for batch in tqdm(loader, desc=f"evaluating {source.name}", unit="batch", leave=False):
         start = time.perf_counter()

@@ -57,6 +57,10 @@ class Predictor(nn.Module):
         """The loss of raw output on a batch."""
         return function(raw, batch)
 
+    def doubts(self, source: Any, loss: Callable[..., Losses]) -> str | None:
+        """What of the training data ``source`` the model can hardly learn by ``loss``, in a sentence; None if nothing is."""
+        return None
+
     def predictions(self, raw: Any, batch: Any) -> Any:
         """What the metric takes for the images of a batch."""
         raise NotImplementedError

@@ -25,9 +25,11 @@ def is_published(reference: str) -> bool:
 def load_published(reference: str, categories: Sequence[Category]) -> tuple[nn.Module, ModelCard]:
     """A published classifier, detector or segmenter for the classes of the data that it is measured on.
 
-    A detector that is known to tell more classes apart is cut down to these. Raises UserError if it does not fit them.
+    A detector that is known to tell more classes apart finds these alone, with the scores that it gives them among all.
+    Raises UserError if it does not fit them.
     """
-    if found := published_model(reference):
+    names = [category.name for category in categories]
+    if found := published_model(reference, names):
         _require_classes(reference, found, categories)
         config = {**found.model, "num_classes": len(categories)}
         kind, resize, postprocess = found.kind, found.resize, found.postprocess
@@ -49,7 +51,7 @@ def load_published(reference: str, categories: Sequence[Category]) -> tuple[nn.M
         config = {"_target_": CLASSIFIER, "num_classes": len(categories), "backbone": found.backbone}
         kind, resize, postprocess = CLASSIFICATION.name, CLASSIFICATION.resizes[0], {}
     model = checkpoint.build_model(config)
-    log.info("%s", load_model(model, reference, [category.name for category in categories]))
+    log.info("%s", load_model(model, reference, names))
     card = ModelCard(
         task=kind,
         name=Path(reference).stem,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -104,7 +105,8 @@ def load_model(model: nn.Module, reference: str | Path, classes: Sequence[str] |
     """Fill a whole model, in ``model.backbone`` and beside it, as :func:`load_backbone` fills a backbone.
 
     Besides, the file must hold no tensor that only another model has. ``classes`` are the model's: from a published detector
-    whose classes have names here, it takes the outputs of those. Raises UserError.
+    whose classes have names here, or one with its naming and number of classes, it takes the outputs of those. Raises
+    UserError.
     """
     path, tensors, naming = _read(str(reference))
     ours, own = naming.rename(tensors), model.state_dict()
@@ -117,8 +119,32 @@ def load_model(model: nn.Module, reference: str | Path, classes: Sequence[str] |
         )
     if foreign := [key for key in ours if key not in own]:
         raise UserError(f"{path} ({naming.name} names) does not fit the model, which has no {some(foreign)}.")
-    outputs = _outputs(_published_as(str(reference), path), classes) if classes else None
-    return fill(model, tensors, naming, path, outputs)
+    row, warnings = _published_as(str(reference), path), ()
+    if row is None and classes and hasattr(model, "class_predictors"):
+        theirs = _classes_of(arrange(tensors, naming))
+        if theirs != model.num_classes and (row := _saved_anew(naming, theirs, classes)):
+            warnings = (
+                f"{path} is taken for {row.name} saved anew, by its {theirs} classes: its outputs mean the same",
+            )
+        else:
+            _require_outputs(model, theirs, path)
+    whole = not classes or getattr(model, "merges", False)  # the model itself chooses among all outputs
+    report = fill(model, tensors, naming, path, None if whole else _outputs(row, classes))
+    return replace(report, warnings=(*report.warnings, *warnings))
+
+
+def _saved_anew(naming: Naming, outputs: int, classes: Sequence[str]) -> PublishedWeights | None:
+    """The published detector that finds ``classes`` among others, has this naming and finds as many; None without any."""
+    alike = [r for r in CATALOGUE.values() if r.categories and (r.mapping, r.num_classes) == (naming.name, outputs + 1)]
+    return next((row for row in alike if {category.name for category in row.categories}.issuperset(classes)), None)
+
+
+def _require_outputs(detector: nn.Module, theirs: int, path: Path) -> None:
+    if theirs not in (0, detector.num_classes):
+        raise UserError(
+            f"{path} finds {theirs} classes and the data has {detector.num_classes}: weights= takes a detector of the same "
+            f"classes; backbone.weights={path} takes its backbone alone."
+        )
 
 
 def _published_as(reference: str, path: Path) -> PublishedWeights | None:
@@ -178,10 +204,11 @@ def normalisation(reference: str) -> tuple[tuple[float, ...], tuple[float, ...]]
     return (CENTRED, CENTRED) if naming.centred else None
 
 
-def published_model(reference: str) -> PublishedModel | None:
+def published_model(reference: str, classes: Sequence[str] = ()) -> PublishedModel | None:
     """The detector or segmenter that a name of the catalogue, a path or an address holds, None for weights of anything else.
 
-    Raises UserError for a network that is none of ours.
+    ``classes`` are those that a detector is to find, of the ones that it was trained for, where they have names. Raises
+    UserError for a network that is none of ours and for classes that it was not trained to find.
     """
     path, tensors, naming = _read(reference)
     if (preset := naming.preset) is None:
@@ -191,12 +218,24 @@ def published_model(reference: str) -> PublishedModel | None:
     if network is None or not (outputs := _classes_of(given)):
         raise UserError(f"{path} ({naming.name} names) holds no {preset.kind} model of ours: {some(list(tensors))}.")
     row = _published_as(reference, path)
+    if row is None and len(classes) != outputs:
+        row = _saved_anew(naming, outputs, classes)
+    if classes and (chosen := _outputs(row, classes)):
+        merged = {"outputs": chosen.total, "class_outputs": list(chosen.chosen[1:])}
+    else:
+        merged = {}
     mean, std = (CENTRED, CENTRED) if naming.centred else (IMAGENET_MEAN, IMAGENET_STD)
     detects = preset.kind == "detection"
     head = {"width": network.backbone.get("width", 1.0), "padding": naming.padding} if detects else {}
     return PublishedModel(
         kind=preset.kind,
-        model={"_target_": preset.target, **head, **preset.model, "backbone": {**network.backbone, **preset.backbone}},
+        model={
+            "_target_": preset.target,
+            **head,
+            **preset.model,
+            "backbone": {**network.backbone, **preset.backbone},
+            **merged,
+        },
         postprocess=dict(preset.postprocess),
         mean=mean,
         std=std,

@@ -184,6 +184,13 @@ def test_masks_are_compared_with_segm_and_their_own_area_counts():
         ([row(bbox=(0, 0, float("inf"), 1))], "not finite numbers in image id 7"),
         ([row(bbox=(0, 0, 1))], r"result row 0 has the bbox \[0, 0, 1\]; it needs x, y, width, height"),
         ([row(), {"image_id": 7, "category_id": 18, "bbox": [0, 0, 1, 1]}], "result row 1 has no score"),
+        ([row(), 3], "result row 1 is 3; every row needs image_id, category_id, bbox, score"),
+        ([row(score=None)], "result row 0 has the score None; it needs a number"),
+        ([row(score="0.5")], "result row 0 has the score '0.5'; it needs a number"),
+        ([row(image_id="7")], "result row 0 has the image_id '7'; it needs a whole number"),
+        ([{**row(), "bbox": None}], "result row 0 has the bbox None; it needs x, y, width, height"),
+        ([row(bbox=(0, 0, "1", 1))], r"result row 0 has the bbox \[0, 0, '1', 1\]; it needs x, y"),
+        ({"annotations": []}, "the results are no list of rows but a dict; give a COCO result file"),
     ],
 )
 def test_bad_results_are_named(rows, message):

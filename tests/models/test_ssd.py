@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
-from seg_det.models.ssd import SSD, flatten_predictions
+from seg_det.models.ssd import SSD, flatten_predictions, merge_outputs
 from seg_det.nn.convolutions import SameConv2d
 from seg_det.types import UserError
 
@@ -17,6 +17,31 @@ def test_rows_of_output_follow_the_anchors():
     assert rows.shape == (2, 12, 3)
     # image 1, row 1, column 2, anchor 1 is row (1 * 3 + 2) * 2 + 1
     assert rows[1, 11].tolist() == x[1, 3:6, 1, 2].tolist()
+
+
+def test_merged_outputs_keep_the_scores_of_the_chosen():
+    """exp: 1, 2, 4, 8 of 15; classes 3 and 1 keep 8 and 2, and the background gets 1 + 4."""
+    logits = torch.tensor([[1.0, 2, 4, 8]]).log()
+    merged = merge_outputs(logits, torch.tensor([3, 1]), torch.tensor([0, 2]))
+    assert merged.exp().tolist() == [pytest.approx([5, 8, 2])]
+    assert merged.softmax(-1).tolist() == [pytest.approx([5 / 15, 8 / 15, 2 / 15])]
+
+
+def test_a_detector_of_some_of_its_classes():
+    whole = SSD(SMALL, num_classes=4, width=0.35).eval()
+    some = SSD(SMALL, num_classes=2, width=0.35, outputs=5, class_outputs=[4, 2]).eval()
+    some.load_state_dict(whole.state_dict())
+    images = torch.rand(1, 3, 96, 96)
+    with torch.inference_mode():
+        scores, all_scores = some(images).logits.softmax(-1), whole(images).logits.softmax(-1)
+    assert scores.shape[-1] == 3
+    torch.testing.assert_close(scores[..., 1:], all_scores[..., [4, 2]])
+
+
+@pytest.mark.parametrize("wrong", [[1], [1, 5], [0, 1]])
+def test_class_outputs_are_those_of_the_classes(wrong):
+    with pytest.raises(UserError, match=r"class_outputs must name 2 of the outputs 1 to 4, got \["):
+        SSD(SMALL, num_classes=2, outputs=5, class_outputs=wrong)
 
 
 @pytest.mark.parametrize("size", [(320, 320), (97, 160)])
@@ -73,8 +98,9 @@ def test_an_unknown_anchor_rule():
         SSD(MobileNetV2, num_classes=3, anchor_rule="keras")
 
 
-def test_model_is_export_clean():
-    model = SSD(SMALL, num_classes=3, width=0.35).eval()
+@pytest.mark.parametrize("chosen", [{}, {"outputs": 9, "class_outputs": [7, 1, 2]}])
+def test_model_is_export_clean(chosen):
+    model = SSD(SMALL, num_classes=3, width=0.35, **chosen).eval()
     images = torch.rand(1, 3, 96, 96)
     exported = torch.export.export(model, (images,)).module()
     for ours, theirs in zip(model(images), exported(images), strict=True):

@@ -204,6 +204,15 @@ def biases(model, classes):
     return [predictor.project.bias.reshape(6, classes + 1)[-1].tolist() for predictor in model.class_predictors]
 
 
+def assert_scores_among_all(model, whole, outputs):
+    """A cat is no dog because only dogs are asked for: the other classes stay in the softmax."""
+    images = torch.rand(1, 3, 96, 96)
+    with torch.inference_mode():
+        got, wanted = (m.eval()(images).logits.softmax(-1) for m in (model, whole))
+    assert got.shape[-1] == 1 + len(outputs)
+    torch.testing.assert_close(got[..., 1:], wanted[..., outputs])
+
+
 def test_outputs_are_taken_by_the_names_of_the_classes(published):
     model = coco_detector(3)
     report = load_model(model, SSDLITE320, ["toothbrush", "person", "stop sign"])
@@ -233,7 +242,7 @@ def test_classes_that_the_detector_never_saw(published):
 
 def test_a_published_name_is_measured_on_some_of_its_classes(published):
     model, card = load_published(SSDLITE320, (Category(1, "dog"),))
-    assert biases(model, 1)[0] == [0.0, 18.0]
+    assert_scores_among_all(model, published, [18])
     assert (card.input_size, card.resize, card.postprocess["max_detections"]) == ((320, 320), "stretch", 300)
     assert card.training_data["name"] == "COCO train2017" and card.mean == (127.5, 127.5, 127.5)
 
@@ -247,9 +256,31 @@ def test_the_file_itself_is_known_by_its_hash(coco_file, monkeypatch):
     assert biases(model, 1)[0] == [0.0, 18.0]
 
 
-def test_another_file_keeps_its_outputs(coco_file):
-    with pytest.raises(UserError, match=r"class_predictors\.0\.project\.weight \[12, 672, 1, 1\]"):
-        load_model(coco_detector(1), coco_file[0], ["dog"])
+def test_a_published_detector_saved_anew_is_known_by_its_naming_and_its_91_outputs(coco_file):
+    """Its hash is another one: all that torchvision's training writes has the names and the ids of COCO."""
+    path, whole = coco_file
+    assert published_model(str(path)).named
+    model, card = load_published(str(path), (Category(5, "toothbrush"), Category(2, "person")))
+    assert_scores_among_all(model, whole, [90, 1])
+    assert card.categories[0] == Category(5, "toothbrush")
+    model = coco_detector(1)
+    (warning,) = load_model(model, path, ["dog"]).warnings
+    assert warning.endswith(
+        f"coco.pth is taken for {SSDLITE320} saved anew, by its 90 classes: its outputs mean the same"
+    )
+    assert biases(model, 1)[0] == [0.0, 18.0]
+    same_number = coco_detector(90)  # nothing is to be chosen: the file has the outputs of the model
+    assert load_model(same_number, path, [f"thing {n}" for n in range(90)]).warnings == ()
+    assert same_tensors(whole, same_number)
+
+
+def test_another_file_keeps_its_outputs(coco_file, tmp_path):
+    with pytest.raises(UserError, match=r"coco\.pth finds 90 classes and the data has 2: .*backbone\.weights="):
+        load_model(coco_detector(2), coco_file[0], ["dog", "raccoon"])
+    path = save(as_tensorflow(tensorflow_detector(3)), tmp_path / "tf.pth")  # nothing tells what these are
+    model = SSDLite(partial(MobileNetV2, padding="same", bn_eps=1e-3), num_classes=1, padding="same")
+    with pytest.raises(UserError, match=r"tf\.pth finds 3 classes and the data has 1"):
+        load_model(model, path, ["dog"])
 
 
 # The command
