@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seg_det.ops.boxes import clip, decode, rescale
 from seg_det.ops.interpolation import Side, Weights
-from seg_det.ops.nms import greedy_keep, suppresses
+from seg_det.ops.nms import greedy_keep, greedy_rounds, rivals, suppresses
 from seg_det.types import DenseDetections, Detections, UserError
 
 OUTPUTS = ("logits", "labels")
@@ -23,6 +23,27 @@ def class_scores(logits: Tensor, score: str) -> Tensor:
         raise UserError(f"postprocess.score must be softmax or sigmoid, got {score!r}.")
     scores = logits.softmax(-1) if score == "softmax" else logits.sigmoid()
     return scores[..., 1:]
+
+
+def candidates(
+    raw: DenseDetections,
+    anchors: Tensor,
+    image_size: tuple[int, int],
+    *,
+    score: str,
+    score_threshold: float,
+    max_candidates: int | None,
+) -> tuple[Tensor, Tensor]:
+    """What suppression is given: boxes [B, A, 4] in pixels of ``image_size`` (H, W), and scores [B, A, C].
+
+    A score is -1 where its class has ``max_candidates`` better anchors (None: no limit), which bounds how far the prefix of
+    :func:`detect` can grow, or where it does not exceed ``score_threshold``.
+    """
+    scores = class_scores(raw.logits.float(), score)
+    boxes = clip(decode(raw.deltas.float(), anchors), image_size)
+    if max_candidates and scores.shape[1] > max_candidates:
+        scores = scores.masked_fill(scores < scores.topk(max_candidates, dim=1).values[:, -1:], -1.0)
+    return boxes, scores.masked_fill(scores <= score_threshold, -1.0)
 
 
 def detect(
@@ -43,13 +64,17 @@ def detect(
     prefix of all (anchor, class) pairs is suppressed class by class, and doubled for those images only that still want
     detections.
     """
-    scores = class_scores(raw.logits.float(), score)
-    boxes = clip(decode(raw.deltas.float(), anchors), image_size)
+    boxes, scores = candidates(
+        raw,
+        anchors,
+        image_size,
+        score=score,
+        score_threshold=score_threshold,
+        max_candidates=max_candidates,
+    )
     classes = scores.shape[-1]
     max_candidates = max_candidates or scores.shape[1]
-    if scores.shape[1] > max_candidates:  # bounds how far the prefix can grow
-        scores = scores.masked_fill(scores < scores.topk(max_candidates, dim=1).values[:, -1:], -1.0)
-    flat = scores.flatten(1).masked_fill(scores.flatten(1) <= score_threshold, -1.0)
+    flat = scores.flatten(1)
     found: list[Detections | None] = [None] * len(flat)
     pending = torch.arange(len(flat), device=flat.device)
     prefix = min(2 * max_detections, flat.shape[1])
@@ -57,8 +82,8 @@ def detect(
         best = flat[pending].topk(prefix)
         labels = best.indices % classes
         chosen = boxes[pending[:, None], best.indices // classes]
-        candidates = (best.values > 0) & (_rank_in_class(labels) < max_candidates)
-        keep = greedy_keep(suppresses(chosen, labels, iou_threshold), candidates)
+        allowed = (best.values > 0) & (_rank_in_class(labels) < max_candidates)
+        keep = greedy_keep(suppresses(chosen, labels, iou_threshold), allowed)
         exhausted = (best.values[:, -1] <= 0) | (prefix == flat.shape[1])
         done = exhausted | (keep.sum(1) >= max_detections)
         for row, image in zip(done.nonzero().flatten().tolist(), pending[done].tolist(), strict=True):
@@ -67,6 +92,27 @@ def detect(
         pending = pending[~done]
         prefix = min(2 * prefix, flat.shape[1])
     return found
+
+
+def select_static(
+    boxes: Tensor, scores: Tensor, *, iou_threshold: float, max_detections: int, considered: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """:func:`detect`'s suppression with fixed shapes, for exported graphs: boxes [B, M, 4], scores, labels [B, M], count [B].
+
+    ``boxes`` and ``scores`` are :func:`candidates`'s. M is ``max_detections``; rows from ``count`` on are zero. The best
+    ``considered`` pairs of anchor and class take part: exact where no more exceed the threshold, or M of these are kept.
+    """
+    classes = scores.shape[-1]
+    flat = scores.flatten(1)
+    best = flat.topk(min(considered, flat.shape[1]))
+    labels = best.indices % classes
+    place = torch.div(best.indices, classes, rounding_mode="floor")
+    chosen = boxes.gather(1, place.unsqueeze(-1).expand(-1, -1, 4))
+    rounds = min(max_detections, flat.shape[1])
+    kept, values = greedy_rounds(best.values, rivals(chosen, labels, iou_threshold), rounds)
+    real = values > 0
+    found = chosen.gather(1, kept.unsqueeze(-1).expand(-1, -1, 4)) * real.unsqueeze(-1)
+    return found, values * real, labels.gather(1, kept) * real, real.sum(1)
 
 
 def to_file_size(detections: Detections, image_size: tuple[int, int], file_size: tuple[int, int]) -> Detections:
@@ -99,7 +145,8 @@ def label_map(
     """The class of each pixel of an image of ``size`` (H, W): u8 [H, W], the lower class where two are level.
 
     ``output`` "logits" interpolates the logits bilinearly to the pixels and takes the best class there. Several patches, of
-    other scales, mirrored or windows, are averaged as probabilities; together they must cover the image. "labels" takes the
+    other scales, mirrored or windows, are averaged as probabilities; together they must cover the image. A patch of another
+    scale keeps its place in the image, also with ``align_corners``, where TensorFlow's loop would stretch it. "labels" takes the
     best class at the map's own places and each pixel the nearest place: far less work, which suits a phone.
 
     ``align_corners``: see :class:`seg_det.ops.interpolation.Side`.

@@ -12,18 +12,26 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from seg_det import checkpoint
+from seg_det.anchors.files import read_anchors
 from seg_det.data.classes import only_classes
 from seg_det.data.loaders import Source
+from seg_det.data.multi_scale import input_sizes
+from seg_det.export.base import require
+from seg_det.export.runtimes import Opened, is_exported, open_file
+from seg_det.export.sidecar import sha256
 from seg_det.losses import SCORES
 from seg_det.report.terminal import figures, summary
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.published import is_published, load_published
-from seg_det.tasks.run import Training, evaluate_model, train_model
+from seg_det.tasks.run import KINDS, Training, evaluate_model, train_model
 from seg_det.tasks.start import Start
 from seg_det.tasks.training import TrainerSettings
+from seg_det.tasks.verification import Export, export_model, table
 from seg_det.types import ModelCard, UserError
+from seg_det.weights import resolve
 
 RUNS = Path("runs")
 
@@ -37,6 +45,7 @@ def train(config: DictConfig) -> None:
         if not any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra):
             folder = _new_folder("train", _name(config))
     else:
+        config = _with_anchors(config)
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
     _claim(folder, config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
@@ -47,19 +56,7 @@ def train(config: DictConfig) -> None:
 
 def evaluate(config: DictConfig) -> None:
     """``python evaluate.py``: the figures of a trained model on a labelled split."""
-    reference = str(config.model or _newest_run())
-    if is_published(reference):
-        source = _measured_source(_named_dataset(config), config)
-        model, card = load_published(reference, source.categories)
-    else:
-        path = checkpoint.find(reference)
-        model, card = checkpoint.load(path)
-        if "kind" in config.get("dataset", {}):
-            config.dataset.kind = card.task
-        source = _measured_source(config.get("dataset") or _trained_on(path), config)
-    card = _with_postprocess(card, config.postprocess)
-    if config.input_size is not None:
-        card = card.replace(input_size=_two(config.input_size))
+    model, card, source = _measured(config)
     folder = _new_folder("evaluate", card.name)
     _claim(folder, config)
     metrics = evaluate_model(
@@ -75,6 +72,100 @@ def evaluate(config: DictConfig) -> None:
     )
     print(figures(metrics))
     print(summary(metrics, folder))
+
+
+def export(config: DictConfig) -> None:
+    """``python export.py``: a file for a runtime, proved on images; exits with 1 where it is not the same model."""
+    target = instantiate(config.target)
+    require(target)
+    reference = str(config.model or _newest_run())
+    if is_exported(reference):
+        raise UserError(f"{reference} is exported already: give the run or the checkpoint that it came from.")
+    model, card, dataset = _trained(reference, config)
+    if config.resize is not None:
+        if config.resize not in KINDS[card.task].resizes:
+            known = ", ".join(KINDS[card.task].resizes)
+            raise UserError(f"resize must be one of {known} for {card.task}, got {config.resize!r}.")
+        card = card.replace(resize=config.resize)
+    path = resolve(reference) if is_published(reference) else checkpoint.find(reference)
+    folder = _new_folder("export", card.name)
+    _claim(folder, config)
+    content = export_model(
+        Export(
+            target=target,
+            model=model,
+            card=card,
+            checkpoint={"path": str(path), "sha256": sha256(path)},
+            run=folder,
+            validation=_measured_source(dataset, config, config.verification.split),
+            pipeline=config.pipeline,
+            precision=config.precision,
+            calibration=_measured_source(dataset, config, "train") if config.precision == "int8" else None,
+            calibration_images=config.calibration.images,
+            seed=config.seed,
+            keep_float=tuple(config.keep_float),
+            verified_images=config.verification.images,
+            tolerance=config.tolerance,
+            num_workers=_workers(config.data.num_workers),
+        )
+    )
+    print(table(content))
+    print("\n".join(f"{folder / name}" for name in [*content["files"], "export.json"]))
+    if not content["accepted"]:
+        raise UserError(
+            f"{folder / content['files'][0]} was rejected: its {content['metric']} is {content['difference']:.4f} from the "
+            f"checkpoint's, and tolerance={content['tolerance']:g} is the most; set tolerance= to accept it."
+        )
+
+
+def _measured(config: DictConfig) -> tuple[nn.Module | Opened, ModelCard, Source]:
+    """What evaluate.py measures, and on what."""
+    reference = str(config.model or _newest_run())
+    if is_exported(reference):
+        opened = open_file(Path(reference))
+        dataset = config.get("dataset") or _trained_on(Path(opened.export["checkpoint"]["path"]))
+        return opened, _baked(opened, config), _measured_source(_of_kind(dataset, opened.card), config, config.split)
+    model, card, dataset = _trained(reference, config)
+    return model, card, _measured_source(dataset, config, config.split)
+
+
+def _trained(reference: str, config: DictConfig) -> tuple[nn.Module, ModelCard, DictConfig]:
+    """The model that ``reference`` means, its card with what was said on the command line, and its data set."""
+    if is_published(reference):
+        dataset = _named_dataset(config)
+        split = config.get("split") or config.verification.split
+        model, card = load_published(reference, _measured_source(dataset, config, split).categories)
+    else:
+        path = checkpoint.find(reference)
+        model, card = checkpoint.load(path)
+        dataset = _of_kind(config.get("dataset") or _trained_on(path), card)
+    card = _with_postprocess(card, config.postprocess)
+    if config.input_size is not None:
+        card = card.replace(input_size=_two(config.input_size))
+    return model, card, dataset
+
+
+def _of_kind(dataset: DictConfig, card: ModelCard) -> DictConfig:
+    """A data set that can be read for several kinds of task, told which."""
+    if "kind" in dataset:
+        dataset.kind = card.task
+    return dataset
+
+
+def _baked(opened: Opened, config: DictConfig) -> ModelCard:
+    """The card of an exported file. Raises UserError for settings that cannot be changed any more."""
+    given = [f"postprocess.{key}" for key, value in config.postprocess.items() if value is not None]
+    given += ["input_size"] if config.input_size is not None else []
+    if given:
+        raise UserError(f"{given[0]} is part of the exported {opened.path}: leave it out, or export anew with it.")
+    return opened.card
+
+
+def _with_anchors(config: DictConfig) -> DictConfig:
+    """The configuration with the shapes of an anchor file in place of its name."""
+    if isinstance(file := config.task.model.get("anchor_shapes"), str):
+        config.task.model.anchor_shapes = read_anchors(Path(file))
+    return config
 
 
 def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training:
@@ -100,6 +191,7 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
         trainer=TrainerSettings(**_plain(config.trainer)),
         start=Start(model=config.weights, backbone=config.backbone.weights, recipe=suggested),
         balance=config.data.balance,
+        training_sizes=input_sizes(_plain(config.data)["multi_scale"], size),
         resize=config.data.resize,
         mean=_three(config.data.mean, "mean"),
         std=_three(config.data.std, "std"),
@@ -157,8 +249,8 @@ def _source(dataset: DictConfig, split: str) -> Source:
     return instantiate(dataset[split])
 
 
-def _measured_source(dataset: DictConfig, config: DictConfig) -> Source:
-    source = _source(dataset, config.split)
+def _measured_source(dataset: DictConfig, config: DictConfig, split: str) -> Source:
+    source = _source(dataset, split)
     return source if config.classes is None else only_classes(source, config.classes)
 
 

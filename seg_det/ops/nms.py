@@ -13,11 +13,16 @@ def suppresses(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
 
     ``boxes`` [..., N, 4] and ``labels`` [..., N] stand in descending order of score; only equal labels suppress each other.
     """
+    return rivals(boxes, labels, iou_threshold).tril(-1)
+
+
+def rivals(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """Which pairs of boxes [..., N, 4] have one of ``labels`` [..., N] and overlap too far: bool [..., N, N]."""
     areas = area(boxes)
     overlap = intersection(boxes, boxes)
     # IoU > t without a division: exact for zero-area boxes too, which suppress nothing.
     over = overlap > iou_threshold * (areas.unsqueeze(-1) + areas.unsqueeze(-2) - overlap)
-    return (over & (labels.unsqueeze(-1) == labels.unsqueeze(-2))).tril(-1)
+    return over & (labels.unsqueeze(-1) == labels.unsqueeze(-2))
 
 
 def greedy_keep(suppressed_by: Tensor, candidates: Tensor) -> Tensor:
@@ -35,6 +40,24 @@ def greedy_keep(suppressed_by: Tensor, candidates: Tensor) -> Tensor:
         if torch.equal(settled, keep):
             return keep
         keep = settled
+
+
+def greedy_rounds(scores: Tensor, rival: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+    """Greedy NMS with fixed shapes, for graphs without data-dependent ones: indices i64 and scores [B, rounds], best first.
+
+    ``scores`` [B, N] are negative where there is no candidate, ``rival`` [B, N, N] is :func:`rivals`'s. Each round takes the
+    best that is left and strikes it and its rivals out: as long as there are candidates this is greedy NMS itself, the exact
+    answer. Rounds that find none give negative scores.
+    """
+    place = torch.arange(scores.shape[1], device=scores.device)
+    indices, values = [], []
+    for _ in range(rounds):
+        best, index = scores.max(1, keepdim=True)
+        row = rival.gather(1, index.unsqueeze(-1).expand(-1, -1, rival.shape[2])).squeeze(1)
+        scores = scores.masked_fill(row | (place == index), -1.0)
+        indices.append(index)
+        values.append(best)
+    return torch.cat(indices, 1), torch.cat(values, 1)
 
 
 def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:

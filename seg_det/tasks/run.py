@@ -16,12 +16,15 @@ from torch import nn
 from seg_det import __version__, checkpoint
 from seg_det.data.classes import with_categories
 from seg_det.data.loaders import Source, evaluation_loader, train_loader
+from seg_det.data.multi_scale import MultiScale
+from seg_det.export.runtimes import Opened
 from seg_det.metrics.complexity import count
 from seg_det.report.html import write_report
 from seg_det.report.tables import write_csv
 from seg_det.tasks.classification import CLASSIFICATION
 from seg_det.tasks.detection import DETECTION
 from seg_det.tasks.evaluation import Evaluation, evaluate
+from seg_det.tasks.exported import evaluate_file
 from seg_det.tasks.learner import Learner, Loss
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.predictor import Kind
@@ -30,6 +33,7 @@ from seg_det.tasks.start import Start, Started, load_start
 from seg_det.tasks.training import Trained, TrainerSettings, fit
 from seg_det.types import ModelCard, UserError
 from seg_det.weights import IMAGENET_MEAN, IMAGENET_STD
+from seg_det.weights.fit import some
 
 log = logging.getLogger(__name__)
 KINDS = {kind.name: kind for kind in (DETECTION, CLASSIFICATION, SEGMENTATION)}
@@ -57,6 +61,7 @@ class Training:
     start: Start
     seed: int
     balance: float | None = None  # share of the images from which a class is no longer rare, see data.samplers
+    training_sizes: tuple[tuple[int, int], ...] = ()  # (H, W) of which each batch gets one; none: the input size
     resize: str | None = None  # the rule of evaluation; None: the usual one of the kind
     mean: tuple[float, float, float] | None = None  # None: what the start weights were trained with, else ImageNet's
     std: tuple[float, float, float] | None = None
@@ -86,11 +91,21 @@ def train_model(setup: Training) -> dict[str, Any] | None:
         batch_size=setup.batch_size,
         metric=kind.metric(val),
         run=setup.run,
+        multi_scale=MultiScale(setup.training_sizes, setup.seed) if setup.training_sizes else None,
     )
+    if doubt := task.predictor.doubts(setup.train, setup.loss):
+        log.warning("%s", doubt)
     loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
     trained = fit(
         task,
-        train_loader(setup.train, setup.augmentation, seed=setup.seed, balance=setup.balance, **loading),
+        train_loader(
+            setup.train,
+            setup.augmentation,
+            seed=setup.seed,
+            epochs=setup.trainer.max_epochs,
+            balance=setup.balance,
+            **loading,
+        ),
         evaluation_loader(val, kind.evaluation_transform(card), shared=True, **loading),
         recipe=setup.recipe,
         settings=setup.trainer,
@@ -115,7 +130,7 @@ def train_model(setup: Training) -> dict[str, Any] | None:
 
 
 def evaluate_model(
-    model: nn.Module,
+    model: nn.Module | Opened,
     card: ModelCard,
     source: Source,
     *,
@@ -126,20 +141,24 @@ def evaluate_model(
     device: torch.device | str,
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    """Evaluate a trained model on a split and write the run folder; returns the content of metrics.json."""
+    """Evaluate a trained model or an exported file on a split and write the run folder; returns the content of metrics.json."""
     kind = KINDS[card.task]
-    _of_kind(kind, source)
+    require_kind(kind, source)
     if unknown := sorted(set(options) - kind.options):
         raise UserError(f"The evaluation of {kind.name} has no option {', '.join(unknown)}: leave it out.")
     source = with_categories(source, card.categories, f"the model {card.name}")
     loading = {"batch_size": batch_size, "num_workers": num_workers}
-    evaluation = evaluate(kind, model, card, source, **loading, device=device, options=options)
+    if isinstance(model, Opened):
+        evaluation = evaluate_file(kind, model, source, num_workers=num_workers, options=options)
+        model = checkpoint.build_model(card.model)  # whose size is reported
+    else:
+        evaluation = evaluate(kind, model, card, source, **loading, device=device, options=options)
     metrics = {**_measured("evaluate", kind, model, card, evaluation, source), "problems": list(source.problems)}
     _finish(kind, run, metrics, evaluation, source, config, history=None)
     return metrics
 
 
-def _of_kind(kind: Kind, source: Source) -> None:
+def require_kind(kind: Kind, source: Source) -> None:
     if not isinstance(source, kind.source):
         raise UserError(f"{source.name} does not hold {kind.data}, which {kind.name} needs: choose {kind.suggestion}.")
 
@@ -147,7 +166,7 @@ def _of_kind(kind: Kind, source: Source) -> None:
 def _suits(kind: Kind, setup: Training) -> None:
     """The parts of the configuration that are of one kind each. Raises UserError."""
     for source in (setup.train, setup.val):
-        _of_kind(kind, source)
+        require_kind(kind, source)
     if not isinstance(setup.augmentation, kind.transform):
         raise UserError(f"This augmentation is not for {kind.name}: choose {kind.suggestion}.")
     if setup.resize not in (None, *kind.resizes):
@@ -156,8 +175,8 @@ def _suits(kind: Kind, setup: Training) -> None:
 
 def _check(kind: Kind, setup: Training, val: Source) -> None:
     """What would otherwise fail in the middle of the run. Raises UserError."""
-    kind.check(setup.train)
-    kind.check(val, every=True)  # a validation that fails would take the first epoch with it
+    for source in (setup.train, val):
+        kind.check(source, every=True)
     if min(setup.batch_size, len(setup.train.records)) < kind.least_images:
         raise UserError(
             f"Training for {kind.name} needs {kind.least_images} images a step for its norms: set data.batch_size to "
@@ -168,10 +187,16 @@ def _check(kind: Kind, setup: Training, val: Source) -> None:
 
 
 def _load_start(model: nn.Module, setup: Training) -> Started:
+    names = [category.name for category in setup.train.categories]
     if setup.resume:  # brings all weights itself; they began where the first run began
         card = checkpoint.read(setup.resume)["card"]
+        if (theirs := [category["name"] for category in card["categories"]]) != names:
+            raise UserError(
+                f"{setup.resume} was trained on {len(theirs)} classes ({some(theirs)}), {setup.train.name} has {len(names)} "
+                f"({some(names)}): resume goes on with the same classes; to start anew on these from its backbone, leave "
+                f"resume out and set backbone.weights={setup.resume}."
+            )
         return Started(card["training_data"]["start"], tuple(card["mean"]), tuple(card["std"]))
-    names = [category.name for category in setup.train.categories]
     return load_start(model, setup.start, names, setup.model["backbone"])
 
 

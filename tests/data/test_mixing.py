@@ -138,7 +138,9 @@ def test_mosaic_ends_with_the_epochs_that_are_left_whole(source):
 
 def test_mixup_comes_as_often_as_it_says(source):
     some = [b for batches in epochs(source, flip_only((32, 48), mixup=0.5), epochs=3) for b in batches]
-    mixed = torch.cat([((b.weights < 1) & b.valid).any(1) if b.weights is not None else torch.zeros(4).bool() for b in some])
+    mixed = torch.cat(
+        [((b.weights < 1) & b.valid).any(1) if b.weights is not None else torch.zeros(4).bool() for b in some]
+    )
     assert 4 <= mixed.sum() <= 20
     assert all(b.weights is None for batches in epochs(source, flip_only((32, 48)), epochs=3) for b in batches)
 

@@ -1,0 +1,127 @@
+"""What a target of export is, and what it is given."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
+
+from seg_det.types import ModelCard, UserError
+
+PIPELINES = ("full", "normalised", "raw")
+PRECISIONS = ("fp32", "fp16", "int8")
+Session = Callable[[np.ndarray], dict[str, np.ndarray]]  # the input to the outputs by name, see the package's text
+
+
+class Found(NamedTuple):
+    """Detections of one image with a fixed number of rows; those from ``count`` on are zero."""
+
+    boxes: Tensor  # f32 [M, 4]
+    scores: Tensor  # f32 [M], best first
+    labels: Tensor  # i64 [M]
+    count: Tensor  # i64 []
+
+
+# Boxes [A, 4] and scores [A, C], -1 where there is no candidate, iou_threshold and max_detections by name.
+Tail = Callable[..., Found]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to export. The model is the job's own copy: evaluation mode, float32, batch norms folded."""
+
+    model: nn.Module
+    card: ModelCard
+    pipeline: str = "full"
+    precision: str = "fp32"
+    metadata: str = ""  # JSON, to be embedded where the format has a place for it
+    calibration: Iterable[
+        Any
+    ] = ()  # for int8: batches whose ``images`` are u8 [1, 3, h, w], resized by the card's rule
+    keep_float: Sequence[str] = ()  # for int8: names of modules of the model whose layers stay in 32 bits
+
+    @property
+    def half(self) -> bool:
+        """Whether the network is to compute in 16 bits."""
+        return self.precision == "fp16"
+
+    def images(self) -> Iterator[Tensor]:
+        """The calibration images as the network's input: f32 [1, 3, h, w], RGB, 0..255."""
+        for batch in self.calibration:
+            yield batch.images.float()
+
+    def float_modules(self) -> list[nn.Module]:
+        """The modules that ``keep_float`` names. Raises UserError for a name that the model has not."""
+        found = []
+        for name in self.keep_float:
+            try:
+                found.append(self.model.get_submodule(name))
+            except AttributeError as error:
+                known = ", ".join(child for child, _ in self.model.named_children())
+                raise UserError(f"keep_float: the model has no part {name!r}; it has {known}.") from error
+        return found
+
+
+@dataclass(frozen=True)
+class Target(ABC):
+    """A file format with its runtime; a subclass is a frozen dataclass whose fields are the keys of its YAML.
+
+    ``pipelines`` and ``precisions`` are what the format can do, the default pipeline first. ``session`` opens a written file:
+    a function of this package's style whose *source* is copied into the runner, so it imports the runtime and numpy inside
+    itself and nothing of this package.
+    """
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+    extra: ClassVar[str]  # of pyproject.toml
+    packages: ClassVar[tuple[str, ...]]  # names to import, of what writes and runs the file
+    runs: ClassVar[tuple[str, ...]]  # the part of them that the runner needs, as pip names
+    pipelines: ClassVar[tuple[str, ...]] = PIPELINES
+    precisions: ClassVar[tuple[str, ...]] = PRECISIONS
+    session: ClassVar[Callable[[str], Session]]
+
+    @abstractmethod
+    def write(self, job: Job, path: Path) -> dict[str, Any]:
+        """Write ``job`` to ``path``; returns plain facts for the card. Raises UserError.
+
+        Known facts: ``tail``, what suppresses; ``files``, further files that belong to it, in the same folder; for int8
+        ``quantisation``, with ``layers``, ``float_layers``, how weights and activations are quantised, and the ``scales``
+        [scale, zero point] of activations by name; ``delegated``, where a part of the operators runs on a delegate:
+        ``to``, ``share`` of all operators of the network's body and ``left``, how many of each kind do not.
+        """
+
+    def embedded(self, path: Path) -> str | None:
+        """The metadata inside a written file; None where the format has no place for it. Raises UserError."""
+        return None
+
+
+def require(target: type[Target] | Target) -> None:
+    """Raise UserError with the pip command if a package of the target is missing."""
+    missing = [name for name in target.packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"target={target.name} needs {', '.join(missing)}: pip install -e '.[{target.extra}]'")
+
+
+def unsupported(error: BaseException, target: str) -> UserError:
+    """What a converter refused, as one sentence: the operator, and where in the model it comes from if that is told."""
+    causes = list(_causes(error))
+    text = " ".join(str(cause) for cause in causes)
+    operator = re.search(r"\b(aten[.:]+[\w.]+|prims?[.:]+[\w.]+)", text)
+    module = re.search(r"(?:[Ww]hile executing|module|L\['self'\]\.)[^\n]*?(seg_det[\w./]+|\bself\.[\w.]+)", text)
+    lines = [line for line in str(causes[-1]).splitlines() if line.strip()] or [type(error).__name__]
+    what = f"the operator {operator[1]}" if operator else f"this model ({type(causes[-1]).__name__}: {lines[0][:200]})"
+    where = f", from {module[1]}," if module else ""
+    return UserError(f"target={target} cannot express {what}{where}: choose another target or pipeline=raw.")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

@@ -1,0 +1,229 @@
+"""OpenVINO: every pipeline, images of any size, suppression by its own NonMaxSuppression, 8 bits by NNCF."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from seg_det.export.base import Job, Session, Target, unsupported
+from seg_det.export.onnx import non_max_suppression
+from seg_det.export.pipeline import Graph, build_graph
+from seg_det.types import UserError
+
+if TYPE_CHECKING:
+    from openvino import Model, Node
+
+KEY = "seg_det"  # of the metadata
+WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
+EXACT = "precise_0"  # the mark of OpenVINO on values that are not to be stored in half precision
+
+
+def open_session(path: str) -> Session:
+    """The function that runs the file."""
+    import openvino
+
+    # A processor that knows bfloat16 would compute in it by default, which costs a detector more accuracy than 8 bits do.
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(path, "CPU", options)
+    names = [output.get_any_name() for output in compiled.outputs]
+    return lambda image: dict(zip(names, compiled([image]).values(), strict=True))
+
+
+@dataclass(frozen=True)
+class OpenVinoTarget(Target):
+    """``observer`` finds the ranges of activations for 8 bits: a set of NNCF's range estimators, in lower case.
+
+    ``preset`` is NNCF's: "mixed" also shifts activations off zero, as h-swish wants it, "performance" does not.
+    """
+
+    name: ClassVar[str] = "openvino"
+    suffix: ClassVar[str] = ".xml"
+    extra: ClassVar[str] = "openvino"
+    packages: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
+    runs: ClassVar[tuple[str, ...]] = ("openvino",)
+    session = staticmethod(open_session)
+
+    observer: str = "mean_minmax"
+    preset: str = "mixed"
+
+    def write(self, job: Job, path: Path) -> dict[str, Any]:
+        """Write ``job`` to ``path`` and the weights beside it. Raises UserError naming an operator that OpenVINO has not."""
+        import openvino
+
+        tail = non_max_suppression if job.card.task == "detection" and job.pipeline != "raw" else None
+        graph = build_graph(job, tail=tail, half=False)
+        model = _converted(graph, self.name)
+        facts: dict[str, Any] = {"tail": "NonMaxSuppression" if tail else None}
+        if job.precision == "int8":
+            model, counts = self._quantised(model, job)
+            facts["quantisation"] = {**counts, "observer": self.observer, "preset": self.preset}
+        for node in _outside(model):
+            node.get_rt_info()[EXACT] = ""
+        model.set_rt_info(job.metadata, [KEY])
+        openvino.save_model(model, path, compress_to_fp16=job.precision == "fp16")
+        return {**facts, "files": [path.with_suffix(".bin").name]}
+
+    def _quantised(self, model: Model, job: Job) -> tuple[Model, dict[str, int]]:
+        """8 bits between the first and the last layer with weights, save for the layers of the job's ``keep_float``."""
+        import nncf
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+        ranges = _choice(RangeEstimatorParametersSet, self.observer, "observer")
+        preset = _choice(nncf.QuantizationPreset, self.preset, "preset")
+        layers, floats = _layers(model), _floats(model, job.float_modules())
+        ignored = [node.get_friendly_name() for node in (*_outside(model), *floats)]
+        logging.getLogger("nncf").setLevel(logging.ERROR)
+        quantised = nncf.quantize(
+            model,
+            nncf.Dataset(job.calibration, lambda batch: _as_input(batch.images, job.pipeline)),
+            preset=preset,
+            ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(activations_range_estimator_params=ranges),
+        )
+        return quantised, {"layers": len(layers), "float_layers": len(floats)}
+
+    def embedded(self, path: Path) -> str | None:
+        """The metadata. Raises UserError if the file is no OpenVINO model."""
+        import openvino
+
+        try:
+            model = openvino.Core().read_model(path)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[-1][:100]
+            raise UserError(
+                f"{path} is no OpenVINO model with its .bin beside it ({reason}): export it again."
+            ) from error
+        return model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
+
+
+def _converted(graph: Graph, target: str) -> Model:
+    """The graph as OpenVINO's, its input and outputs named, the sides of its input fixed where they are."""
+    import openvino
+    from openvino.frontend.pytorch import ConversionExtension
+
+    sides = dict.fromkeys(graph.dynamic, torch.export.Dim.DYNAMIC)
+    extensions = [ConversionExtension(f"{operator}.default", translate) for operator, translate in TRANSLATIONS.items()]
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(graph.module, (graph.example,), dynamic_shapes=(sides,), strict=False)
+            model = openvino.convert_model(program, extension=extensions)
+    except Exception as error:
+        raise unsupported(error, target) from error
+    shape = [-1 if dim in graph.dynamic else side for dim, side in enumerate(graph.example.shape)]
+    model.reshape(openvino.PartialShape(shape))
+    model.input(0).get_tensor().set_names({graph.input})
+    for output, name in zip(model.outputs, graph.outputs, strict=True):
+        output.get_tensor().set_names({name})
+    return model
+
+
+def _suppression(node: Any) -> list[Any]:
+    """OpenVINO's operator for the tail's; it takes and gives the same."""
+    from openvino import opset13
+
+    boxes, scores, per_class, iou_threshold = (node.get_input(i) for i in range(4))
+    found = opset13.non_max_suppression(
+        boxes,
+        scores,
+        per_class,
+        iou_threshold,
+        opset13.constant(0.0, np.float32),
+        box_encoding="corner",
+        sort_result_descending=False,
+        output_type="i64",
+    )
+    return [found.output(0)]
+
+
+def _power_of_two(node: Any) -> list[Any]:
+    from openvino import opset13
+
+    exponent = node.get_input(0)
+    two = opset13.convert_like(opset13.constant(2.0, np.float32), exponent)
+    return [opset13.power(two, exponent).output(0)]
+
+
+TRANSLATIONS = {"seg_det.onnx_nms": _suppression, "aten.exp2": _power_of_two}  # of what the converter does not know
+
+
+def _as_input(images: torch.Tensor, pipeline: str) -> np.ndarray:
+    """Resized images as the pipeline's input: one that resizes by itself leaves those of its own size as they are."""
+    if pipeline == "full":
+        return images[0].permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
+    return images.float().numpy()
+
+
+def _layers(model: Model) -> list[Node]:
+    """The operators with weights."""
+    nodes = model.get_ordered_ops()
+    computed = _downstream(nodes, _names(model.get_parameters()))
+    return [n for n in nodes if n.get_type_name() in WEIGHTED and n.input_value(1).get_node().name not in computed]
+
+
+def _outside(model: Model) -> list[Node]:
+    """What does not lie between the first and the last layer with weights: pre-processing, decoding, suppression.
+
+    With their constants, as far as nothing else reads these.
+    """
+    nodes, layers = model.get_ordered_ops(), _names(_layers(model))
+    body = _downstream(nodes, layers) & _upstream(nodes, layers)
+    feeding = {node.name for node in nodes if _names(_readers(node)) & body}
+    return [node for node in nodes if node.name not in body | feeding]
+
+
+def _downstream(nodes: list[Node], start: set[str]) -> set[str]:
+    """The names of what is computed from the nodes of the names ``start``, and these; ``nodes`` in the order of running."""
+    reached = set(start)
+    for node in nodes:
+        if any(value.get_node().name in reached for value in node.input_values()):
+            reached.add(node.name)
+    return reached
+
+
+def _upstream(nodes: list[Node], start: set[str]) -> set[str]:
+    """The names of what the nodes of the names ``start`` are computed from, and these."""
+    reached = set(start)
+    for node in reversed(nodes):
+        if _names(_readers(node)) & reached:
+            reached.add(node.name)
+    return reached
+
+
+def _readers(node: Node) -> list[Node]:
+    return [reader.get_node() for output in node.outputs() for reader in output.get_target_inputs()]
+
+
+def _names(nodes: Iterable[Node]) -> set[str]:
+    return {node.name for node in nodes}
+
+
+def _floats(model: Model, modules: Iterable[nn.Module]) -> list[Node]:
+    """The layers of ``modules``, recognised by their weights."""
+    kept = {
+        weights.detach().numpy().tobytes() for module in modules for weights in module.parameters() if weights.dim() > 1
+    }
+    return [layer for layer in _layers(model) if _weights(layer).tobytes() in kept]
+
+
+def _weights(layer: Node) -> np.ndarray:
+    node = layer.input_value(1).get_node()
+    while node.get_type_name() != "Constant":
+        node = node.input_value(0).get_node()
+    return node.data
+
+
+def _choice(choices: Any, name: str, key: str) -> Any:
+    """The constant of NNCF's ``choices`` that ``name`` means. Raises UserError listing them."""
+    known = [choice for choice in dir(choices) if choice.isupper()]
+    if name.upper() not in known:
+        raise UserError(f"target.{key} must be one of {', '.join(choice.lower() for choice in known)}, got {name!r}.")
+    return getattr(choices, name.upper())

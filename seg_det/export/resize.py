@@ -1,0 +1,111 @@
+"""The card's rules of resizing as tensor algebra, for images whose size is known only when the graph runs.
+
+They follow what evaluation does on files (OpenCV's INTER_LINEAR, torch's antialiased bilinear of bytes) to a grey level: both
+round to whole levels. Sizes are 0-dimensional tensors here, so that an exporter sees arithmetic and no numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seg_det.ops.placement import MULTIPLE
+
+STEPS = 2048.0  # of OpenCV's shares
+CROP_FRACTION = 0.875  # of centre_crop, as evaluation has it
+
+
+class Extent(NamedTuple):
+    """One side of an image on its canvas: scaled from ``length`` to ``content`` pixels, of which the first ``offset`` are cut."""
+
+    length: Tensor
+    content: Tensor
+    offset: Tensor | int = 0
+
+
+def side_lengths(image: Tensor) -> tuple[Tensor, Tensor]:
+    """(H, W) of an image [..., H, W] as f64 tensors []."""
+    return tuple(torch.scalar_tensor(side, dtype=torch.float64) for side in image.shape[-2:])
+
+
+def extents(rule: str, image: Tensor, size: tuple[int, int]) -> tuple[Extent, Extent]:
+    """How the rows and columns of ``image`` [3, H, W] lie on the canvas of ``size`` (H, W)."""
+    lengths = side_lengths(image)
+    if rule in ("stretch", "stretch_antialiased"):
+        return tuple(
+            Extent(length, torch.tensor(float(side), dtype=torch.float64))
+            for length, side in zip(lengths, size, strict=True)
+        )
+    if rule == "letterbox":
+        scale = torch.minimum(*(side / length for length, side in zip(lengths, size, strict=True)))
+        return tuple(Extent(length, (length * scale).round().clamp(min=1)) for length in lengths)
+    if rule == "centre_crop":
+        scale = torch.maximum(*(side / CROP_FRACTION / length for length, side in zip(lengths, size, strict=True)))
+        contents = [(length * scale).round().clamp(min=side) for length, side in zip(lengths, size, strict=True)]
+        return tuple(
+            Extent(length, content, ((content - side) / 2).floor())
+            for length, content, side in zip(lengths, contents, size, strict=True)
+        )
+    raise ValueError(f"no graph for the rule {rule!r}")
+
+
+def fit(image: Tensor, rule: str, size: tuple[int, int], fill: Sequence[float]) -> Tensor:
+    """``image`` f32 [3, H, W] of whole levels by the card's ``rule`` on its canvas: f32 [3, h, w] of whole levels.
+
+    ``size`` is the card's input size; ``fill`` (RGB) is the colour of what the content leaves of the canvas.
+    """
+    levels = torch.tensor([float(round(value)) for value in fill])[:, None, None]
+    if rule == "whole":
+        height, width = image.shape[-2:]
+        # As ops.placement.canvas_size has it, in arithmetic that a graph can carry.
+        below, right = (size[0] - height) % MULTIPLE, (size[1] - width) % MULTIPLE
+        return F.pad(image - levels, (0, right, 0, below)) + levels
+    rows, columns = extents(rule, image, size)
+    if rule == "stretch":
+        return _linear(image, rows, columns, size)
+    across = _antialiased(columns, size[1], image.shape[2])
+    down = _antialiased(rows, size[0], image.shape[1])
+    resized = (down @ (image @ across.T + 0.5).floor() + 0.5).floor()
+    if rule != "letterbox":
+        return resized
+    inside = _centres(size[0], rows)[:, None] < rows.length
+    return torch.where(inside & (_centres(size[1], columns) < columns.length), resized, levels)
+
+
+def _centres(count: int, side: Extent) -> Tensor:
+    """Where the centres of ``count`` pixels of the canvas lie in the image: f64 [count], 0.5 in the first pixel's middle."""
+    return (torch.arange(count, dtype=torch.float64) + (0.5 + side.offset)) * (side.length / side.content)
+
+
+def _linear(image: Tensor, rows: Extent, columns: Extent, size: tuple[int, int]) -> Tensor:
+    """OpenCV's INTER_LINEAR of bytes, with the truncations of its fixed-point arithmetic: an eighth of a level darker."""
+    low, high, share = _taps(columns, size[1])
+    wide = image.index_select(2, low) * (STEPS - share) + image.index_select(2, high) * share
+    wide = (wide / 16).floor()
+    low, high, share = _taps(rows, size[0])
+    share = share[:, None]
+    first = (wide.index_select(1, low) * (STEPS - share) / 2**16).floor()
+    second = (wide.index_select(1, high) * share / 2**16).floor()
+    return ((first + second + 2) / 4).floor()
+
+
+def _taps(side: Extent, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each of ``count`` pixels of the canvas: two neighbours in the image, i64, and the second's share, 0..STEPS."""
+    place = torch.minimum((_centres(count, side) - 0.5).clamp(min=0), side.length - 1)
+    low = place.floor()
+    high = torch.minimum(low + 1, side.length - 1)
+    return low.long(), high.long(), ((place - low) * STEPS).round().float()
+
+
+def _antialiased(side: Extent, count: int, length: int) -> Tensor:
+    """The triangle filter as a matrix f32 [count, length], its weights rounded to 16 bits as torch's filter of bytes has them."""
+    step = (side.length / side.content).clamp(min=1)
+    pixels = torch.arange(length, dtype=torch.float64) + 0.5
+    weights = (1 - (_centres(count, side)[:, None] - pixels).abs() / step).clamp(min=0)
+    weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
+    unit = (2**15 / weights.max()).log2().floor().exp2()
+    return ((weights * unit).round() / unit).float()

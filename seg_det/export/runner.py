@@ -1,0 +1,284 @@
+"""The parts of the program that runs an exported model without this package: numpy, Pillow and the runtime, nothing else.
+
+:func:`source` writes the program of one file: the parts that its task and pipeline need, and its target's ``open_session``.
+Each part therefore names others of this file, ``np``, ``Image`` and ``ImageDraw`` only.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from types import CodeType
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from seg_det.export.base import Target
+
+PROGRAM = '''"""Runs {file} on an image: writes a drawing and JSON beside the image. Needs: pip install {packages}
+
+    python {program} photo.jpg [--output FOLDER] [--score 0.3]
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+{parts}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("image", type=Path)
+    parser.add_argument("--output", type=Path, help="where to write; left out: beside the image")
+    parser.add_argument("--score", type=float, default=0.3, help="objects below are left out of both")
+    options = parser.parse_args()
+    model = Path(__file__).resolve().parent / "{file}"
+    about = json.loads(model.with_suffix(".json").read_text())
+    image = np.array(ImageOps.exif_transpose(Image.open(options.image)).convert("RGB"))
+    found = {predict}(about, open_session(str(model)), image)
+    content, drawing = {show}(about, image, found, options.score)
+    folder = options.output or options.image.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    drawing.save(folder / f"{{options.image.stem}}_found.png")
+    (folder / f"{{options.image.stem}}_found.json").write_text(json.dumps(content, indent=1))
+    print(json.dumps(content))
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def source(target: type[Target] | Target, *, file: str, program: str, task: str, pipeline: str) -> str:
+    """The program that runs the exported ``file``, which lies beside it under the name ``program``."""
+    predict, show = f"{task}_{pipeline}", f"show_{task}"
+    needed = set(_needed(predict)) | set(_needed(show))
+    parts = [inspect.getsource(target.session).replace(" -> Session", "")]
+    parts += [inspect.getsource(part) for name, part in globals().items() if name in needed]
+    text = {"parts": "\n\n".join(part.rstrip() + "\n" for part in parts).rstrip()}
+    packages = " ".join(("numpy", "pillow", *target.runs))
+    return PROGRAM.format(**text, file=file, program=program, predict=predict, show=show, packages=packages)
+
+
+def _needed(name: str) -> Iterator[str]:
+    """``name`` and the functions of this file that it calls, directly or not."""
+    yield name
+    for called in _names(globals()[name].__code__):
+        if called != name and inspect.isfunction(globals().get(called)):
+            yield from _needed(called)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def centres(count, content, length, offset=0):
+    """Where the centres of pixels of the canvas lie in the image."""
+    return (np.arange(count) + 0.5 + offset) * (length / content)
+
+
+def interpolate(x, places, axis):
+    """Linear interpolation along an axis, at places counted from the first cell's centre."""
+    places = np.clip(places, 0, x.shape[axis] - 1)
+    low = places.astype(int)
+    high = np.minimum(low + 1, x.shape[axis] - 1)
+    share = (places - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+    return np.take(x, low, axis) * (1 - share) + np.take(x, high, axis) * share
+
+
+def linear(x, size):
+    """OpenCV's INTER_LINEAR of bytes, with the truncations of its fixed-point arithmetic."""
+    taps = []
+    for axis in (0, 1):
+        place = np.clip(centres(size[axis], size[axis], x.shape[axis]) - 0.5, 0, x.shape[axis] - 1)
+        low = place.astype(int)
+        share = np.rint((place - low) * 2048).astype(int).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
+        taps.append((low, np.minimum(low + 1, x.shape[axis] - 1), share))
+    (top, bottom, down), (left, right, across) = taps
+    x = (x[:, left].astype(int) * (2048 - across) + x[:, right].astype(int) * across) >> 4
+    return ((x[top] * (2048 - down) >> 16) + (x[bottom] * down >> 16) + 2 >> 2).astype(np.float32)
+
+
+def antialiased(x, count, content, offset, axis):
+    """The triangle filter, whose width grows as the image shrinks."""
+    length = x.shape[axis]
+    place = centres(count, content, length, offset)[:, None]
+    weights = np.maximum(0, 1 - np.abs(place - np.arange(length) - 0.5) / max(1, length / content))
+    weights /= np.maximum(weights.sum(1, keepdims=True), 1e-6)
+    return np.rint(np.moveaxis(np.tensordot(weights.astype(np.float32), x, (1, axis)), 0, axis))
+
+
+def geometry(card, size):
+    """For rows and columns: how many pixels of the canvas the image takes, and how many of these are cut off in front."""
+    rule, wanted = card["resize"], card["input_size"]
+    if rule == "letterbox":
+        scale = min(w / s for w, s in zip(wanted, size))
+        return [(max(1, round(s * scale)), 0) for s in size]
+    if rule == "centre_crop":
+        scale = max(w / 0.875 / s for w, s in zip(wanted, size))
+        contents = [max(w, round(s * scale)) for w, s in zip(wanted, size)]
+        return [(c, (c - w) // 2) for c, w in zip(contents, wanted)]
+    return [(w, 0) for w in wanted]
+
+
+def resized(card, image, sides):
+    """The image f32 [h, w, 3], each side scaled and cut as ``sides`` say: rows, then columns."""
+    if card["resize"] == "stretch":
+        return linear(image, card["input_size"])
+    for axis in (1, 0):
+        image = antialiased(image, card["input_size"][axis], *sides[axis], axis)
+    return image
+
+
+def as_input(x):
+    return np.ascontiguousarray(x.transpose(2, 0, 1)[None], np.float32)
+
+
+def prepare(card, image):
+    """The image u8 [H, W, 3] by the card's rule of resizing: f32 [1, 3, h, w] of 0..255."""
+    sides = geometry(card, image.shape[:2])
+    x = resized(card, image, sides)
+    if card["resize"] == "letterbox":
+        x[sides[0][0] :] = np.rint(card["mean"])
+        x[:, sides[1][0] :] = np.rint(card["mean"])
+    return as_input(x)
+
+
+def stretched(card, image):
+    """The image u8 [H, W, 3] stretched to the input: f32 [1, 3, h, w] of 0..255."""
+    return as_input(resized(card, image, [(side, 0) for side in card["input_size"]]))
+
+
+def softmax(x, axis):
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def detect(card, anchors, logits, deltas):
+    """Boxes in pixels of the input, scores and labels: decoding and exact greedy suppression, class by class."""
+    use = card["postprocess"]
+    scores = (softmax(logits, 1) if use["score"] == "softmax" else 1 / (1 + np.exp(-logits)))[:, 1:]
+    wh = anchors[:, 2:] - anchors[:, :2]
+    middle = deltas[:, :2] / 10 * wh + (anchors[:, :2] + anchors[:, 2:]) / 2
+    half = np.exp(np.minimum(deltas[:, 2:] / 5, np.log(1000 / 16))) * wh / 2
+    limit = np.array([*card["input_size"][::-1]] * 2, np.float32)
+    boxes = np.clip(np.hstack([middle - half, middle + half]), 0, limit)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    found = []
+    for label in range(scores.shape[1]):
+        order = np.argsort(-scores[:, label], kind="stable")[: use["max_candidates"]]
+        order = order[scores[order, label] > use["score_threshold"]]
+        while len(order):
+            best, order = order[0], order[1:]
+            found.append((scores[best, label], label, best))
+            sides = np.minimum(boxes[best, 2:], boxes[order, 2:]) - np.maximum(boxes[best, :2], boxes[order, :2])
+            overlap = np.maximum(sides, 0).prod(1)
+            order = order[overlap <= use["iou_threshold"] * (area[best] + area[order] - overlap)]
+    found = sorted(found, key=lambda row: -row[0])[: use["max_detections"]]
+    scores, labels, rows = zip(*found) if found else ((), (), ())
+    return boxes[list(rows)].reshape(-1, 4), np.array(scores), np.array(labels, int)
+
+
+def label_map(card, logits, size):
+    """The class of each pixel of an image of a size, from the map [C, h, w] of its canvas."""
+    seen, align = card["input_size"], card["postprocess"].get("align_corners", False)
+    for axis, (content, _) in enumerate(geometry(card, size)):
+        cells = logits.shape[axis + 1]
+        share = (np.arange(size[axis]) + 0.5) * content / (size[axis] * seen[axis])
+        place = (share * seen[axis] - 0.5) * (cells - 1) / max(1, seen[axis] - 1) if align else share * cells - 0.5
+        if card["postprocess"].get("output") == "labels":
+            logits = np.take(logits, np.clip(np.floor(place + 0.5), 0, cells - 1).astype(int), axis + 1)
+        else:
+            logits = interpolate(logits, place, axis + 1)
+    return logits.argmax(0).astype(np.uint8)
+
+
+def of_file(card, size):
+    """Factors from pixels of the input to pixels of the file, xyxy."""
+    return np.array([*size[::-1]] * 2) / np.array([*card["input_size"][::-1]] * 2)
+
+
+def detection_full(about, run, image):
+    out = run(image)
+    return tuple(out[name][: int(out["count"])] for name in ("boxes", "scores", "labels"))
+
+
+def detection_normalised(about, run, image):
+    out = run(stretched(about["card"], image))
+    boxes, scores, labels = (out[name][0][: int(out["count"][0])] for name in ("boxes", "scores", "labels"))
+    return boxes * of_file(about["card"], image.shape[:2]), scores, labels
+
+
+def detection_raw(about, run, image):
+    out = run(stretched(about["card"], image))
+    anchors = np.array(about["export"]["anchors"], np.float32)
+    boxes, scores, labels = detect(about["card"], anchors, out["logits"][0], out["deltas"][0])
+    return boxes * of_file(about["card"], image.shape[:2]), scores, labels
+
+
+def segmentation_full(about, run, image):
+    return run(image)["mask"].astype(np.uint8)
+
+
+def segmentation_normalised(about, run, image):
+    mask, size = run(prepare(about["card"], image))["mask"][0].astype(np.uint8), image.shape[:2]
+    sides = [content for content, _ in geometry(about["card"], size)]
+    rows, columns = (np.floor(centres(s, s, c)).astype(int) for s, c in zip(size, sides))
+    return mask[rows][:, columns]
+
+
+def segmentation_raw(about, run, image):
+    return label_map(about["card"], run(prepare(about["card"], image))["logits"][0], image.shape[:2])
+
+
+def classification_full(about, run, image):
+    return run(image)["scores"]
+
+
+def classification_normalised(about, run, image):
+    return run(prepare(about["card"], image))["scores"][0]
+
+
+def classification_raw(about, run, image):
+    return softmax(run(prepare(about["card"], image))["logits"][0], 0)
+
+
+def colour(index):
+    """Of a class, VOC's: the bits of its number spread over the three channels."""
+    bits = [(index >> 3 * place + channel & 1) << 7 - place for channel in range(3) for place in range(8)]
+    return tuple(sum(bits[8 * channel : 8 * channel + 8]) for channel in range(3))
+
+
+def show_detection(about, image, found, score):
+    drawing = Image.fromarray(image)
+    draw, rows = ImageDraw.Draw(drawing), []
+    for box, value, label in zip(*found):
+        if value >= score:
+            category, ink = about["card"]["categories"][int(label)], colour(int(label) + 1)
+            box = [float(side) for side in box]
+            rows.append({**category, "box": box, "score": float(value)})
+            draw.rectangle(box, outline=ink, width=3)
+            draw.text((box[0] + 4, box[1] + 2), f"{category['name']} {value:.2f}", fill=ink)
+    return rows, drawing
+
+
+def show_segmentation(about, image, mask, score):
+    palette = np.array([colour(index) for index in range(256)], np.uint8)
+    shares = np.bincount(mask.ravel(), minlength=256) / mask.size
+    names = [(category["name"], float(share)) for category, share in zip(about["card"]["categories"], shares)]
+    content = {"size": list(mask.shape), "shares": {name: share for name, share in names if share}}
+    return content, Image.fromarray((image // 2 + palette[mask] // 2).astype(np.uint8))
+
+
+def show_classification(about, image, scores, score):
+    categories, drawing = about["card"]["categories"], Image.fromarray(image)
+    rows = [{**categories[i], "score": float(scores[i])} for i in np.argsort(-scores)[:5]]
+    ImageDraw.Draw(drawing).text((4, 4), f"{rows[0]['name']} {rows[0]['score']:.2f}", fill=(255, 0, 0))
+    return rows, drawing

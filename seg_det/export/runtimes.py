@@ -1,0 +1,54 @@
+"""Opens what was exported, by its suffix: one function for every runtime."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seg_det import export
+from seg_det.export import sidecar
+from seg_det.export.base import Session, Target, require
+from seg_det.types import ModelCard, UserError
+
+
+class Opened(NamedTuple):
+    """An exported file that can be run."""
+
+    path: Path
+    card: ModelCard
+    export: dict[str, Any]  # see seg_det.export.sidecar.Described
+    session: Session
+
+
+@cache
+def targets() -> dict[str, type[Target]]:
+    """The targets by the suffix of their files: one for each module of this package that has one."""
+    for module in pkgutil.iter_modules(export.__path__):
+        if module.name != "runner":
+            importlib.import_module(f"{export.__name__}.{module.name}")
+    return {target.suffix: target for target in Target.__subclasses__()}
+
+
+def is_exported(reference: str) -> bool:
+    """Whether ``reference`` has the name of an exported file."""
+    return Path(reference).suffix in targets()
+
+
+def open_file(path: Path) -> Opened:
+    """The exported file ``path``, ready to run.
+
+    Raises UserError if it is missing or of something else, its runtime is not installed, or its card is missing or altered.
+    """
+    target = targets()[path.suffix]
+    if not path.exists():
+        raise UserError(f"There is no exported file {path}.")
+    require(target)
+    described = sidecar.read(path, target().embedded(path))
+    try:
+        session = target.session(str(path))
+    except Exception as error:  # each runtime has its own
+        raise UserError(f"{path} cannot be opened as {target.name} ({str(error)[:160]}): export it again.") from error
+    return Opened(path, *described, session)

@@ -1,0 +1,109 @@
+"""The cells of task and backbone that every target is tested with, and the comparison with eager."""
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from seg_det.export import sidecar
+from seg_det.export.base import Job
+from seg_det.export.pipeline import build_graph, completed, exportable, outputs_of
+from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
+from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
+from seg_det.models.classifier import Classifier
+from seg_det.models.deeplabv3 import DeepLabv3
+from seg_det.models.lraspp import LRASPP
+from seg_det.models.ssdlite import SSDLite
+from seg_det.types import Category, ModelCard
+
+CATEGORIES = (Category(7, "cat"), Category(3, "dog"), Category(5, "cow"))
+SIZE = (96, 128)
+CELLS = {
+    "ssdlite_v2": ("detection", SSDLite, MobileNetV2, "stretch"),
+    "ssdlite_v3": ("detection", SSDLite, MobileNetV3, "stretch_antialiased"),
+    "lraspp_v3": ("segmentation", LRASPP, MobileNetV3, "letterbox"),
+    "deeplabv3_v2": ("segmentation", DeepLabv3, MobileNetV2, "stretch"),
+    "classifier_v2": ("classification", Classifier, MobileNetV2, "centre_crop"),
+}
+
+
+def photo(height=150, width=230, seed=0):
+    """A smooth image with edges, u8 [H, W, 3]."""
+    y, x = np.mgrid[:height, :width] / 40
+    waves = np.stack([np.sin(x * (c + 1)) + np.cos(y * (c + 2) + seed) for c in range(3)], -1)
+    waves += 2 * ((x - 2) ** 2 + (y - 1.5) ** 2 < 1)[..., None]
+    return np.clip(90 + 45 * waves, 0, 255).astype(np.uint8)
+
+
+def cell(name, width=0.5):
+    """A model whose norms have statistics, and its card."""
+    task, head, backbone, resize = CELLS[name]
+    torch.manual_seed(0)
+    model = head(partial(backbone, width=width), num_classes=len(CATEGORIES))
+    images = torch.rand(4, 3, *SIZE) * 4 - 2
+    for layer in model.modules():  # weights of a size that keeps the signal, as training has them
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
+    with torch.no_grad():
+        model.train()(images)
+    module = {SSDLite: "ssdlite", LRASPP: "lraspp", DeepLabv3: "deeplabv3", Classifier: "classifier"}[head]
+    config = {
+        "_target_": f"seg_det.models.{module}.{head.__name__}",
+        "num_classes": len(CATEGORIES),
+        "backbone": {"_target_": f"{backbone.__module__}.{backbone.__name__}", "width": width},
+    }
+    card = ModelCard(task, name, config, {}, CATEGORIES, SIZE, (120.0, 116.0, 103.0), (58.0, 57.0, 57.0), resize=resize)
+    return model.eval(), card
+
+
+def job_for(name, pipeline, precision="fp32", **settings):
+    model, card = cell(name)
+    card = completed(card, pipeline)
+    export = {"pipeline": pipeline, "outputs": list(outputs_of(card, pipeline))}
+    if pipeline == "raw" and card.task == "detection":
+        export["anchors"] = model.anchors(card.input_size).tolist()
+    return Job(exportable(model), card, pipeline, precision, sidecar.sealed(card, export), **settings), export
+
+
+def example(pipeline, seed=0):
+    if pipeline == "full":
+        return photo(seed=seed)
+    return np.ascontiguousarray(photo(*SIZE, seed=seed).transpose(2, 0, 1)[None], np.float32)
+
+
+def eager(job, image):
+    """What the graph gives in torch, with the static suppression of ours: an independent tail."""
+    graph = build_graph(job, half=False)
+    with torch.no_grad():
+        outputs = graph.module(torch.from_numpy(image))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return {name: value.numpy() for name, value in zip(graph.outputs, outputs, strict=True)}
+
+
+def assert_same(wanted, found, task, *, tolerance=1e-3):
+    """The same detections with scores to 1e-3 and boxes to a tenth of a pixel; masks with an IoU above 0.999."""
+    assert list(wanted) == list(found)
+    if "mask" in wanted:
+        assert found["mask"].shape == wanted["mask"].shape
+        assert len(np.unique(wanted["mask"])) > 1
+        assert (np.asarray(found["mask"]).astype(int) == wanted["mask"]).mean() > 0.9995
+        return
+    if "boxes" in wanted:
+        assert (np.asarray(wanted["count"]) == np.asarray(found["count"])).all() and np.asarray(
+            wanted["count"]
+        ).min() > 5
+        scores, labels, boxes = (np.asarray(found[n]).squeeze() for n in ("scores", "labels", "boxes"))
+        np.testing.assert_allclose(scores, wanted["scores"].squeeze(), atol=tolerance)
+        clear = (
+            np.abs(np.diff(wanted["scores"].squeeze(), prepend=2, append=-1)) > 2e-5
+        )  # no neighbour at the same score
+        clear = clear[1:] & clear[:-1]
+        assert clear.sum() > 5
+        assert (labels[clear] == wanted["labels"].squeeze()[clear]).all()
+        np.testing.assert_allclose(boxes[clear], wanted["boxes"].squeeze()[clear], atol=0.1)
+        return
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], atol=tolerance, rtol=tolerance)
