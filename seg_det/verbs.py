@@ -27,6 +27,7 @@ from seg_det.report.terminal import figures, summary
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.published import is_published, load_published
 from seg_det.tasks.run import KINDS, Training, evaluate_model, train_model
+from seg_det.tasks.sensitivity import search, search_text, sensitivity
 from seg_det.tasks.start import Start
 from seg_det.tasks.training import TrainerSettings
 from seg_det.tasks.verification import Export, export_model, table
@@ -90,28 +91,30 @@ def export(config: DictConfig) -> None:
     path = resolve(reference) if is_published(reference) else checkpoint.find(reference)
     folder = _new_folder("export", card.name)
     _claim(folder, config)
-    content = export_model(
-        Export(
-            target=target,
-            model=model,
-            card=card,
-            checkpoint={"path": str(path), "sha256": sha256(path)},
-            run=folder,
-            validation=_measured_source(dataset, config, config.verification.split),
-            pipeline=config.pipeline,
-            precision=config.precision,
-            calibration=_measured_source(dataset, config, "train") if config.precision == "int8" else None,
-            calibration_images=config.calibration.images,
-            seed=config.seed,
-            keep_float=tuple(config.keep_float),
-            verified_images=config.verification.images,
-            tolerance=config.tolerance,
-            num_workers=_workers(config.data.num_workers),
-        )
+    setup = Export(
+        target=target,
+        model=model,
+        card=card,
+        checkpoint={"path": str(path), "sha256": sha256(path)},
+        run=folder,
+        validation=_measured_source(dataset, config, config.verification.split),
+        pipeline=config.pipeline,
+        precision=config.precision,
+        calibration=_measured_source(dataset, config, "train") if config.precision == "int8" else None,
+        calibration_images=config.calibration.images,
+        seed=config.seed,
+        keep_float=tuple(config.keep_float),
+        verified_images=config.verification.images,
+        tolerance=config.tolerance,
+        num_workers=_workers(config.data.num_workers),
     )
+    found = sensitivity(setup, config.sensitivity_images) if config.sensitivity else None
+    content = search(setup, config.sensitivity_images, found) if config.search else export_model(setup)
+    if config.search:
+        print(search_text(content))
     print(table(content))
     print("\n".join(f"{folder / name}" for name in [*content["files"], "export.json"]))
-    if not content["accepted"]:
+    if content["accepted"] is False:
         raise UserError(
             f"{folder / content['files'][0]} was rejected: its {content['metric']} is {content['difference']:.4f} from the "
             f"checkpoint's, and tolerance={content['tolerance']:g} is the most; set tolerance= to accept it."

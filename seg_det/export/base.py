@@ -86,6 +86,7 @@ class Target(ABC):
     pipelines: ClassVar[tuple[str, ...]] = PIPELINES
     precisions: ClassVar[tuple[str, ...]] = PRECISIONS
     session: ClassVar[Callable[[str], Session]]
+    snippet: ClassVar[str | None] = None  # the template of the app's source that goes with the file, see snippets.py
 
     @abstractmethod
     def write(self, job: Job, path: Path) -> dict[str, Any]:
@@ -96,6 +97,10 @@ class Target(ABC):
         [scale, zero point] of activations by name; ``delegated``, where a part of the operators runs on a delegate:
         ``to``, ``share`` of all operators of the network's body and ``left``, how many of each kind do not.
         """
+
+    def elsewhere(self) -> str | None:
+        """Why a file of this target cannot be run on this machine, though it can be written; None where it can."""
+        return None
 
     def embedded(self, path: Path) -> str | None:
         """The metadata inside a written file; None where the format has no place for it. Raises UserError."""

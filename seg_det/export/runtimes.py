@@ -46,6 +46,8 @@ def open_file(path: Path) -> Opened:
     if not path.exists():
         raise UserError(f"There is no exported file {path}.")
     require(target)
+    if reason := target().elsewhere():
+        raise UserError(f"{path} cannot be run here: {reason}.")
     described = sidecar.read(path, target().embedded(path))
     try:
         session = target.session(str(path))

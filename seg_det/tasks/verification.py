@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from seg_det import __version__
 from seg_det.data.classes import with_categories
 from seg_det.data.loaders import Source, evaluation_loader
-from seg_det.export import runner, sidecar
+from seg_det.export import runner, sidecar, snippets
 from seg_det.export.base import Job, Target, require
 from seg_det.export.pipeline import build_graph, completed, exportable, outputs_of
 from seg_det.export.runtimes import open_file
@@ -58,13 +58,12 @@ class Export:
 def export_model(setup: Export) -> dict[str, Any]:
     """Write the file, its card and its runner, verify it, write export.json and return its content.
 
-    Where the file is beyond the tolerance it is left as ``<stem>.rejected``, and ``accepted`` is false. Raises UserError.
+    Where the file is beyond the tolerance it is left as ``<stem>.rejected``, and ``accepted`` is false; where it cannot be run
+    on this machine ``accepted`` is None, and ``not_verified`` says why. Raises UserError.
     """
     setup = _checked(setup)
     kind, target = KINDS[setup.card.task], setup.target
-    require_kind(kind, setup.validation)
-    validation = with_categories(setup.validation, setup.card.categories, f"the model {setup.card.name}")
-    validation = replace(validation, records=_spread(validation.records, setup.verified_images))
+    validation = verification_source(setup)
     path = setup.run / f"{setup.card.name}_{setup.precision}{target.suffix}"
     export = _about(setup)
     job = Job(
@@ -87,18 +86,27 @@ def export_model(setup: Export) -> dict[str, Any]:
         **export,
         **facts,
         **verify(setup, kind, path, validation),
-        "files": [*files, f"{path.stem}.json", program.name],
+        "files": [*files, f"{path.stem}.json", program.name, *snippets.write(target, setup.card, export, path)],
     }
     content["megabytes"] = round(sum(_bytes(path.parent / name) for name in files) / 1e6, 2)
-    if not content["accepted"]:
+    if content["accepted"] is False:
         path.rename(path.with_suffix(".rejected"))
         content["files"] = [path.with_suffix(".rejected").name, *content["files"][1:]]
     write_json(setup.run / "export.json", content)
     return content
 
 
+def verification_source(setup: Export) -> Source:
+    """The images that the file is proved on, their labels as the card has them. Raises UserError for data of another kind."""
+    require_kind(KINDS[setup.card.task], setup.validation)
+    source = with_categories(setup.validation, setup.card.categories, f"the model {setup.card.name}")
+    return replace(source, records=_spread(source.records, setup.verified_images))
+
+
 def verify(setup: Export, kind: Kind, path: Path, source: Source) -> dict[str, Any]:
     """The figures of the checkpoint and of the file on ``source``, and how far they are apart."""
+    if reason := setup.target.elsewhere():
+        return {"accepted": None, "not_verified": f"not verified: {reason}"}
     opened = open_file(path)
     theirs = _Kept(kind.metric(source))
     found = measure(
@@ -143,6 +151,9 @@ def _reference(setup: Export, kind: Kind, source: Source, metric: Metric) -> Eva
 
 def table(content: dict[str, Any]) -> str:
     """The checkpoint and the file side by side, and what it comes to."""
+    if content["accepted"] is None:
+        size = f"{content['megabytes']} MB, the checkpoint has {content['checkpoint']['megabytes']} MB"
+        return f"{content['target']} {content['precision']}: {size}\nNOT VERIFIED: {content['not_verified'].split(': ', 1)[1]}"
     names = ("checkpoint", f"{content['target']} {content['precision']}")
     metric = content["metric"]
     rows = [
@@ -254,10 +265,8 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _calibration(setup: Export, kind: Kind, validation: Source) -> Iterable[Any]:
-    """Batches of one image for int8: drawn by the seed from the training split, none of ``validation`` among them."""
-    if setup.precision != "int8":
-        return ()
+def calibration_source(setup: Export, validation: Source) -> Source:
+    """The images for int8: drawn by the seed from the training split, none of ``validation`` among them. Raises UserError."""
     wanted, source = setup.calibration_images, setup.calibration
     seen = {record.path for record in validation.records}
     records = [record for record in source.records if record.path not in seen]
@@ -267,7 +276,14 @@ def _calibration(setup: Export, kind: Kind, validation: Source) -> Iterable[Any]
             "the verification: set calibration.images lower, from 1, or add training images."
         )
     chosen = np.random.default_rng(setup.seed).permutation(len(records))[:wanted]
-    source = replace(source, records=tuple(records[i] for i in sorted(chosen.tolist())))
+    return replace(source, records=tuple(records[i] for i in sorted(chosen.tolist())))
+
+
+def _calibration(setup: Export, kind: Kind, validation: Source) -> Iterable[Any]:
+    """Batches of one image for int8."""
+    if setup.precision != "int8":
+        return ()
+    source = calibration_source(setup, validation)
     return evaluation_loader(source, kind.evaluation_transform(setup.card), batch_size=1, num_workers=setup.num_workers)
 
 

@@ -1,0 +1,48 @@
+"""Source for apps, ready to be copied next to the exported file: filled in from its card by the template of its target."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from seg_det.export.base import Target
+from seg_det.types import ModelCard
+
+
+def write(target: Target, card: ModelCard, export: dict[str, Any], path: Path) -> list[str]:
+    """Write the source that runs the exported file ``path`` in an app, where its target has a template; returns its name."""
+    if target.snippet is None:
+        return []
+    language = target.snippet.rsplit(".", 1)[-1]
+    file = path.with_name(f"{class_name(path.stem)}.{language}")
+    file.write_text(source(target, card, export, path.name))
+    return [file.name]
+
+
+def source(target: Target, card: ModelCard, export: dict[str, Any], file: str) -> str:
+    """The text of it, for an export of the name ``file``."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("seg_det.export", "."),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["string"] = string
+    template = environment.get_template(f"{target.snippet}.j2")
+    return template.render(card=card, export=export, file=file, name=class_name(file.rsplit(".", 1)[0]))
+
+
+def class_name(stem: str) -> str:
+    """A class name of both languages: "ssdlite_v2_shapes_fp32" -> "SsdliteV2ShapesFp32"."""
+    words = "".join(letter if letter.isascii() and letter.isalnum() else " " for letter in stem).split()
+    name = "".join(word[0].upper() + word[1:] for word in words)
+    return name if name[:1].isalpha() else f"Model{name}"
+
+
+def string(text: str) -> str:
+    """``text`` as a literal that Kotlin and Swift both read: quoted, and what would be an expression in it escaped."""
+    return json.dumps(text, ensure_ascii=False)
