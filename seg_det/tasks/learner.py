@@ -12,11 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from seg_det.data.multi_scale import MultiScale
+from seg_det.nn.fake_quant import simulate, take_ranges
 from seg_det.tasks.optimisation import Recipe, optimiser, schedule
 from seg_det.tasks.predictor import Kind, Losses, Metric, Predictor
 from seg_det.types import UserError
 
 Loss = Callable[..., Losses]
+STATES = (
+    "state_dict",
+    "current_model_state",
+)  # of a checkpoint: the model, and where weights are averaged, the one in training
 
 
 class Learner(L.LightningModule):
@@ -47,10 +52,11 @@ class Learner(L.LightningModule):
         if recipe.freeze_until:
             for stage in predictor.model.backbone.stages_until(recipe.freeze_until):
                 stage.requires_grad_(False)
-        norms = [m for m in predictor.model.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
-        self._frozen_norms = norms if recipe.frozen_norms else []
+        self._frozen_norms = _kept_norms(predictor.model, recipe)
         for norm in self._frozen_norms:
             norm.requires_grad_(False)
+        if recipe.quantise:
+            simulate(predictor.model)
 
     def on_train_epoch_start(self) -> None:
         for norm in self._frozen_norms:  # each validation leaves the whole model in training mode
@@ -109,3 +115,23 @@ class Learner(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["card"] = self.card.to_dict()
+        if self.recipe.quantise:  # the model's own tensors stay those of any run, the ranges lie beside them
+            checkpoint["ranges"] = {part: take_ranges(checkpoint[part]) for part in STATES if part in checkpoint}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if not self.recipe.quantise:
+            return
+        if "ranges" not in checkpoint:
+            raise UserError(
+                "recipe.quantise cannot begin in the middle of a run: leave resume out and start from its model with weights=."
+            )
+        for part, ranges in checkpoint["ranges"].items():
+            checkpoint[part] |= ranges
+
+
+def _kept_norms(model: nn.Module, recipe: Recipe) -> list[nn.Module]:
+    """The norms that stay as they were loaded: those of the backbone, for 8 bits all, as they will be folded."""
+    if not (recipe.frozen_norms or recipe.quantise):
+        return []
+    part = model if recipe.quantise else model.backbone
+    return [module for module in part.modules() if isinstance(module, nn.BatchNorm2d)]

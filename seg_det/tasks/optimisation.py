@@ -23,7 +23,8 @@ class Recipe:
 
     ``head_lr`` multiplies the rate of everything but the backbone. ``freeze_until`` names the last bottleneck (c1..c5) whose
     weights stay as they were loaded; the statistics of its norms still follow the data, unless ``frozen_norms`` keeps all of
-    the backbone's norms as they were loaded.
+    the backbone's norms as they were loaded. ``quantise`` trains and validates the network as 8 bits would compute it, with
+    all norms as they were loaded; the weights that come out are ordinary ones, which 8 bits serve well.
     """
 
     optimiser: str = "sgd"
@@ -47,6 +48,7 @@ class Recipe:
     ema_decay: float | None = 0.999
     freeze_until: str | None = None
     frozen_norms: bool = False
+    quantise: bool = False
 
     def __post_init__(self) -> None:
         for key, value, allowed in (

@@ -119,6 +119,9 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     if setup.resume:
         _join_histories(setup.resume.parent.parent / "metrics.csv", setup.run / "metrics.csv")
     best, card = checkpoint.load(trained.checkpoint)
+    if setup.recipe.quantise:
+        figure = card.metrics.get(kind.monitor)
+        log.info("Best in simulated 8 bits: %s %s. What follows are its weights in 32 bits.", kind.monitor, figure)
     evaluation = evaluate(kind, best, card, val, **loading, device=trained.device)
     metrics = {
         **_measured("train", kind, best, card, evaluation, val),
@@ -169,6 +172,8 @@ def _suits(kind: Kind, setup: Training) -> None:
         require_kind(kind, source)
     if not isinstance(setup.augmentation, kind.transform):
         raise UserError(f"This augmentation is not for {kind.name}: choose {kind.suggestion}.")
+    if setup.recipe.quantise and not (setup.start.model or setup.resume):
+        raise UserError("recipe.quantise fine-tunes a trained model: name its run, or a checkpoint, with weights=.")
     if setup.resize not in (None, *kind.resizes):
         raise UserError(f"data.resize must be {', '.join(kind.resizes)} or null for {kind.name}, got {setup.resize}.")
 
