@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -191,8 +193,20 @@ class SegmentationReader(nn.Module):
         self.align_corners = card.postprocess["align_corners"]
 
     def forward(self, logits: Tensor) -> Tensor:
-        sides = [torch.tensor(float(side), dtype=torch.float64) for side in self.size]
-        return self._labels(logits, self.size, sides, self.size)
+        """At the input's own size: the arithmetic of :meth:`_labels` with operators that every runtime has fast."""
+        if self.output != "labels":
+            wide = F.interpolate(logits, self.size, mode="bilinear", align_corners=self.align_corners)
+            return wide.argmax(1).to(torch.uint8)
+        labels = logits.argmax(1)
+        for dim, side in zip((1, 2), self.size, strict=True):
+            labels = labels.index_select(dim, self._nearest(side, labels.shape[dim]))
+        return labels.to(torch.uint8)
+
+    def _nearest(self, side: int, cells: int) -> Tensor:
+        """The cell of each pixel of the input, i64 [side], as numbers that stand in the graph."""
+        steps = (np.arange(side) + 0.5) / side
+        places = (steps * side - 0.5) * ((cells - 1) / max(1, side - 1)) if self.align_corners else steps * cells - 0.5
+        return torch.tensor(np.clip(np.floor(places.clip(min=0) + 0.5), 0, cells - 1).astype(int).tolist())
 
     def of_image(self, logits: Tensor, image: Tensor, canvas: Tensor) -> Tensor:
         seen = canvas.shape[-2:]
