@@ -157,11 +157,9 @@ def test_flips_and_no_augmentation_serve_the_task_s_kind():
     labels = transform(image, mask, seed=0)[1]
     assert np.array_equal(labels[:, ::-1], cv2.resize(mask, (60, 45), interpolation=cv2.INTER_NEAREST_EXACT))
     for name in ("flip", "flip_both", "none"):
-        config = OmegaConf.merge(OmegaConf.load(CONF / "flip.yaml"), OmegaConf.load(CONF / f"{name}.yaml"))
-        config.pop("defaults", None)
-        config.pop("vertical_flip_probability", None)
-        if name == "none":
-            config.pop("flip_probability")
+        config = OmegaConf.load(CONF / f"{name}.yaml")
+        if config.pop("defaults", None):
+            config = OmegaConf.merge(OmegaConf.load(CONF / "flip.yaml"), config)
         root = OmegaConf.create({"task": {"kind": "segmentation"}, "augmentation": config})
         assert isinstance(instantiate(root.augmentation, size=[8, 8]), SegmentationTransform)
 
