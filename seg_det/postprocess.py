@@ -13,16 +13,37 @@ from seg_det.ops.interpolation import Side, Weights
 from seg_det.ops.nms import greedy_keep, greedy_rounds, rivals, suppresses
 from seg_det.types import DenseDetections, Detections, UserError
 
+SCORES = ("softmax", "sigmoid")
 OUTPUTS = ("logits", "labels")
 BAND = {"cpu": 2**20, "other": 2**24}  # logits interpolated at a time: what a cache holds, what a device likes
 
 
 def class_scores(logits: Tensor, score: str) -> Tensor:
     """Scores [..., C] from logits [..., C + 1]: "softmax" or "sigmoid", the background column left out."""
-    if score not in ("softmax", "sigmoid"):
-        raise UserError(f"postprocess.score must be softmax or sigmoid, got {score!r}.")
+    if score not in SCORES:
+        raise UserError(f"postprocess.score must be {' or '.join(SCORES)}, got {score!r}.")
     scores = logits.softmax(-1) if score == "softmax" else logits.sigmoid()
     return scores[..., 1:]
+
+
+def check_limits(
+    *,
+    score: str = "softmax",
+    score_threshold: float = 0.01,
+    iou_threshold: float = 0.55,
+    max_candidates: int | None = 400,
+    max_detections: int = 100,
+) -> None:
+    """Raises UserError for an argument of :func:`detect` that cannot be."""
+    if score not in SCORES:
+        raise UserError(f"postprocess.score must be {' or '.join(SCORES)}, got {score!r}.")
+    for key, share in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
+        if not (isinstance(share, int | float) and 0 <= share <= 1):
+            raise UserError(f"postprocess.{key} must be from 0 to 1, got {share}.")
+    for key, count in (("max_candidates", max_candidates), ("max_detections", max_detections)):
+        if not (isinstance(count, int) and count > 0) and (count is not None or key == "max_detections"):
+            also = ", or null for all" if key == "max_candidates" else ""
+            raise UserError(f"postprocess.{key} must be a whole number from 1{also}, got {count}.")
 
 
 def candidates(

@@ -5,7 +5,7 @@ from seg_det import postprocess
 from seg_det.ops.anchors import grid_anchors, ssd_shapes
 from seg_det.ops.boxes import clip, decode
 from seg_det.ops.nms import nms, suppresses
-from seg_det.postprocess import class_scores, detect, to_file_size
+from seg_det.postprocess import check_limits, class_scores, detect, to_file_size
 from seg_det.types import DenseDetections, Detections, UserError
 
 ANCHORS = grid_anchors(ssd_shapes(2), [(6, 6), (3, 3)], (96, 96))
@@ -85,3 +85,27 @@ def test_scores_leave_the_background_out():
 def test_back_to_the_size_of_the_file():
     found = Detections(torch.tensor([[10.0, 10, 20, 20]]), torch.tensor([0.5]), torch.tensor([0]))
     assert to_file_size(found, (100, 100), (50, 300)).boxes.tolist() == [[30, 5, 60, 10]]
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ({"score": "linear"}, r"postprocess\.score must be softmax or sigmoid, got 'linear'"),
+        ({"score_threshold": -0.1}, r"postprocess\.score_threshold must be from 0 to 1, got -0\.1"),
+        ({"score_threshold": None}, r"postprocess\.score_threshold must be from 0 to 1, got None"),
+        ({"iou_threshold": 2}, r"postprocess\.iou_threshold must be from 0 to 1, got 2"),
+        ({"iou_threshold": float("nan")}, r"postprocess\.iou_threshold must be from 0 to 1, got nan"),
+        ({"max_candidates": 0}, r"max_candidates must be a whole number from 1, or null for all, got 0"),
+        ({"max_detections": 0}, r"max_detections must be a whole number from 1, got 0"),
+        ({"max_detections": None}, r"max_detections must be a whole number from 1, got None"),
+        ({"max_detections": 2.5}, r"max_detections must be a whole number from 1, got 2\.5"),
+    ],
+)
+def test_limits_that_cannot_be(setting, sentence):
+    with pytest.raises(UserError, match=sentence):
+        check_limits(**setting)
+
+
+def test_limits_that_can_be():
+    check_limits()
+    check_limits(score="sigmoid", score_threshold=0, iou_threshold=1.0, max_candidates=None, max_detections=1)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from seg_det.ops.anchors import Shape
+from seg_det.ops.anchors import Shape, are_shapes
 from seg_det.report.tables import write_whole
 from seg_det.types import UserError
 
@@ -33,21 +32,9 @@ def read_anchors(path: Path) -> list[list[list[float]]]:
         shapes = OmegaConf.to_container(content).get("task", {}).get("model", {}).get("anchor_shapes")
     except (OSError, UnicodeDecodeError, AttributeError, YAMLError, OmegaConfBaseException):
         shapes = None
-    if not _are_shapes(shapes):
+    if not are_shapes(shapes):
         raise UserError(
             f"{KEY}={path}: the file does not hold a list of [scale, width / height] pairs for each feature map under {KEY}; "
             "python -m seg_det.anchors writes one that does."
         )
     return shapes
-
-
-def _are_shapes(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and all(isinstance(level, list) and level and all(map(_is_shape, level)) for level in value)
-    )
-
-
-def _is_shape(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(x, int | float) and x > 0 for x in value)

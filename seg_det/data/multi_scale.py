@@ -5,9 +5,10 @@ Source: YOLO9000 (arXiv 1612.08242), section 2, which draws from multiples of 32
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,12 +32,12 @@ def input_sizes(choice: Sequence[float] | Sequence[int | Sequence[int]] | None, 
     """
     if choice is None:
         return ()
-    numbers = [value for item in choice for value in (item if isinstance(item, Sequence) else [item])]
+    numbers = _numbers(choice)
     if numbers and all(STEP <= value == int(value) for value in numbers):
         return tuple(_two(item) for item in choice)
-    if len(choice) != 2 or len(numbers) != 2 or not 0 < numbers[0] <= numbers[1] <= LARGEST_SHARE:
+    if len(numbers) != 2 or len(choice) != 2 or not 0 < numbers[0] <= numbers[1] <= LARGEST_SHARE:
         raise UserError(
-            f"data.multi_scale is {list(choice)}, but takes two shares of data.size, the smaller first and at most "
+            f"data.multi_scale is {choice}, but takes two shares of data.size, the smaller first and at most "
             f"{LARGEST_SHARE:g}, a list of sizes in whole pixels, at least {STEP}, or null."
         )
     low, high = (share * size[0] for share in numbers)
@@ -44,10 +45,17 @@ def input_sizes(choice: Sequence[float] | Sequence[int | Sequence[int]] | None, 
     sizes = tuple((h, max(1, round(size[1] * h / size[0]))) for h in heights if low <= h)
     if not sizes:
         raise UserError(
-            f"data.multi_scale is {list(choice)}, but no height between these shares of {size[0]} is a multiple of {STEP} "
+            f"data.multi_scale is {choice}, but no height between these shares of {size[0]} is a multiple of {STEP} "
             "away from it: widen them, or list the sizes."
         )
     return sizes
+
+
+def _numbers(choice: Any) -> list[float]:
+    """All numbers of a list of numbers and lists of numbers; none of anything else."""
+    items = choice if isinstance(choice, list | tuple) else []
+    values = [value for item in items for value in (item if isinstance(item, list | tuple) else [item])]
+    return values if all(isinstance(value, int | float) and math.isfinite(value) for value in values) else []
 
 
 def _two(item: int | Sequence[int]) -> Size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -55,15 +56,16 @@ def multibox_loss(
     absent with sigmoid; the focal loss, which lives off negatives of no loss, has none. Both losses of an anchor that is
     matched to an object of a mixed image are multiplied by the object's weight (arXiv 1902.04103, section 3.1).
 
-    Raises UserError for a loss of another name, and a smoothing outside 0..1 or of the focal loss.
+    Raises UserError for a loss of another name, a number that cannot be, and smoothing of the focal loss.
     Source: SSD section 2.2 equations 1-3; Focal Loss (arXiv 1708.02002) equation 5; Inception-v3 (arXiv 1512.00567) section 7.
     """
     if classification not in SCORES:
         raise UserError(f"task.loss.classification must be one of {', '.join(SCORES)}, got {classification!r}.")
     if localisation not in BOX_LOSSES:
         raise UserError(f"task.loss.localisation must be one of {', '.join(BOX_LOSSES)}, got {localisation!r}.")
-    if not 0 <= label_smoothing <= 1:
-        raise UserError(f"task.loss.label_smoothing must be from 0 to 1, got {label_smoothing}.")
+    _check({"match_threshold": match_threshold, "focal_alpha": focal_alpha, "label_smoothing": label_smoothing}, 1)
+    _check({"negative_ratio": negative_ratio, "min_negatives": min_negatives, "focal_gamma": focal_gamma}, torch.inf)
+    _check({"localisation_weight": localisation_weight}, torch.inf)
     if label_smoothing and classification == "focal":
         raise UserError("task.loss.label_smoothing does not go with task.loss.classification=focal: set it to 0.")
     logits, deltas = raw.logits.float(), raw.deltas.float()
@@ -88,6 +90,14 @@ def multibox_loss(
         loss = _cross_entropy(logits, target, classification, label_smoothing)
         chosen = positive | hardest(loss.detach(), positive, ignored, negative_ratio, min_negatives)
     return DetectionLosses((weights * loss).masked_fill(~chosen, 0.0).sum() / count, box_loss)
+
+
+def _check(values: Mapping[str, float], most: float) -> None:
+    """Raises UserError for a value below 0 or above ``most``, by its key."""
+    for key, value in values.items():
+        if not 0 <= value <= most:
+            bounds = "must not be negative" if most == torch.inf else f"must be from 0 to {most}"
+            raise UserError(f"task.loss.{key} {bounds}, got {value}.")
 
 
 def focal(logits: Tensor, target: Tensor, alpha: float, gamma: float) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seg_det.models.backbones.base import BackboneBuilder
 from seg_det.nn.blocks import ConvNormAct, Norm, batch_norm
-from seg_det.ops.anchors import Shape, grid_anchors, ssd_shapes
+from seg_det.ops.anchors import Shape, are_shapes, grid_anchors, ssd_shapes
 from seg_det.types import DenseDetections, UserError
 
 EXTRA_MAPS = (512, 256, 256, 128)
@@ -66,7 +66,7 @@ class SSD(nn.Module):
     - ``class_outputs`` are the places of the classes among the ``outputs`` of an anchor, for weights that find other classes
       too, which then count as background; left out, the predictors have the C + 1 outputs of the model.
 
-    A subclass may set ``extra_map`` and ``predictor``. Raises UserError for shapes or scales of another number of maps.
+    A subclass may set ``extra_map`` and ``predictor``. Raises UserError for shapes and scales that are none or do not fit.
     """
 
     TAPS = ("c4_expand", "head")
@@ -113,6 +113,9 @@ class SSD(nn.Module):
             max_scale=max_scale,
             reduce_first_map=reduce_first_map,
         )
+        if not are_shapes(self.anchor_shapes):
+            wanted = "a list of [scale, width / height] pairs of positive numbers for each feature map"
+            raise UserError(f"task.model.anchor_shapes must hold {wanted}, got {self.anchor_shapes}.")
         if len(self.anchor_shapes) != len(channels):
             maps = f"{len(channels)} feature maps ({', '.join(taps)} and {len(EXTRA_MAPS)} extra)"
             raise UserError(

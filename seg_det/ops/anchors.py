@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,23 @@ RULES: Mapping[str, AnchorRule] = {
 }
 
 
+def are_shapes(value: Any) -> bool:
+    """Whether ``value`` is a list of (scale, width / height) pairs of positive numbers for each of some feature maps."""
+    return _is_filled(value) and all(_is_filled(level) and all(map(_is_shape, level)) for level in value)
+
+
+def _is_filled(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_positive, value))
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf
+
+
 def anchor_rule(name: str) -> AnchorRule:
     """The rule of that name. Raises UserError for another name."""
     if name not in RULES:
@@ -53,7 +70,7 @@ def ssd_shapes(
 
     Each map has all ratios at its scale and one more square halfway to the next scale. ``scales`` are one for each map and
     one beyond the last; left out, they are equally spaced, and 1. With ``reduce_first_map`` the finest map has three shapes
-    only: a square at half of its scale, and 2:1 and 1:2. Raises UserError for another number of scales.
+    only: a square at half of its scale, and 2:1 and 1:2. Raises UserError for another number of scales, and what is no scale.
     Source: SSD section 2.2; object_detection ``multiple_grid_anchor_generator``, torchvision ``DefaultBoxGenerator`` and
     mmdetection ``SSDAnchorGenerator``, which are the rules.
     """
@@ -63,6 +80,10 @@ def ssd_shapes(
     if len(scales) != maps + 1:
         raise UserError(
             f"task.model.scales must hold one number for each of {maps} feature maps and one beyond, got {len(scales)}."
+        )
+    if not all(map(_is_positive, scales)):
+        raise UserError(
+            f"task.model.scales, min_scale and max_scale must be positive numbers, got the scales {scales}."
         )
     shapes = []
     for scale, following in itertools.pairwise(scales):

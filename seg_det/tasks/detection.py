@@ -18,7 +18,7 @@ from seg_det.metrics.arrays import check_finite
 from seg_det.metrics.coverage import coverage
 from seg_det.metrics.detection import DetectionMetric
 from seg_det.ops.anchors import best_overlaps
-from seg_det.postprocess import detect, to_file_size
+from seg_det.postprocess import check_limits, detect, to_file_size
 from seg_det.report.drawings import draw_boxes, side_by_side
 from seg_det.tasks.predictor import Kind, Predictor
 from seg_det.types import DenseDetections, DetectionBatch, Detections, ModelCard, UserError
@@ -30,10 +30,14 @@ DRAWN_SCORE = 0.3  # detections below are not drawn
 
 
 class Detector(Predictor):
-    """A detector with its anchors; the card's ``postprocess`` holds the arguments of the decoder."""
+    """A detector with its anchors; the card's ``postprocess`` holds the arguments of the decoder.
+
+    Raises UserError for arguments that cannot be.
+    """
 
     def __init__(self, model: nn.Module, card: ModelCard):
         super().__init__(model, card)
+        check_limits(**card.postprocess)
         self.register_buffer("anchors", model.anchors(card.input_size), persistent=False)
         self._anchors_at: dict[tuple[int, int], Tensor] = {}  # of other sizes, where training changes its
 

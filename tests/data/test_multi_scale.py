@@ -18,7 +18,10 @@ def test_sizes_of_a_list():
     assert input_sizes([224, [256, 320]], (320, 320)) == ((224, 224), (256, 320))
 
 
-@pytest.mark.parametrize("choice", [[], [0.5], [1.2, 0.8], [0.0, 1.0], [0.5, 9.0], [0.5, 320], [0.99, 0.995]])
+BAD = [[], [0.5], [1.2, 0.8], [0.0, 1.0], [0.5, 9.0], [0.5, 320], [0.99, 0.995], 2, "big", ["a", "b"], [float("inf")]]
+
+
+@pytest.mark.parametrize("choice", BAD)
 def test_bad_choices_are_named(choice):
     with pytest.raises(UserError, match=r"data\.multi_scale is"):
         input_sizes(choice, (321, 321))

@@ -171,6 +171,12 @@ def test_half_precision_output_is_compared_in_full(localisation):
     [
         ({"localisation": "iou"}, r"task\.loss\.localisation must be one of smooth_l1, giou, diou, ciou, got 'iou'"),
         ({"label_smoothing": 1.5}, r"task\.loss\.label_smoothing must be from 0 to 1, got 1\.5"),
+        ({"match_threshold": 1.5}, r"task\.loss\.match_threshold must be from 0 to 1, got 1\.5"),
+        ({"focal_alpha": 3}, r"task\.loss\.focal_alpha must be from 0 to 1, got 3"),
+        ({"focal_gamma": -1}, r"task\.loss\.focal_gamma must not be negative, got -1"),
+        ({"negative_ratio": -1}, r"task\.loss\.negative_ratio must not be negative, got -1"),
+        ({"min_negatives": -3}, r"task\.loss\.min_negatives must not be negative, got -3"),
+        ({"localisation_weight": float("nan")}, r"task\.loss\.localisation_weight must not be negative, got nan"),
         ({"label_smoothing": 0.1, "classification": "focal"}, r"does not go with task\.loss\.classification=focal"),
     ],
 )

@@ -86,6 +86,17 @@ def test_anchor_shapes_for_another_number_of_maps():
         SSD(MobileNetV2, num_classes=3, anchor_shapes=[[(0.1, 1.0)]])
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [[[(-0.1, 1.0)]] * 6, [[(0.1, 0)]] * 6, [[0.1]] * 6, [[]] * 6, [[(0.1, 1.0, 2.0)]] * 6, [["ab"]] * 6, "ab", 3],
+)
+def test_anchor_shapes_that_are_none(wrong):
+    with pytest.raises(
+        UserError, match=r"anchor_shapes must hold a list of \[scale, width / height\] pairs of positive"
+    ):
+        SSD(MobileNetV2, num_classes=3, anchor_shapes=wrong)
+
+
 def test_scales_for_another_number_of_maps():
     with pytest.raises(
         UserError, match=r"scales must hold one number for each of 6 feature maps and one beyond, got 2"

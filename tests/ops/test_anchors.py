@@ -76,6 +76,12 @@ def test_scales_by_hand_and_their_number():
         ssd_shapes(2, scales=[0.1, 0.4])
 
 
+@pytest.mark.parametrize("wrong", [{"scales": [-0.1, 0.2, 0.3]}, {"min_scale": 0.0}, {"max_scale": float("inf")}])
+def test_scales_are_positive(wrong):
+    with pytest.raises(UserError, match="scales, min_scale and max_scale must be positive numbers"):
+        ssd_shapes(2, **wrong)
+
+
 def test_rules_have_names():
     with pytest.raises(UserError, match="anchor_rule must be one of tensorflow, torchvision, mmdet, got 'coco'"):
         ssd_shapes(6, rule="coco")

@@ -71,6 +71,14 @@ def test_crowds_and_other_tasks_have_nothing_to_say():
     assert detector().doubts(source(TINY, crowd=True), multibox_loss) is None
 
 
+def test_limits_of_the_decoder_are_looked_at_before_training():
+    model = checkpoint.build_model(MODEL)
+    reading = {"score": "softmax", "max_detections": 0}
+    card = ModelCard("detection", "x", MODEL, reading, CATEGORIES, (64, 64), (0, 0, 0), (255, 255, 255))
+    with pytest.raises(UserError, match=r"postprocess\.max_detections must be a whole number from 1, got 0"):
+        DETECTION.predictor(model, card)
+
+
 def batch(count):
     nothing = torch.zeros(count, 0, dtype=torch.bool)
     ids, sizes = torch.arange(7, 7 + count), torch.full((count, 2), 64)
