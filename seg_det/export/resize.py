@@ -1,7 +1,8 @@
 """The card's rules of resizing as tensor algebra, for images whose size is known only when the graph runs.
 
-They follow what evaluation does on files (OpenCV's INTER_LINEAR, torch's antialiased bilinear of bytes) to a grey level: both
-round to whole levels. Sizes are 0-dimensional tensors here, so that an exporter sees arithmetic and no numbers.
+They follow what evaluation does on files (OpenCV's INTER_LINEAR, torch's antialiased bilinear of bytes), which round to whole
+levels; sums of 32 bits may leave one value in a thousand a level off. Sizes are 0-dimensional tensors here, so that an exporter
+sees arithmetic and no numbers.
 """
 
 from __future__ import annotations
@@ -95,17 +96,23 @@ def _linear(image: Tensor, rows: Extent, columns: Extent, size: tuple[int, int])
 
 def _taps(side: Extent, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """For each of ``count`` pixels of the canvas: two neighbours in the image, i64, and the second's share, 0..STEPS."""
-    place = torch.minimum((_centres(count, side) - 0.5).clamp(min=0), side.length - 1)
-    low = place.floor()
-    high = torch.minimum(low + 1, side.length - 1)
-    return low.long(), high.long(), ((place - low) * STEPS).round().float()
+    place = (
+        _centres(count, side) - 0.5
+    ).float()  # 32 bits, and shares of pixels beyond the image: all as OpenCV has it
+    first = place.floor()
+    low, high = (torch.minimum(row.clamp(min=0), (side.length - 1).float()).long() for row in (first, first + 1))
+    return low, high, ((place - first) * STEPS).round()
 
 
 def _antialiased(side: Extent, count: int, length: int) -> Tensor:
     """The triangle filter as a matrix f32 [count, length], its weights rounded to 16 bits as torch's filter of bytes has them."""
-    step = (side.length / side.content).clamp(min=1)
+    scale = side.length / side.content
+    # And the image's first pixel, whose filter is cut in half, so that its weights decide on the rounding: it may be cut off.
+    centres = torch.cat([_centres(count, side), (scale / 2)[None]])[:, None]
     pixels = torch.arange(length, dtype=torch.float64) + 0.5
-    weights = (1 - (_centres(count, side)[:, None] - pixels).abs() / step).clamp(min=0)
-    weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
-    unit = (2**15 / weights.max()).log2().floor().exp2()
-    return ((weights * unit).round() / unit).float()
+    weights = (1 - (centres - pixels).abs() / scale.clamp(min=1)).clamp(min=0)
+    weights = weights * (centres < side.length) / weights.sum(1, keepdim=True).clamp(min=1e-6)
+    # The largest power of two that leaves the largest weight 15 bits; the half also keeps this off the powers themselves,
+    # where another runtime's logarithm may fall on the other side.
+    unit = ((2**15 - 0.5) / weights.max()).log2().floor().exp2()
+    return ((weights * unit).round() / unit)[:-1].float()

@@ -97,10 +97,10 @@ def linear(x, size):
     """OpenCV's INTER_LINEAR of bytes, with the truncations of its fixed-point arithmetic."""
     taps = []
     for axis in (0, 1):
-        place = np.clip(centres(size[axis], size[axis], x.shape[axis]) - 0.5, 0, x.shape[axis] - 1)
-        low = place.astype(int)
+        place = (centres(size[axis], size[axis], x.shape[axis]) - 0.5).astype(np.float32)
+        low = np.floor(place).astype(int)
         share = np.rint((place - low) * 2048).astype(int).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
-        taps.append((low, np.minimum(low + 1, x.shape[axis] - 1), share))
+        taps.append((np.maximum(low, 0), np.minimum(low + 1, x.shape[axis] - 1), share))
     (top, bottom, down), (left, right, across) = taps
     x = (x[:, left].astype(int) * (2048 - across) + x[:, right].astype(int) * across) >> 4
     return ((x[top] * (2048 - down) >> 16) + (x[bottom] * down >> 16) + 2 >> 2).astype(np.float32)
@@ -109,10 +109,12 @@ def linear(x, size):
 def antialiased(x, count, content, offset, axis):
     """The triangle filter, whose width grows as the image shrinks."""
     length = x.shape[axis]
-    place = centres(count, content, length, offset)[:, None]
+    place = np.append(centres(count, content, length, offset), length / content / 2)[:, None]
     weights = np.maximum(0, 1 - np.abs(place - np.arange(length) - 0.5) / max(1, length / content))
-    weights /= np.maximum(weights.sum(1, keepdims=True), 1e-6)
-    return np.rint(np.moveaxis(np.tensordot(weights.astype(np.float32), x, (1, axis)), 0, axis))
+    weights *= (place < length) / np.maximum(weights.sum(1, keepdims=True), 1e-6)
+    unit = 2 ** np.floor(np.log2((2**15 - 0.5) / weights.max()))  # torch rounds the weights of bytes to 16 bits
+    weights = (np.rint(weights * unit) / unit)[:-1].astype(np.float32)  # the last was the first pixel's, if cut off
+    return np.floor(np.moveaxis(np.tensordot(weights, x, (1, axis)), 0, axis) + 0.5)
 
 
 def geometry(card, size):
