@@ -26,9 +26,14 @@ def with_categories(source: Source, categories: tuple[Category, ...], owner: str
     """``source`` with its labels as indices of ``categories``, matched by name; ``owner`` is whose they are.
 
     The categories of the result stand in that order and keep the source's own ids, which its result files carry.
-    Raises UserError if the two do not name the same classes.
+    Raises UserError if the two do not name the same classes, or not in the same order where two share a name.
     """
-    index = {category.name: i for i, category in enumerate(categories)}
+    names = [category.name for category in categories]
+    if [category.name for category in source.categories] == names:
+        return source
+    _require_distinct(source.name, source.categories)
+    _require_distinct(owner, categories)
+    index = {name: i for i, name in enumerate(names)}
     here = {category.name for category in source.categories}
     if here != set(index):
         only = [f"only in the data: {', '.join(sorted(here - set(index))[:5])}"] if here - set(index) else []
@@ -38,8 +43,6 @@ def with_categories(source: Source, categories: tuple[Category, ...], owner: str
             f"({'; '.join(only)}): choose data with the same classes, or train anew on these, with "
             "backbone.weights=CHECKPOINT to start from its backbone."
         )
-    if [category.name for category in source.categories] == list(index):
-        return source
     order = np.array([index[category.name] for category in source.categories], dtype=np.int64)
     own_ids = {category.name: category.id for category in source.categories}
     return replace(
@@ -47,6 +50,18 @@ def with_categories(source: Source, categories: tuple[Category, ...], owner: str
         records=tuple(_relabelled(record, order) for record in source.records),
         categories=tuple(Category(own_ids[name], name) for name in index),
     )
+
+
+def _require_distinct(owner: str, categories: Sequence[Category]) -> None:
+    """Raises UserError for a name that two categories share: which is which, only their order would tell."""
+    ids: dict[str, int] = {}
+    for category in categories:
+        if category.name in ids:
+            raise UserError(
+                f"{owner} has two classes of the name {category.name!r} (ids {ids[category.name]} and {category.id}), "
+                "which cannot be told apart in data with other classes: give one another name."
+            )
+        ids[category.name] = category.id
 
 
 def only_classes(source: DetectionSource, names: Sequence[str]) -> DetectionSource:

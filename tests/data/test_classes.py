@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seg_det.data.classes import only_classes
+from seg_det.data.classes import only_classes, with_categories
 from seg_det.data.records import ClassificationSource, DetectionRecord, DetectionSource
 from seg_det.types import Category, UserError
 
@@ -40,3 +40,15 @@ def test_names_that_choose_nothing(names):
 def test_classes_are_of_boxes():
     with pytest.raises(UserError, match="classes= is for data with boxes: leave it out for photos"):
         only_classes(ClassificationSource("photos", (), CATEGORIES), ["dog"])
+
+
+def test_two_classes_of_one_name():
+    """Data of the same classes in the same order needs no names; any other cannot tell them apart."""
+    twice = (Category(3, "cup"), Category(5, "dog"), Category(9, "cup"))
+    cups = source()
+    cups = DetectionSource(cups.name, cups.records, twice)
+    assert with_categories(cups, (Category(1, "cup"), Category(2, "dog"), Category(7, "cup")), "the model") is cups
+    with pytest.raises(UserError, match=r"pets val has two classes of the name 'cup' \(ids 3 and 9\)"):
+        with_categories(cups, CATEGORIES, "the model")
+    with pytest.raises(UserError, match=r"the model has two classes of the name 'cup' \(ids 3 and 9\)"):
+        with_categories(source(), twice, "the model")
