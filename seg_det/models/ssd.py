@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from seg_det.models.backbones.base import BackboneBuilder
 from seg_det.nn.blocks import ConvNormAct, Norm, batch_norm
+from seg_det.nn.convolutions import PADDINGS
 from seg_det.ops.anchors import Shape, are_shapes, grid_anchors, ssd_shapes
 from seg_det.types import DenseDetections, UserError
 
@@ -66,7 +67,7 @@ class SSD(nn.Module):
     - ``class_outputs`` are the places of the classes among the ``outputs`` of an anchor, for weights that find other classes
       too, which then count as background; left out, the predictors have the C + 1 outputs of the model.
 
-    A subclass may set ``extra_map`` and ``predictor``. Raises UserError for shapes and scales that are none or do not fit.
+    A subclass may set ``extra_map`` and ``predictor``. Raises UserError for arguments that cannot be.
     """
 
     TAPS = ("c4_expand", "head")
@@ -94,6 +95,10 @@ class SSD(nn.Module):
         bn_momentum: float = 0.03,
     ):
         super().__init__()
+        if padding not in PADDINGS:
+            raise UserError(f"task.model.padding must be one of {', '.join(PADDINGS)}, got {padding}.")
+        if not width > 0:
+            raise UserError(f"task.model.width must be positive, got {width}.")
         norm = batch_norm(eps=bn_eps, momentum=bn_momentum)
         self.num_classes = num_classes
         self.outputs = outputs or num_classes + 1

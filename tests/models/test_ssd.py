@@ -97,6 +97,13 @@ def test_anchor_shapes_that_are_none(wrong):
         SSD(MobileNetV2, num_classes=3, anchor_shapes=wrong)
 
 
+def test_settings_of_the_extra_maps_that_cannot_be():
+    with pytest.raises(UserError, match=r"task\.model\.padding must be one of symmetric, same, got valid"):
+        SSD(MobileNetV2, num_classes=3, padding="valid")
+    with pytest.raises(UserError, match=r"task\.model\.width must be positive, got 0"):
+        SSD(MobileNetV2, num_classes=3, width=0)
+
+
 def test_scales_for_another_number_of_maps():
     with pytest.raises(
         UserError, match=r"scales must hold one number for each of 6 feature maps and one beyond, got 2"
