@@ -122,9 +122,9 @@ def _converted(traced: torch.jit.ScriptModule, shape: list[int], weights: Path, 
 
 def _refusal(layer: str, program: ExportedProgram) -> str:
     """What pnnx left as it was, and the innermost module whose operator that is."""
-    operator = layer.replace("::", ".")
+    operator = f"aten.{re.split(r'::|[.]', layer)[-1]}"
     for node in program.graph.nodes:
         if node.op == "call_function" and str(node.target).startswith(f"{operator}."):
             modules = [name for name, _ in (node.meta.get("nn_module_stack") or {}).values() if name]
-            return f"{layer} in module self.{modules[-1]}" if modules else layer
+            return f"{operator} in module self.{modules[-1]}" if modules else operator
     return layer
