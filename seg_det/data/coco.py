@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seg_det.data.images import verify_image
-from seg_det.data.problems import FAULTS, Problems, check_boxes, require
+from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes, require
 from seg_det.data.records import DetectionSource, ImageFile, ObjectTable, build_records
 from seg_det.types import Category, UserError
 
@@ -240,6 +240,6 @@ def _check_objects(
         expected = int(rows.annotation_id[row]) in known_bad
         problems.add(f"{where}: its box [x, y, w, h] = [{box}] {FAULTS[checked.faults[row]]}", expected=expected)
     labels = _positions(rows.category_id, _ids(categories))
-    area = np.where(np.isfinite(rows.area), rows.area, np.prod(checked.boxes[:, 2:] - checked.boxes[:, :2], axis=1))
-    table = ObjectTable(image, checked.boxes, labels, rows.crowd, np.zeros(len(image), bool), area.astype(np.float32))
+    area = np.where(np.isfinite(rows.area), rows.area, box_areas(checked.boxes))
+    table = ObjectTable(image, checked.boxes, labels, rows.crowd, np.zeros(len(image), bool), area)
     return ObjectTable(*(column[checked.usable] for column in table))

@@ -78,6 +78,11 @@ def check_boxes(boxes: np.ndarray, sizes: np.ndarray, *, smallest: float = 0.0) 
     return CheckedBoxes(clipped, faults, (faults == 0) | (faults == STICKS_OUT))
 
 
+def box_areas(boxes: np.ndarray) -> np.ndarray:
+    """f64 [N] of xyxy boxes f32 [N, 4], whose sides are good to a thousandth of a pixel: 32 x 32 is 1024 wherever it lies."""
+    return (boxes[:, 2:].astype(np.float64) - boxes[:, :2]).round(3).prod(axis=1)
+
+
 def require(path: Path, what: str) -> None:
     """Raise a UserError that says what there is instead, unless ``path`` exists."""
     if not path.exists():

@@ -22,7 +22,7 @@ class DetectionRecord(NamedTuple):
     labels: np.ndarray  # i64 [N]
     crowd: np.ndarray  # bool [N]
     difficult: np.ndarray  # bool [N]
-    area: np.ndarray  # f32 [N], pixels: COCO's own figure (of the mask), the box's where the format has none
+    area: np.ndarray  # f64 [N], pixels: COCO's own figure (of the mask), the box's where the format has none
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class ObjectTable(NamedTuple):
     labels: np.ndarray  # i64 [N]
     crowd: np.ndarray  # bool [N]
     difficult: np.ndarray  # bool [N]
-    area: np.ndarray  # f32 [N]
+    area: np.ndarray  # f64 [N]
 
 
 def build_records(images: Sequence[ImageFile], objects: ObjectTable) -> tuple[DetectionRecord, ...]:

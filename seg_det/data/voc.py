@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seg_det.data.images import IMAGE_SUFFIXES, is_turned, verify_image
-from seg_det.data.problems import FAULTS, Problems, check_boxes, require
+from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes, require
 from seg_det.data.records import DetectionSource, ImageFile, ObjectTable, build_records
 from seg_det.types import Category, UserError
 
@@ -207,6 +207,6 @@ def _check_objects(
             fault = FAULTS[checked.faults[row]]
             problems.add(f"{objects[row].describe()}: its box [{', '.join(CORNERS)}] = [{box}] {fault}")
     difficult = np.array([item.difficult for item in objects], bool)
-    area = np.prod(checked.boxes[:, 2:] - checked.boxes[:, :2], axis=1)
-    table = ObjectTable(image, checked.boxes, labels, np.zeros(len(objects), bool), difficult, area)
+    crowd, area = np.zeros(len(objects), bool), box_areas(checked.boxes)
+    table = ObjectTable(image, checked.boxes, labels, crowd, difficult, area)
     return ObjectTable(*(column[checked.usable & (labels >= 0)] for column in table))

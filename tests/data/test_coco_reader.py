@@ -72,7 +72,14 @@ def test_records(tree):
     assert b.labels.tolist() == [1, 0] and b.area.tolist() == [31.5, 7.0]
     assert b.crowd.tolist() == [True, False] and b.difficult.tolist() == [False, False]
     types = [column.dtype for column in b[3:]]
-    assert types == [np.float32, np.int64, np.bool_, np.bool_, np.float32]
+    assert types == [np.float32, np.int64, np.bool_, np.bool_, np.float64]
+
+
+def test_areas_keep_their_side_of_a_bound(tree):
+    """In 32 bits 1023.99998 is 1024; where the file gives none, the area is that of the sides as they were written."""
+    rows = [annotation(1, 5, 7, (0, 0, 9, 9), area=1023.99998), annotation(2, 5, 7, (0.15, 0.3, 36.7, 10.3))]
+    _, record = read_coco(**tree(annotations=rows)).records
+    assert record.area.tolist() == [1023.99998, 36.7 * 10.3]
 
 
 def test_images_without_annotations_stay(tree):

@@ -68,7 +68,7 @@ def test_records(tree):
     assert empty.boxes.shape == (0, 4) and empty.labels.shape == (0,)
     np.testing.assert_array_equal(last.boxes, np.float32([[3.5, 3.25, 9.75, 10]]))
     assert last.difficult.tolist() == [False]  # a missing tag
-    assert [column.dtype for column in first[3:]] == [np.float32, np.int64, np.bool_, np.bool_, np.float32]
+    assert [column.dtype for column in first[3:]] == [np.float32, np.int64, np.bool_, np.bool_, np.float64]
 
 
 def test_parts_of_an_object_are_not_objects(tree):
