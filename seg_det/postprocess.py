@@ -10,11 +10,13 @@ from torch import Tensor
 
 from seg_det.ops.boxes import clip, decode, rescale
 from seg_det.ops.interpolation import Side, Weights
-from seg_det.ops.nms import greedy_keep, greedy_rounds, rivals, suppresses
+from seg_det.ops.nms import greedy_keep, greedy_picks, greedy_rounds, rivals, suppresses
 from seg_det.types import DenseDetections, Detections, UserError
 
 SCORES = ("softmax", "sigmoid")
 OUTPUTS = ("logits", "labels")
+LONGEST_PREFIX = 2**11  # of the best pairs of anchor and class that are compared with one another, image by image
+COMPARED = 2**24  # of them at a time, all images together: bounds the memory
 BAND = {"cpu": 2**20, "other": 2**24}  # logits interpolated at a time: what a cache holds, what a device likes
 
 
@@ -83,7 +85,7 @@ def detect(
     For each class, the best ``max_candidates`` anchors (None: all) above ``score_threshold`` go through greedy NMS at
     ``iou_threshold``; the best of all classes remain. The result is exactly that, but computed lazily: a global best-first
     prefix of all (anchor, class) pairs is suppressed class by class, and doubled for those images only that still want
-    detections.
+    detections. Where that becomes too long, because hardly a box survives, the classes are gone through one pick at a time.
     """
     boxes, scores = candidates(
         raw,
@@ -93,26 +95,60 @@ def detect(
         score_threshold=score_threshold,
         max_candidates=max_candidates,
     )
-    classes = scores.shape[-1]
-    max_candidates = max_candidates or scores.shape[1]
-    flat = scores.flatten(1)
-    found: list[Detections | None] = [None] * len(flat)
-    pending = torch.arange(len(flat), device=flat.device)
-    prefix = min(2 * max_detections, flat.shape[1])
-    while len(pending):
-        best = flat[pending].topk(prefix)
-        labels = best.indices % classes
-        chosen = boxes[pending[:, None], best.indices // classes]
-        allowed = (best.values > 0) & (_rank_in_class(labels) < max_candidates)
-        keep = greedy_keep(suppresses(chosen, labels, iou_threshold), allowed)
-        exhausted = (best.values[:, -1] <= 0) | (prefix == flat.shape[1])
-        done = exhausted | (keep.sum(1) >= max_detections)
-        for row, image in zip(done.nonzero().flatten().tolist(), pending[done].tolist(), strict=True):
-            kept = keep[row].nonzero().flatten()[:max_detections]
-            found[image] = Detections(chosen[row, kept], best.values[row, kept], labels[row, kept])
-        pending = pending[~done]
-        prefix = min(2 * prefix, flat.shape[1])
+    limits = {
+        "iou_threshold": iou_threshold,
+        "max_candidates": max_candidates or scores.shape[1],
+        "max_detections": max_detections,
+    }
+    pairs = scores.shape[1] * scores.shape[2]
+    found: dict[int, Detections] = {}
+    pending = torch.arange(len(scores), device=scores.device)
+    prefix = min(2 * max_detections, pairs)
+    while len(pending) and prefix <= LONGEST_PREFIX:
+        for part in pending.split(max(1, COMPARED // prefix**2)):
+            found |= _from_prefix(boxes, scores, part, prefix, **limits)
+        pending = torch.tensor([i for i in pending.tolist() if i not in found], dtype=torch.long, device=scores.device)
+        prefix = min(2 * prefix, pairs)  # where it is all of them, none is pending
+    found |= {image: _pick_by_class(boxes[image], scores[image], **limits) for image in pending.tolist()}
+    return [found[image] for image in range(len(scores))]
+
+
+def _from_prefix(
+    boxes: Tensor,
+    scores: Tensor,
+    images: Tensor,
+    prefix: int,
+    *,
+    iou_threshold: float,
+    max_candidates: int,
+    max_detections: int,
+) -> dict[int, Detections]:
+    """The detections of those of the ``images`` (i64) for which the best ``prefix`` pairs of anchor and class suffice."""
+    best = scores[images].flatten(1).topk(prefix)
+    labels = best.indices % scores.shape[2]
+    chosen = boxes[images[:, None], best.indices // scores.shape[2]]
+    allowed = (best.values > 0) & (_rank_in_class(labels) < max_candidates)
+    keep = greedy_keep(suppresses(chosen, labels, iou_threshold), allowed)
+    exhausted = (best.values[:, -1] <= 0) | (prefix == scores.shape[1] * scores.shape[2])
+    done = exhausted | (keep.sum(1) >= max_detections)
+    found = {}
+    for row, image in zip(done.nonzero().flatten().tolist(), images[done].tolist(), strict=True):
+        kept = keep[row].nonzero().flatten()[:max_detections]
+        found[image] = Detections(chosen[row, kept], best.values[row, kept], labels[row, kept])
     return found
+
+
+def _pick_by_class(
+    boxes: Tensor, scores: Tensor, *, iou_threshold: float, max_candidates: int, max_detections: int
+) -> Detections:
+    """The detections of one image, boxes [A, 4] and scores [A, C], in memory that grows with A x C alone."""
+    best = scores.T.topk(min(max_candidates, len(scores)))  # [C, N]
+    places, values = greedy_picks(boxes[best.indices], best.values, iou_threshold, max_detections)
+    anchors = best.indices.gather(1, places)
+    merged = values.flatten().topk(min(max_detections, values.numel()))
+    kept = merged.indices[merged.values > 0]
+    labels = torch.div(kept, max(1, places.shape[1]), rounding_mode="floor")
+    return Detections(boxes[anchors.flatten()[kept]], values.flatten()[kept], labels)
 
 
 def select_static(

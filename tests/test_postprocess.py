@@ -68,9 +68,39 @@ def test_many_boxes_on_one_spot_stay_within_the_candidates(monkeypatch):
     assert len(found.scores) == 1 and max(seen) <= 800
 
 
-def test_nothing_above_the_threshold():
+@pytest.mark.parametrize("limits", [(0.01, 0.5, 400, 100), (0.2, 0.3, 5, 100), (0.0, 0.7, 20, 10)])
+def test_classes_by_themselves_equal_the_definition(monkeypatch, limits):
+    monkeypatch.setattr(postprocess, "LONGEST_PREFIX", 0)
+    torch.manual_seed(0)
+    raw = DenseDetections(torch.randn(3, len(ANCHORS), 4) * 3, torch.randn(3, len(ANCHORS), 4) * 0.5)
+    names = ("score_threshold", "iou_threshold", "max_candidates", "max_detections")
+    found = detect(raw, ANCHORS, SIZE, **dict(zip(names, limits, strict=True)))
+    for ours, expected in zip(found, per_class(raw, *limits), strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_a_collapsed_detector_takes_bounded_memory(monkeypatch):
+    """One box from all anchors, for 80 classes: of 162,720 pairs hardly any survives, and no matrix of them is built."""
+    seen = []
+
+    def spy(boxes, labels, threshold):
+        seen.append(boxes.shape[0] * boxes.shape[1] ** 2)
+        return suppresses(boxes, labels, threshold)
+
+    monkeypatch.setattr(postprocess, "suppresses", spy)
+    anchors = torch.tensor([[10.0, 10, 50, 50]]).repeat(2034, 1)
+    raw = DenseDetections(torch.zeros(12, 2034, 81), torch.zeros(12, 2034, 4))
+    found = detect(raw, anchors, SIZE, max_candidates=None)
+    assert [sorted(one.labels.tolist()) for one in found] == [list(range(80))] * 12
+    assert all((one.boxes == anchors[:80]).all() for one in found)
+    assert max(seen) <= postprocess.COMPARED
+
+
+def test_nothing_above_the_threshold(monkeypatch):
     raw = DenseDetections(torch.zeros(1, len(ANCHORS), 3), torch.zeros(1, len(ANCHORS), 4))
     found = detect(raw, ANCHORS, SIZE, score_threshold=0.9)[0]
+    monkeypatch.setattr(postprocess, "LONGEST_PREFIX", 0)
+    torch.testing.assert_close(detect(raw, ANCHORS, SIZE, score_threshold=0.9)[0], found)
     assert found.boxes.shape == (0, 4) and found.scores.shape == (0,) and found.labels.shape == (0,)
 
 

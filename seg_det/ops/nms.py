@@ -60,6 +60,29 @@ def greedy_rounds(scores: Tensor, rival: Tensor, rounds: int) -> tuple[Tensor, T
     return torch.cat(indices, 1), torch.cat(values, 1)
 
 
+def greedy_picks(boxes: Tensor, scores: Tensor, iou_threshold: float, most: int) -> tuple[Tensor, Tensor]:
+    """Greedy NMS one pick at a time: indices i64 and scores [B, R] of at most ``most`` boxes, best first.
+
+    ``boxes`` [B, N, 4], each row of them by itself; ``scores`` [B, N] are negative where there is no candidate, and those
+    that come out are where a row has no pick left. Memory grows with B x N, where :func:`suppresses` needs N squared.
+    """
+    areas = area(boxes)
+    indices, values = [], []
+    for _ in range(min(most, scores.shape[1])):
+        best, index = scores.max(1, keepdim=True)
+        if not (best > 0).any():
+            break
+        picked = boxes.gather(1, index.unsqueeze(-1).expand(-1, -1, 4))
+        overlap = intersection(picked, boxes).squeeze(1)
+        over = overlap > iou_threshold * (area(picked) + areas - overlap)
+        scores = scores.masked_fill(over, -1.0).scatter(1, index, -1.0)
+        indices.append(index)
+        values.append(best)
+    if not indices:
+        return scores.new_zeros(len(scores), 0).long(), scores.new_zeros(len(scores), 0)
+    return torch.cat(indices, 1), torch.cat(values, 1)
+
+
 def nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
     """Indices i64 [M] of the boxes that class-aware greedy NMS keeps, best score first; ties go to the lower index.
 
