@@ -124,6 +124,9 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     """(width, height) that the frame header says, in a hundredth of Pillow's time; (0, 0) where a decoder is to say why not."""
     place = len(JPEG_START)
     while place + 9 <= len(data) and data[place] == 0xFF:
+        if data[place + 1] == 0xFF:  # markers may be preceded by any number of these
+            place += 1
+            continue
         if data[place + 1] in JPEG_FRAMES:
             height, width = struct.unpack_from(">HH", data, place + 5)
             return width, height

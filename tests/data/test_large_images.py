@@ -56,6 +56,8 @@ def test_the_size_in_a_jpeg_is_found_behind_other_headers(tmp_path, progressive)
     exif[37500] = bytes(5000)
     Image.new("RGB", (70, 30)).save(tmp_path / "a.jpg", exif=exif, progressive=progressive, comment=b"\xff\xc0")
     assert images._jpeg_size((tmp_path / "a.jpg").read_bytes()) == (70, 30)
+    data = (tmp_path / "a.jpg").read_bytes()
+    assert images._jpeg_size(data[:2] + b"\xff\xff\xff" + data[2:]) == (70, 30)  # fill bytes before a marker
     assert images._jpeg_size(b"\xff\xd8") == images._jpeg_size(b"\xff\xd8\xff\xe0\x00\x00rubbish") == (0, 0)
 
 
