@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import sys
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,7 +17,7 @@ import torch
 from torch import nn
 
 from seg_det.export.base import Job, Session, Target, unsupported
-from seg_det.export.onnx import non_max_suppression
+from seg_det.export.onnx import as_input, non_max_suppression
 from seg_det.export.pipeline import Graph, build_graph
 from seg_det.types import UserError
 
@@ -28,6 +31,9 @@ EXACT = "precise_0"  # the mark of OpenVINO on values that are not to be stored 
 
 def open_session(path: str) -> Session:
     """The function that runs the file."""
+    import sys
+
+    sys.modules.setdefault("openvino_telemetry", None)  # or the package would tell its maker that it was imported
     import openvino
 
     # A processor that knows bfloat16 would compute in it by default, which costs a detector more accuracy than 8 bits do.
@@ -56,15 +62,15 @@ class OpenVinoTarget(Target):
 
     def write(self, job: Job, path: Path) -> dict[str, Any]:
         """Write ``job`` to ``path`` and the weights beside it. Raises UserError naming an operator that OpenVINO has not."""
-        import openvino
-
+        openvino = _silently_imported("openvino")
         tail = non_max_suppression if job.card.task == "detection" and job.pipeline != "raw" else None
         graph = build_graph(job, tail=tail, half=False)
         model = _converted(graph, self.name)
         facts: dict[str, Any] = {"tail": "NonMaxSuppression" if tail else None}
         if job.precision == "int8":
             model, counts = self._quantised(model, job)
-            facts["quantisation"] = {**counts, "observer": self.observer, "preset": self.preset}
+            scheme = f"weights s8 by channel and symmetric, activations u8 by tensor, preset {self.preset}"
+            facts["quantisation"] = {**counts, "scheme": scheme, "observer": self.observer, "scales": _scales(model)}
         for node in _outside(model):
             node.get_rt_info()[EXACT] = ""
         model.set_rt_info(job.metadata, [KEY])
@@ -73,7 +79,7 @@ class OpenVinoTarget(Target):
 
     def _quantised(self, model: Model, job: Job) -> tuple[Model, dict[str, int]]:
         """8 bits between the first and the last layer with weights, save for the layers of the job's ``keep_float``."""
-        import nncf
+        nncf = _silently_imported("nncf")
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         ranges = _choice(RangeEstimatorParametersSet, self.observer, "observer")
@@ -83,17 +89,16 @@ class OpenVinoTarget(Target):
         logging.getLogger("nncf").setLevel(logging.ERROR)
         quantised = nncf.quantize(
             model,
-            nncf.Dataset(job.calibration, lambda batch: _as_input(batch.images, job.pipeline)),
+            nncf.Dataset([as_input(image, job.pipeline) for image in job.images()]),
             preset=preset,
             ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
             advanced_parameters=nncf.AdvancedQuantizationParameters(activations_range_estimator_params=ranges),
         )
-        return quantised, {"layers": len(layers), "float_layers": len(floats)}
+        return quantised, {"layers": len(layers) - len(floats), "float_layers": len(floats)}
 
     def embedded(self, path: Path) -> str | None:
         """The metadata. Raises UserError if the file is no OpenVINO model."""
-        import openvino
-
+        openvino = _silently_imported("openvino")
         try:
             model = openvino.Core().read_model(path)
         except Exception as error:
@@ -104,9 +109,15 @@ class OpenVinoTarget(Target):
         return model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
 
 
+def _silently_imported(name: str) -> ModuleType:
+    """OpenVINO's or NNCF's package, without its telemetry, where it is not imported yet; the user's settings stay."""
+    sys.modules.setdefault("openvino_telemetry", None)
+    return importlib.import_module(name)
+
+
 def _converted(graph: Graph, target: str) -> Model:
     """The graph as OpenVINO's, its input and outputs named, the sides of its input fixed where they are."""
-    import openvino
+    openvino = _silently_imported("openvino")
     from openvino.frontend.pytorch import ConversionExtension
 
     sides = dict.fromkeys(graph.dynamic, torch.export.Dim.DYNAMIC)
@@ -155,18 +166,23 @@ def _power_of_two(node: Any) -> list[Any]:
 TRANSLATIONS = {"seg_det.onnx_nms": _suppression, "aten.exp2": _power_of_two}  # of what the converter does not know
 
 
-def _as_input(images: torch.Tensor, pipeline: str) -> np.ndarray:
-    """Resized images as the pipeline's input: one that resizes by itself leaves those of its own size as they are."""
-    if pipeline == "full":
-        return images[0].permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
-    return images.float().numpy()
-
-
 def _layers(model: Model) -> list[Node]:
     """The operators with weights."""
     nodes = model.get_ordered_ops()
     computed = _downstream(nodes, _names(model.get_parameters()))
     return [n for n in nodes if n.get_type_name() in WEIGHTED and n.input_value(1).get_node().name not in computed]
+
+
+def _scales(model: Model) -> dict[str, list[float]]:
+    """[scale, zero point] of the activations, by the name of what computes them."""
+    found = {}
+    for node in model.get_ordered_ops():
+        source = node.input_value(0).get_node() if node.get_type_name() == "FakeQuantize" else None
+        if source is not None and source.get_type_name() != "Constant":
+            low, high = (float(node.input_value(i).get_node().data.ravel()[0]) for i in (1, 2))
+            scale = (high - low) / (node.get_attributes()["levels"] - 1)
+            found[source.get_friendly_name()] = [scale, round(-low / scale)]
+    return found
 
 
 def _outside(model: Model) -> list[Node]:
