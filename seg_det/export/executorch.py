@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
@@ -16,10 +15,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from seg_det.export.base import Found, Job, Session, Target, unsupported
+from seg_det.export.executorch_graph import delegated, modules_of, rewrite
 from seg_det.export.pipeline import CONSIDERED, Graph, build_graph
 from seg_det.ops.boxes import area
 from seg_det.ops.images import normalise
-from seg_det.types import DenseDetections, DenseSegmentation, UserError
+from seg_det.types import UserError
 
 aten = torch.ops.aten
 KEY = "seg_det"  # the method that gives the metadata
@@ -27,8 +27,6 @@ OBSERVERS = ("histogram", "mean_minmax", "minmax")
 # What is quantised. Not "cat": the predictions of a detector's maps keep scales of their own, and are joined in float.
 PATTERNS = ("linear_relu", "linear", "conv_relu", "conv", "add_relu", "add", "mul_relu", "mul")
 LAYERS = (aten.conv2d.default, aten.linear.default)
-# What carries values to and from a delegate, or holds them: no operator of the network.
-CARRIERS = ("getitem", "quantize", "alloc", "executorch_call_delegate", "sym_", "clone", "_to_dim_order_copy")
 
 
 def open_session(path: str) -> Session:
@@ -42,10 +40,10 @@ def open_session(path: str) -> Session:
     largest = program.metadata("forward").input_tensor_meta(0).sizes()
 
     def run(image):
-        if any(side > most for side, most in zip(image.shape, largest)):
+        if any(side > most for side, most in zip(image.shape, largest, strict=True)):
             raise ValueError(f"an image of {image.shape} is larger than {largest}, the most that {path} takes")
         outputs = method.execute([torch.tensor(image)])
-        return dict(zip(names, (output.numpy() for output in outputs)))
+        return dict(zip(names, (output.numpy() for output in outputs), strict=True))
 
     return run
 
@@ -98,14 +96,14 @@ class ExecuTorchTarget(Target):
         example = graph.example if full else graph.example[:1]
         sides = {d: torch.export.Dim(name, min=2, max=self.largest) for d, name in graph.dynamic.items() if full}
         program = torch.export.export(graph.module, (example,), dynamic_shapes=(sides,), strict=False)
-        _rewrite(program.graph_module)
+        rewrite(program.graph_module)
         edge = to_edge_transform_and_lower(
             program,
             partitioner=[XnnpackPartitioner()],
             constant_methods={KEY: metadata, "outputs": ",".join(graph.outputs)},
         )
-        delegated = _delegated(edge.exported_program().graph_module)
-        return edge.to_executorch().buffer, delegated
+        network = delegated(edge.exported_program().graph_module)
+        return edge.to_executorch().buffer, network
 
     def embedded(self, path: Path) -> str | None:
         """The metadata. Raises UserError if the file is no program of ExecuTorch."""
@@ -164,7 +162,7 @@ def quantised(job: Job, kept: Sequence[nn.Module], observer: str) -> tuple[nn.Mo
     example = torch.zeros(1, 3, *card.input_size)
     exported = torch.export.export(model, (example,), strict=False).module()
     names = {name for name, module in model.named_modules() if any(module is other for other in kept)}
-    prepared = prepare_pt2e(exported, _quantizer(observer, lambda node: not names & _modules(node)))
+    prepared = prepare_pt2e(exported, _quantizer(observer, lambda node: not names & modules_of(node)))
     for images in job.images():
         prepared(normalise(images, mean, std))
     converted = allow_exported_model_train_eval(convert_pt2e(prepared))
@@ -200,7 +198,9 @@ def _quantizer(observer: str, wanted: Callable[[fx.Node], bool]) -> Any:
     from torchao.quantization import pt2e
 
     class Quantizer(XNNPACKQuantizer):
-        SUPPORTED_PATTERNS = [pattern for pattern in XNNPACKQuantizer.SUPPORTED_PATTERNS if pattern.name in PATTERNS]
+        SUPPORTED_PATTERNS: ClassVar[list[Any]] = [
+            pattern for pattern in XNNPACKQuantizer.SUPPORTED_PATTERNS if pattern.name in PATTERNS
+        ]
 
     kinds = {
         "histogram": pt2e.HistogramObserver,
@@ -211,11 +211,6 @@ def _quantizer(observer: str, wanted: Callable[[fx.Node], bool]) -> Any:
     activation = replace(config.input_activation, observer_or_fake_quant_ctr=kinds[observer].with_args(eps=2**-12))
     config = replace(config, input_activation=activation, output_activation=activation)
     return Quantizer().set_global(config).set_filter_function(wanted)
-
-
-def _modules(node: fx.Node) -> set[str]:
-    """The names of the modules that ``node`` was called in."""
-    return {path for path, _ in node.meta.get("nn_module_stack", {}).values()}
 
 
 def _is_dequantised(node: Any) -> bool:
@@ -229,89 +224,6 @@ def _scales(graph: fx.Graph) -> dict[str, list[float]]:
         for node in graph.nodes
         if "quantize_per_tensor" in str(node.target) and not _is_dequantised(node)
     }
-
-
-def _rewrite(module: fx.GraphModule) -> None:
-    """Operators that ExecuTorch or XNNPACK lacks, by equal ones that they have."""
-    graph = module.graph
-    for node in list(graph.nodes):
-        if (rule := REWRITES.get(node.target)) is None:
-            continue
-        with graph.inserting_before(node):
-            new = rule(graph, node)
-        if new is not node:
-            node.replace_all_uses_with(new)
-            graph.erase_node(node)
-    module.recompile()
-
-
-def _call(graph: fx.Graph, like: fx.Node, target: Any, *args: Any) -> fx.Node:
-    """A node in the place of ``like``, which comes from the same part of the model."""
-    node = graph.call_function(target, args)
-    values = [arg.meta["val"] if isinstance(arg, fx.Node) else arg for arg in args]
-    node.meta = {**like.meta, "val": target(*values)}
-    return node
-
-
-def _exp2(graph: fx.Graph, node: fx.Node) -> fx.Node:
-    return _call(graph, node, aten.pow.Scalar, 2.0, node.args[0])
-
-
-def _hardsigmoid(graph: fx.Graph, node: fx.Node) -> fx.Node:
-    """Without the conversions of whole numbers that its own decomposition has, which XNNPACK leaves behind."""
-    shifted = _call(graph, node, aten.add.Tensor, node.args[0], 3.0)
-    return _call(graph, node, aten.div.Tensor, _call(graph, node, aten.hardtanh.default, shifted, 0.0, 6.0), 6.0)
-
-
-def _expand(graph: fx.Graph, node: fx.Node) -> fx.Node:
-    """A map of one cell spread over a map: XNNPACK has the bilinear upsampling that gives the same."""
-    given, wanted = node.args[0].meta["val"].shape, node.meta["val"].shape
-    if len(given) != 4 or given[2:] != (1, 1) or given[:2] != wanted[:2]:
-        return node
-    return _call(graph, node, aten.upsample_bilinear2d.vec, node.args[0], list(wanted[2:]), False, None)
-
-
-def _mean(graph: fx.Graph, node: fx.Node) -> fx.Node:
-    """The mean of a map as XNNPACK has it: with its sides kept."""
-    given, wanted = node.args[0].meta["val"].shape, node.meta["val"].shape
-    if len(given) != 4 or len(wanted) != 2 or given[:2] != wanted or sorted(d % 4 for d in node.args[1]) != [2, 3]:
-        return node
-    return _call(
-        graph, node, aten.view.default, _call(graph, node, aten.mean.dim, node.args[0], [2, 3], True), list(wanted)
-    )
-
-
-REWRITES = {
-    aten.exp2.default: _exp2,
-    aten.hardsigmoid.default: _hardsigmoid,
-    aten.hardsigmoid_.default: _hardsigmoid,
-    aten.expand.default: _expand,
-    aten.mean.dim: _mean,
-}
-
-
-def _delegated(module: fx.GraphModule) -> dict[str, Any]:
-    """How many of the network's operators XNNPACK takes, and what it leaves."""
-    from executorch.exir.lowered_backend_module import get_lowered_submodules
-
-    inside = Counter(
-        kind for _, lowered, _ in get_lowered_submodules(module) for kind in _operators(lowered.original_module.graph)
-    )
-    left = Counter(_operators(module.graph))
-    total = inside.total() + left.total()
-    return {"to": "XNNPACK", "share": round(inside.total() / max(1, total), 4), "left": dict(left)}
-
-
-def _operators(graph: fx.Graph) -> Iterator[str]:
-    """The network's operators, by kind."""
-    for node in graph.nodes:
-        name = getattr(node.target, "__name__", str(node.target))
-        if (
-            node.op == "call_function"
-            and {"model", "network.model"} & _modules(node)
-            and not any(carrier in name for carrier in CARRIERS)
-        ):
-            yield name.removeprefix("aten.")
 
 
 @contextmanager
