@@ -136,7 +136,7 @@ def _check_black_and_white(listed: list[MaskedImage], labels: list[_Label], prob
     found: set[int] = set()
     for image in listed[:: max(1, len(listed) // LOOKED_AT)][:LOOKED_AT]:
         found |= set(np.unique(read_values(image.mask.path)).tolist())
-    if 255 in found and labels[1].value not in found:
+    if 255 in found and labels[0].value in found and labels[1].value not in found:
         problems.add(
             f"{listed[0].mask.path.parent}: the masks hold 255, which is ignored, and never {labels[1].value} for "
             f"{labels[1].name!r}; if they are black and white, write {labels[1].name}<tab>255 in labels.txt"

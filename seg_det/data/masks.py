@@ -20,6 +20,10 @@ from seg_det.types import IGNORE, Category, UserError
 
 UNKNOWN = 254  # in lookups: a value that stands for no class and is not ignored
 Colour = tuple[int, int, int]  # red, green, blue
+LIST_COLOURS = (
+    "name the colour of each class in labels.txt and choose dataset=custom_masks, which converts colours to classes as it reads: "
+    "a line is road<tab>128,64,128 (datasets/README.md)"
+)
 
 
 @dataclass(frozen=True)
@@ -29,16 +33,19 @@ class MaskCode:
     lookup: np.ndarray  # u8 [256] by the value in the file: index of the class, IGNORE or UNKNOWN
     colours: np.ndarray  # i64 [K], 0xRRGGBB, ascending; empty where the data set has no colours
     labels: np.ndarray  # u8 [K] by the colour: index of the class or IGNORE
+    remedy: str  # for colour pictures where the data set has no colours
 
     def remapped(self, table: np.ndarray) -> MaskCode:
         """The same values and colours for the classes ``table[i]`` in place of i."""
         return replace(self, lookup=table[self.lookup], labels=table[self.labels])
 
     def describe(self) -> str:
-        """The values of the classes, and those that are ignored: "21 classes (0..20) and 255"."""
+        """The values of the classes, and those that are ignored: "there are 21 classes (0..20) and 255"."""
         known = (self.lookup != UNKNOWN) & (self.lookup != IGNORE)
         ignored = _ranges(np.flatnonzero(self.lookup == IGNORE))
-        return f"{len(np.unique(self.lookup[known]))} classes ({_ranges(np.flatnonzero(known))}) and {ignored}"
+        count = len(np.unique(self.lookup[known]))
+        there = "there is only one class" if count == 1 else f"there are {count} classes"
+        return f"{there} ({_ranges(np.flatnonzero(known))}) and {ignored}"
 
 
 def mask_code(
@@ -47,11 +54,13 @@ def mask_code(
     ignored: Iterable[int] = (),
     colours: Sequence[Colour | None] = (),
     void: Sequence[Colour] = (),
+    remedy: str = LIST_COLOURS,
 ) -> MaskCode:
     """The code where class i is written as ``values[i]``, or in the colour ``colours[i]``.
 
-    The values ``ignored``, the colours ``void`` and 255 where it is no class's are not counted. Raises UserError for too many
-    classes, a value that no byte holds, and a value or a colour that two classes have.
+    The values ``ignored``, the colours ``void`` and 255 where it is no class's are not counted. ``remedy`` is
+    what to do where masks turn out to be colour pictures and there are no colours. Raises UserError for too many classes, a
+    value that no byte holds, and a value or a colour that two classes have.
     """
     if len(values) > UNKNOWN:
         raise UserError(f"there are {len(values)} classes, but masks of one byte a pixel tell {UNKNOWN} apart at most")
@@ -69,7 +78,7 @@ def mask_code(
     if len(np.unique(codes)) < len(codes):
         twice = int(codes[1:][codes[1:] == codes[:-1]][0])
         raise UserError(f"the colour {_unpacked(twice)} is given to two classes; give each its own")
-    return MaskCode(lookup, codes, np.array([index for _, index in named], np.uint8))
+    return MaskCode(lookup, codes, np.array([index for _, index in named], np.uint8), remedy)
 
 
 @dataclass(frozen=True)
@@ -109,8 +118,7 @@ class MaskFile:
                 return self._from_values(np.ascontiguousarray(pixels[..., 0]))
             raise UserError(
                 f"the mask {self.path} is a colour picture ({len(np.unique(packed))} colours) and not a mask of class values: "
-                "name the colour of each class in labels.txt and choose dataset=custom_masks, which converts colours to "
-                "classes as it reads: a line is road<tab>128,64,128 (datasets/README.md)"
+                f"{self.code.remedy}"
             )
         place = np.searchsorted(self.code.colours, packed).clip(max=len(self.code.colours) - 1)
         unknown = self.code.colours[place] != packed
@@ -124,7 +132,7 @@ class MaskFile:
 
     def _refuse(self, what: str, pixels: int) -> None:
         raise UserError(
-            f"the mask {self.path} holds the {what} in {pixels:,} pixels, but there are {self.code.describe()}: correct the "
+            f"the mask {self.path} holds the {what} in {pixels:,} pixels, but {self.code.describe()}: correct the "
             "mask, or the class list"
         )
 

@@ -8,11 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from seg_det.data.images import IMAGE_SUFFIXES
-from seg_det.data.masks import MaskedImage, MaskFile, mask_code, masked_records, segmentation_source
+from seg_det.data.masks import (
+    LIST_COLOURS,
+    MaskCode,
+    MaskedImage,
+    MaskFile,
+    mask_code,
+    masked_records,
+    segmentation_source,
+)
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
 from seg_det.data.voc import image_ids, list_images, read_split
-from seg_det.types import Category
+from seg_det.types import IGNORE, Category
 
 CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -26,11 +34,13 @@ def read_voc_seg(
     split: str,
     masks: Sequence[str] = ("SegmentationClass", "SegmentationClassAug"),
     categories: Sequence[str] | None = None,
+    colours: bool = False,
     on_bad: str = "error",
 ) -> SegmentationSource:
     """Read one split in VOC format: JPEGImages/, ImageSets/Segmentation/SPLIT.txt and masks, indices in palette PNGs.
 
-    A mask lies in the first of the folders ``masks`` that has it; its rim of 255 is ignored. Class names come from
+    A mask lies in the first of the folders ``masks`` that has it; its rim of 255 is ignored. With ``colours`` masks may also
+    be pictures in the colours of VOC's palette, which are converted as they are read. Class names come from
     ``categories``, else from root/labels.txt, else they are VOC's 21 with the background; ids are the indices.
     Only headers of files are read. What is bad is raised (``on_bad="error"``) or left out and listed (``"skip"``).
     Raises UserError.
@@ -42,7 +52,7 @@ def read_voc_seg(
     stems = read_split(root / "ImageSets" / "Segmentation" / f"{split}.txt", problems)
     names = _class_names(root, categories)
     name = f"{root.name} {split}"
-    listed = _masked_images(root, stems, masks, len(names), problems)
+    listed = _masked_images(root, stems, masks, _code(len(names), colours), problems)
     return segmentation_source(
         name,
         masked_records(listed, problems, name),
@@ -68,10 +78,18 @@ def _class_names(root: Path, categories: Sequence[str] | None) -> list[str]:
     return list(CLASSES)
 
 
+def _code(num_classes: int, colours: bool) -> MaskCode:
+    if not colours:
+        remedy = f"if its colours are those of VOC's palette, set dataset.colours=true, which converts them; else {LIST_COLOURS}"
+        return mask_code(range(num_classes), remedy=remedy)
+    palette = [(red, green, blue) for red, green, blue in voc_colours(256).tolist()]
+    return mask_code(range(num_classes), colours=palette[:num_classes], void=[palette[IGNORE]])
+
+
 def _masked_images(
-    root: Path, stems: Sequence[str], folders: Sequence[str], num_classes: int, problems: Problems
+    root: Path, stems: Sequence[str], folders: Sequence[str], code: MaskCode, problems: Problems
 ) -> list[MaskedImage]:
-    images, ids, code = list_images(root / "JPEGImages"), image_ids(stems), mask_code(range(num_classes))
+    images, ids = list_images(root / "JPEGImages"), image_ids(stems)
     there = {folder: list_images(root / folder, (".png",)) for folder in folders if (root / folder).is_dir()}
     listed = []
     for stem in stems:

@@ -75,13 +75,13 @@ def _at_masks(logits: Tensor, masks: Tensor, align_corners: bool) -> Tensor:
 def _class_weights(weights: Sequence[float] | None, logits: Tensor) -> Tensor | None:
     if weights is None:
         return None
-    if not isinstance(weights, Sequence):
+    if not isinstance(weights, Sequence) or not all(isinstance(weight, int | float) for weight in weights):
         raise UserError(f"task.loss.class_weights must be a list with a number for each class, got {weights}.")
     if len(weights) != logits.shape[1]:
         raise UserError(
             f"task.loss.class_weights has {len(weights)} numbers, but there are {logits.shape[1]} classes: give one to each."
         )
-    if min(weights) < 0 or max(weights) == 0:
+    if not 0 < sum(weights) < math.inf or min(weights) < 0:
         raise UserError(f"task.loss.class_weights must not be negative, nor all 0, got {list(weights)}.")
     return torch.tensor(list(weights), dtype=torch.float32, device=logits.device)
 

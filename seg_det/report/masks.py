@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from seg_det.data.cityscapes import CLASSES
 from seg_det.data.voc_seg import voc_colours
 from seg_det.report.drawings import STRIP, shrink
 from seg_det.types import Category, UserError
@@ -30,8 +31,8 @@ def beside(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, longest:
 class MaskWriter:
     """Writes label maps as 8-bit PNGs whose pixels hold the ids of ``categories``, into a folder that it makes.
 
-    ``form`` "palette" gives each class its VOC colour, "ids" is plain grey, which Cityscapes' server takes. Raises UserError
-    for another form and for an id that does not fit into 8 bits.
+    ``form`` "palette" gives each class its VOC colour, or to Cityscapes' classes their own; "ids" is plain grey, which the
+    server of Cityscapes takes. Raises UserError for another form and for an id that does not fit into 8 bits.
     """
 
     def __init__(self, folder: Path, categories: Sequence[Category], form: str):
@@ -46,7 +47,7 @@ class MaskWriter:
         self.form = form
         self._ids = np.array([category.id for category in categories], np.uint8)
         self._palette = np.zeros((256, 3), np.uint8)
-        self._palette[self._ids] = voc_colours(len(self._ids))
+        self._palette[self._ids] = _colours(categories)
         self._written: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -63,3 +64,11 @@ class MaskWriter:
         path = self.folder / f"{free}.png"
         picture.save(path)
         return path
+
+
+def _colours(categories: Sequence[Category]) -> np.ndarray:
+    """u8 [C, 3], RGB."""
+    official = {known.name: known.colour for known in CLASSES}
+    if {category.name for category in categories} == set(official):
+        return np.array([official[category.name] for category in categories], np.uint8)
+    return voc_colours(len(categories))

@@ -72,6 +72,19 @@ class Segmenter(Predictor):
         super().__init__(model, card)
         self.reading = Reading.of(card)
 
+    def forward(self, images: Tensor) -> DenseSegmentation:
+        """Raw output for images u8 [B, 3, H, W]. Raises UserError for a batch in training that has nothing to normalise by."""
+        try:
+            return super().forward(images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            height, width = images.shape[-2:]
+            raise UserError(
+                f"a batch of {len(images)} image of {width} x {height} pixels leaves one value a channel on the deepest map, "
+                "which its norms cannot train on: raise data.size above the output stride of the network, or data.batch_size to 2"
+            ) from error
+
     def predictions(self, raw: DenseSegmentation, batch: SegmentationBatch) -> list[LabelMaps]:
         """Label maps from one look at each image."""
         canvas = tuple(batch.images.shape[-2:])

@@ -77,6 +77,11 @@ def test_unknown_value_is_named_with_its_pixels(tmp_path):
         MaskFile(saved(tmp_path, pixels), mask_code([7, 8, 11], ignored=[0])).read()
 
 
+def test_one_class_is_no_plural(tmp_path):
+    with pytest.raises(UserError, match=r"value 3 in 1 pixels, but there is only one class \(0\) and 255"):
+        MaskFile(saved(tmp_path, np.array([[0, 3]], np.uint8)), mask_code(range(1))).read()
+
+
 def test_colours(tmp_path):
     colours = [(128, 64, 0), (0, 0, 0), (0, 0, 255)]
     code = mask_code(range(3), colours=colours, void=[(9, 9, 9)])

@@ -112,6 +112,19 @@ def test_voc_names_what_is_missing(tree):
         read_voc_seg(root=root, split="train", masks=["Masks"])
 
 
+def test_voc_colour_pictures(tree):
+    picture = [[[192, 128, 128], [224, 224, 192]]]  # person, the rim
+    root = voc(tree, **{"SegmentationClass/2007_000001.png": picture})
+    with pytest.raises(UserError, match=r"is a colour picture \(2 colours\) .* palette, set dataset.colours=true"):
+        read_voc_seg(root=root, split="train").records[0].mask.read()
+    assert listed(read_voc_seg(root=root, split="train", colours=True))[0][2] == [[15, 255]]
+    listed_values = read_voc_seg(root=root, split="train_aug", colours=True).records[0].mask.read()
+    assert listed_values.tolist() == [[0, 20]]  # values stay values
+    other = voc(tree, **{"SegmentationClass/2007_000001.png": [[[1, 2, 3], [0, 0, 0]]]})
+    with pytest.raises(UserError, match=r"holds the colour \(1, 2, 3\) in 1 pixels, which is none of the 22 colours"):
+        read_voc_seg(root=other, split="train", colours=True).records[0].mask.read()
+
+
 def test_voc_palette():
     assert voc_colours(256).shape == (256, 3)
     assert voc_colours(21)[[0, 1, 2, 3, 8, 20]].tolist() == [
@@ -273,6 +286,8 @@ def test_black_and_white_masks_are_noticed(tree):
         UserError, match=r"the masks hold 255, which is ignored, and never 1 for 'road'; .*road<tab>255"
     ):
         read_custom_masks(root=root, split="train")
+    ignored = own(tree, mask=[[255, 255]])  # nothing speaks for black and white
+    assert listed(read_custom_masks(root=ignored, split="train"))[0][2] == [[255, 255]]
     told = own(tree, labels="sky\nroad\t255\n", mask=[[0, 255]])
     assert listed(read_custom_masks(root=told, split="train"))[0][2] == [[0, 1]]
 

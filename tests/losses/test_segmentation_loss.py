@@ -38,6 +38,8 @@ def test_cross_entropy_by_hand():
         ({"class_weights": 5}, r"class_weights must be a list with a number for each class, got 5"),
         ({"class_weights": [1.0, -1.0]}, r"class_weights must not be negative, nor all 0, got \[1\.0, -1\.0\]"),
         ({"class_weights": [0.0, 0.0]}, r"class_weights must not be negative, nor all 0, got \[0\.0, 0\.0\]"),
+        ({"class_weights": ["a", "b"]}, r"class_weights must be a list with a number for each class, got \['a', 'b'\]"),
+        ({"class_weights": [math.nan, 1.0]}, r"class_weights must not be negative, nor all 0, got \[nan, 1\.0\]"),
         ({"dice_weight": -1.0}, r"task\.loss\.dice_weight must not be negative, got -1"),
         ({"auxiliary_weight": -1.0}, r"task\.loss\.auxiliary_weight must not be negative, got -1"),
     ],

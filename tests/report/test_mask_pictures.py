@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seg_det.data.cityscapes import CLASSES
 from seg_det.data.voc_seg import voc_colours
 from seg_det.report.drawings import STRIP
 from seg_det.report.masks import MaskWriter, beside
@@ -36,6 +37,14 @@ def test_palette_files_hold_ids_in_the_colours_of_the_classes(tmp_path):
         assert mask.mode == "P"
         assert np.asarray(mask).tolist() == [[7, 23, 33], [33, 33, 7]]
         assert np.array_equal(np.asarray(mask.convert("RGB")), voc_colours(256)[labels])
+
+
+def test_cityscapes_has_its_own_colours(tmp_path):
+    categories = [Category(known.id, known.name) for known in reversed(CLASSES)]
+    path = MaskWriter(tmp_path, categories, "palette").write("a", np.array([[18, 5, 0]], np.uint8))
+    with Image.open(path) as mask:
+        assert np.asarray(mask).tolist() == [[7, 26, 33]]
+        assert np.asarray(mask.convert("RGB")).tolist() == [[[128, 64, 128], [0, 0, 142], [119, 11, 32]]]
 
 
 def test_ids_are_grey_files(tmp_path):

@@ -222,6 +222,16 @@ def test_broken_weights_are_named(source):
         run(source, card(), model)
 
 
+def test_a_batch_without_a_variance_is_named():
+    model = nn.Sequential(nn.Conv2d(3, 2, 16, 16), nn.BatchNorm2d(2))
+    segmenter = Segmenter(model, card()).train()
+    assert segmenter(torch.zeros(1, 3, 16, 32)).shape == (1, 2, 1, 2)
+    with pytest.raises(
+        UserError, match="a batch of 1 image of 16 x 16 pixels leaves one value .*: raise data.size above"
+    ):
+        segmenter(torch.zeros(1, 3, 16, 16))
+
+
 def test_training_batches_hold_nothing_to_score(source):
     segmenter = Segmenter(Brightness(), card())
     batch = next(
