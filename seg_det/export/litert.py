@@ -65,6 +65,7 @@ class LiteRtTarget(Target):
     runs: ClassVar[tuple[str, ...]] = ("ai-edge-litert",)
     pipelines: ClassVar[tuple[str, ...]] = ("normalised", "raw")
     session = staticmethod(open_session)
+    snippet: ClassVar[str | None] = "litert.kt"
 
     observer: str = "mean_minmax"
 

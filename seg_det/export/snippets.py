@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ from seg_det.types import ModelCard
 
 
 def write(target: Target, card: ModelCard, export: dict[str, Any], path: Path) -> list[str]:
-    """Write the source that runs the exported file ``path`` in an app, where its target has a template; returns its name."""
-    if target.snippet is None:
+    """Write the source that runs the exported file ``path`` in an app, and return its name.
+
+    Nothing where its target has no template, or with pipeline=raw, whose outputs are for programs of one's own.
+    """
+    if target.snippet is None or export["pipeline"] != "normalised":
         return []
     language = target.snippet.rsplit(".", 1)[-1]
     file = path.with_name(f"{class_name(path.stem)}.{language}")
@@ -31,9 +34,12 @@ def source(target: Target, card: ModelCard, export: dict[str, Any], file: str) -
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["string"] = string
+    environment.filters["literal"] = partial(literal, language=target.snippet.rsplit(".", 1)[-1])
     template = environment.get_template(f"{target.snippet}.j2")
-    return template.render(card=card, export=export, file=file, name=class_name(file.rsplit(".", 1)[0]))
+    stem = Path(file).stem
+    return template.render(
+        card=card, export=export, ios=getattr(target, "ios", None), file=file, stem=stem, name=class_name(stem)
+    )
 
 
 def class_name(stem: str) -> str:
@@ -43,6 +49,9 @@ def class_name(stem: str) -> str:
     return name if name[:1].isalpha() else f"Model{name}"
 
 
-def string(text: str) -> str:
-    """``text`` as a literal that Kotlin and Swift both read: quoted, and what would be an expression in it escaped."""
-    return json.dumps(text, ensure_ascii=False)
+def literal(text: str, language: str) -> str:
+    """``text`` as a literal of "kt" or "swift": quoted, and escaped where it would end the string or be an expression."""
+    special = '\\"$' if language == "kt" else '\\"'
+    code = "\\u{:04x}" if language == "kt" else "\\u{{{:x}}}"
+    letters = (f"\\{one}" if one in special else one if one.isprintable() else code.format(ord(one)) for one in text)
+    return f'"{"".join(letters)}"'
