@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_det.export.base import Found, Job, Session, Target, unsupported
-from seg_det.export.litert_graph import OBSERVERS, delegated, fingerprints, quantisation, quantised, read
+from seg_det.export.litert_graph import OBSERVERS, applied, delegated, fingerprints, quantisation, quantised, read
 from seg_det.export.pipeline import CONSIDERED, Graph, build_graph
 from seg_det.models.segmentation_heads import ImagePooling
 from seg_det.ops.boxes import area
@@ -170,7 +170,7 @@ def _halved(content: bytes) -> bytes:
 
     work = quantizer.Quantizer(content)
     work.add_weight_only_config(".*", TFLOperationName.ALL_SUPPORTED, 16, algorithm_key=AlgorithmName.FLOAT_CASTING)
-    return bytes(work.quantize(enable_progress_bar=False, enable_progress_report=False).quantized_model)
+    return applied(work)
 
 
 def non_max_suppression(boxes: Tensor, scores: Tensor, *, iou_threshold: float, max_detections: int) -> Found:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,7 +80,14 @@ def quantised(
     for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
         work.update_quantization_recipe(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
     ranges = _ranges(content, model, chosen, images, observer)
-    return bytes(work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model)
+    return applied(work, ranges)
+
+
+def applied(work: Any, ranges: dict[str, Any] | None = None) -> bytes:
+    """The file that a quantiser makes, without its progress on the screen."""
+    with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        warnings.simplefilter("ignore")
+        return bytes(work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model)
 
 
 def _chosen(model: Any, kept: set[bytes]) -> list[Operator]:
