@@ -35,6 +35,7 @@ def open_session(path: str) -> Session:
     import ncnn
 
     net = ncnn.Net()
+    net.opt.num_threads = 1  # several wait for each other in loops: seconds instead of milliseconds on a busy machine
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     if net.load_param(path) or net.load_model(path.removesuffix(".param") + ".bin"):
         raise ValueError("ncnn cannot read it with its .bin")
