@@ -25,6 +25,7 @@ from seg_det.types import UserError
 
 log = logging.getLogger(__name__)
 SHOWN = 10  # layers in the terminal
+CHANCE = 0.005  # a smaller loss on a few images says nothing: such layers are ordered by their noise
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class _Measured:
         for name in tqdm(simulations, desc="each layer in 8 bits", unit="layer", leave=False):
             _activate(simulations, (name,))
             costs.append(Cost(name, exact - self._value(), _noise(reference, self.outputs)))
-        costs.sort(key=lambda cost: (cost.lost, cost.noise), reverse=True)
+        costs.sort(key=lambda cost: (cost.lost if cost.lost > CHANCE else 0.0, cost.noise), reverse=True)
         return Sensitivity(self.kind.monitor, len(self.batches), self.source.name, exact, simulated, tuple(costs))
 
     def _predict(self) -> list[Any]:
