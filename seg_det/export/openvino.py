@@ -57,7 +57,7 @@ class OpenVinoTarget(Target):
     runs: ClassVar[tuple[str, ...]] = ("openvino",)
     session = staticmethod(open_session)
 
-    observer: str = "mean_minmax"
+    observer: str = "minmax"
     preset: str = "mixed"
 
     def write(self, job: Job, path: Path) -> dict[str, Any]:

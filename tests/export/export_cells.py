@@ -36,11 +36,11 @@ def photo(height=150, width=230, seed=0):
     return np.clip(90 + 45 * waves, 0, 255).astype(np.uint8)
 
 
-def cell(name, width=0.5):
+def cell(name, width=0.5, categories=CATEGORIES):
     """A model whose norms have statistics, and its card."""
     task, head, backbone, resize = CELLS[name]
     torch.manual_seed(0)
-    model = head(partial(backbone, width=width), num_classes=len(CATEGORIES))
+    model = head(partial(backbone, width=width), num_classes=len(categories))
     # Photos that differ, and enough of them: deep maps hold a few cells, and a norm with the statistics of a handful of nearly
     # equal values would amplify a runtime's rounding a thousandfold.
     images = torch.stack([torch.from_numpy(photo(*SIZE, seed=seed)).permute(2, 0, 1) for seed in range(16)])
@@ -55,10 +55,10 @@ def cell(name, width=0.5):
     module = {SSDLite: "ssdlite", LRASPP: "lraspp", DeepLabv3: "deeplabv3", Classifier: "classifier"}[head]
     config = {
         "_target_": f"seg_det.models.{module}.{head.__name__}",
-        "num_classes": len(CATEGORIES),
+        "num_classes": len(categories),
         "backbone": {"_target_": f"{backbone.__module__}.{backbone.__name__}", "width": width},
     }
-    card = ModelCard(task, name, config, {}, CATEGORIES, SIZE, (120.0, 116.0, 103.0), (58.0, 57.0, 57.0), resize=resize)
+    card = ModelCard(task, name, config, {}, categories, SIZE, (120.0, 116.0, 103.0), (58.0, 57.0, 57.0), resize=resize)
     return model.eval(), card
 
 

@@ -1,0 +1,232 @@
+"""python export.py as a user runs it, on tiny models of the embedded data set: what it says, writes, proves and refuses."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from export_cells import CELLS, cell
+
+from seg_det import checkpoint, verbs
+from seg_det.data.shapes import read_shapes
+from seg_det.export.pipeline import completed
+from seg_det.tasks import verification
+from seg_det.tasks.run import KINDS
+from seg_det.types import UserError
+
+pytest.importorskip("onnxruntime")
+
+ROOT = Path(__file__).parents[2]
+
+
+def invoke(verb, *overrides):
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = hydra.compose(verb, list(overrides))
+    return getattr(verbs, verb)(config)
+
+
+@pytest.fixture(scope="module")
+def work(tiny_shapes, tmp_path_factory):
+    """A folder with a checkpoint of a detector and of a segmenter for the embedded data set, and the keys that name it."""
+    folder = tmp_path_factory.mktemp("export_command")
+    for name in ("ssdlite_v2", "lraspp_v3"):
+        source = read_shapes(tiny_shapes, "val", kind=CELLS[name][0], train_images=24, val_images=8)
+        model, card = cell(name, width=0.35, categories=source.categories)
+        state = {checkpoint.PREFIX + key: value for key, value in model.state_dict().items()}
+        torch.save({"state_dict": state, "card": completed(card, "full").to_dict()}, folder / f"{name}.ckpt")
+    data = ("dataset=shapes", f"dataset.root={tiny_shapes}", "dataset.train_images=24", "dataset.val_images=8")
+    return folder, data
+
+
+@pytest.fixture
+def at_work(work, monkeypatch):
+    monkeypatch.chdir(work[0])
+    return work
+
+
+def newest(folder, verb):
+    return max((folder / "runs" / verb).glob("*/*"), key=lambda path: path.stat().st_mtime)
+
+
+@pytest.fixture(scope="module")
+def exported(work):
+    """What the command made of each model: its folder and export.json."""
+    folder, data = work
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("ssdlite_v2", "lraspp_v3"):
+            invoke("export", f"model={name}.ckpt", *data, "target=onnx", "verification.images=5")
+            run = newest(folder, "export")
+            found[name] = run, json.loads((run / "export.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("name", ["ssdlite_v2", "lraspp_v3"])
+def test_the_file_is_proved_on_images(exported, name):
+    run, content = exported[name]
+    task = CELLS[name][0]
+    assert (content["metric"], content["images"], content["tolerance"]) == (KINDS[task].monitor, 5, 1e-3)
+    assert content["accepted"] and content["difference"] <= 1e-3
+    if task == "segmentation":
+        assert content["checkpoint_value"] > 0 and content["largest"]["share of an image's pixels"] < 1e-3
+    else:
+        assert content["largest"]["score"] < 1e-3 and content["largest"]["box in pixels"] < 0.1
+        assert content["largest"]["detections without a partner"] == 0
+    stem = f"{name}_fp32"
+    assert content["files"] == [f"{stem}.onnx", f"{stem}.json", f"{stem}_run.py"]
+    assert sorted(path.name for path in run.iterdir()) == sorted([*content["files"], "config.yaml", "export.json"])
+    assert content["megabytes"] == round((run / f"{stem}.onnx").stat().st_size / 1e6, 2)
+    assert len(content["checkpoint"]["sha256"]) == 64 and content["versions"]["onnxruntime"]
+    assert content["file_ms"] > 0 and content["checkpoint_ms"] > 0
+
+
+def test_evaluate_gives_the_same_figure(at_work, exported):
+    folder, data = at_work
+    run, _ = exported["lraspp_v3"]
+    figures = []
+    for model in (run / "lraspp_v3_fp32.onnx", folder / "lraspp_v3.ckpt"):
+        invoke("evaluate", f"model={model}", *data, "data.num_workers=0", "device=cpu")
+        figures.append(json.loads((newest(folder, "evaluate") / "metrics.json").read_text())["headline"]["mIoU"])
+    assert 0 < figures[0] == pytest.approx(figures[1], abs=1e-4)
+
+
+def test_beyond_the_tolerance_the_file_is_rejected(work):
+    folder, data = work
+    keys = ["precision=int8", "calibration.images=2", "verification.images=3", "tolerance=1e-9"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "export.py", "model=lraspp_v3.ckpt", *data, "target=onnx", *keys],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    run = newest(folder, "export")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "REJECTED: mIoU differs by" in done.stdout and "checkpoint" in done.stdout and "onnx int8" in done.stdout
+    assert f"{(run / 'lraspp_v3_int8.rejected').relative_to(folder)} was rejected: its mIoU is" in done.stderr
+    assert not (run / "lraspp_v3_int8.onnx").exists() and (run / "lraspp_v3_int8.rejected").is_file()
+    content = json.loads((run / "export.json").read_text())
+    assert not content["accepted"] and content["files"][0] == "lraspp_v3_int8.rejected"
+    # Floats in the segmenter's last layers are counted in 8 bits unless they are told otherwise.
+    assert content["quantisation"]["layers"] > 50 and content["quantisation"]["float_layers"] == 0
+    assert all(scale > 0 for scale, _ in content["quantisation"]["scales"].values())
+
+
+def test_calibration_images_come_from_the_seed_and_not_from_the_verification(tiny_shapes):
+    source = read_shapes(tiny_shapes, "train", train_images=24, val_images=8)
+    model, card = cell("ssdlite_v2", width=0.35, categories=source.categories)
+    settings = {"target": None, "model": model, "card": card, "checkpoint": {}, "run": Path(), "validation": source}
+
+    def drawn(seed, verified):
+        """The numbers of the calibration images."""
+        setup = verification.Export(**settings, precision="int8", calibration=source, calibration_images=8, seed=seed)
+        batches = verification._calibration(setup, KINDS["detection"], replace(source, records=verified))
+        return [int(batch.image_ids[0]) for batch in batches]
+
+    first = drawn(0, ())
+    assert len(set(first)) == 8 and first == drawn(0, ()) and first != drawn(1, ())
+    verified = source.records[:12]
+    assert not {record.image_id for record in verified} & set(drawn(0, verified))
+    with pytest.raises(UserError, match="wants calibration.images=8, and shapes train has 4 images besides those"):
+        drawn(0, source.records[:20])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["precision=int8", "calibration.images=50"], "wants calibration.images=50, and shapes train has 24 images"),
+        (["precision=int8", "keep_float=[tail]", "calibration.images=1"], "keep_float: the model has no part 'tail'; it has"),
+        (["precision=fp8"], "target=onnx has precision=fp32, fp16, int8, got 'fp8'"),
+        (["pipeline=half"], "target=onnx has pipeline=full, normalised, raw, got 'half'"),
+        (["resize=letterbox"], "resize must be one of stretch, stretch_antialiased for detection, got 'letterbox'"),
+        (["target.observer=mse"], "target.observer must be one of minmax, percentile, entropy, got 'mse'"),
+    ],
+)  # fmt: skip
+def test_mistakes_get_one_sentence(at_work, overrides, sentence):
+    with pytest.raises(Exception) as error:
+        invoke("export", "model=ssdlite_v2.ckpt", *at_work[1], "target=onnx", "verification.images=1", *overrides)
+    assert sentence in " ".join(str(e) for e in (error.value, error.value.__cause__))
+
+
+def test_an_exported_file_is_not_exported_again(at_work, exported):
+    run, _ = exported["ssdlite_v2"]
+    with pytest.raises(UserError, match="is exported already: give the run or the checkpoint that it came from"):
+        invoke("export", f"model={run / 'ssdlite_v2_fp32.onnx'}", *at_work[1], "target=onnx")
+
+
+def test_a_missing_extra_names_the_command(at_work, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
+    with pytest.raises(UserError, match=r"target=onnx needs onnxscript: pip install -e '\.\[onnx\]'"):
+        invoke("export", "model=ssdlite_v2.ckpt", *at_work[1], "target=onnx")
+
+
+def _altered_card(file):
+    text = file.with_suffix(".json").read_text()
+    file.with_suffix(".json").write_text(text.replace('"iou_threshold": 0.55', '"iou_threshold": 0.95'))
+    assert "0.95" in file.with_suffix(".json").read_text()
+
+
+def _altered_file(file):
+    import onnx
+
+    model = onnx.load(file)
+    model.doc_string = "touched"
+    onnx.save(model, file)
+
+
+def _no_card(file):
+    import onnx
+
+    file.with_suffix(".json").unlink()
+    model = onnx.load(file)
+    del model.metadata_props[:]
+    onnx.save(model, file)
+
+
+def _card_of_another(file):
+    from seg_det.export import sidecar
+
+    card, export = sidecar._opened(file.with_suffix(".json").read_text(), "it")
+    sidecar.write(file, card.replace(name="another"), {k: v for k, v in export.items() if k != "files"}, [file.name])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (_altered_card, "was altered after the export"),
+        (_altered_file, r"is not the file that .* describes \(its sha256 differs\)"),
+        (_no_card, "has no card: .*ssdlite_v2_fp32.json is missing"),
+        (_card_of_another, "is not the one inside"),
+    ],
+)
+def test_a_card_that_is_missing_or_altered(at_work, exported, tmp_path, change, sentence):
+    for path in exported["ssdlite_v2"][0].glob("ssdlite_v2_fp32.*"):
+        shutil.copy(path, tmp_path)
+    change(tmp_path / "ssdlite_v2_fp32.onnx")
+    with pytest.raises(UserError, match=sentence):
+        invoke("evaluate", f"model={tmp_path / 'ssdlite_v2_fp32.onnx'}", *at_work[1])
+
+
+def test_the_card_inside_is_enough(at_work, exported, tmp_path):
+    from seg_det.export.runtimes import open_file
+
+    shutil.copy(exported["ssdlite_v2"][0] / "ssdlite_v2_fp32.onnx", tmp_path)
+    opened = open_file(tmp_path / "ssdlite_v2_fp32.onnx")
+    assert opened.card.name == "ssdlite_v2" and opened.export["pipeline"] == "full"
+
+
+@pytest.mark.parametrize("key", ["postprocess.score_threshold=0.5", "input_size=64"])
+def test_what_is_baked_in_cannot_be_changed(at_work, exported, key):
+    run, _ = exported["ssdlite_v2"]
+    with pytest.raises(
+        UserError, match=f"{key.split('=')[0]} is part of the exported .*: leave it out, or export anew"
+    ):
+        invoke("evaluate", f"model={run / 'ssdlite_v2_fp32.onnx'}", *at_work[1], key)
