@@ -225,15 +225,18 @@ def test_small_shares_of_processes_still_give_a_batch(source, monkeypatch):
     assert [len(batch.images) for batch in loader] == [count // 2]
 
 
-def test_augmentation_does_not_depend_on_workers(source):
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+def test_augmentation_does_not_depend_on_workers(source, mixup):
     def batches(workers):
-        loader = train_loader(source, ssd_augmentation((32, 32)), batch_size=3, num_workers=workers, seed=5)
+        augmentation = ssd_augmentation((32, 32), mixup=mixup)
+        loader = train_loader(source, augmentation, batch_size=3, epochs=3, num_workers=workers, seed=5)
         loader.sampler.set_epoch(2)
         return list(loader)
 
     for alone, shared in zip(batches(0), batches(2), strict=True):
+        assert (alone.weights is not None) == (shared.weights is not None) == bool(mixup)
         for a, b in zip(alone, shared, strict=True):
-            assert torch.equal(a, b)
+            assert a is b is None or torch.equal(a, b)
 
 
 def test_epochs_are_augmented_differently(source):
