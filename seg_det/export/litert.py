@@ -67,7 +67,7 @@ class LiteRtTarget(Target):
     session = staticmethod(open_session)
     snippet: ClassVar[str | None] = "litert.kt"
 
-    observer: str = "mean_minmax"
+    observer: str = "minmax"
 
     def write(self, job: Job, path: Path) -> dict[str, Any]:
         """Write ``job`` to ``path`` as one file. Raises UserError naming an operator that LiteRT has not."""
