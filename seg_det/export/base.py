@@ -85,6 +85,7 @@ class Target(ABC):
     runs: ClassVar[tuple[str, ...]]  # the part of them that the runner needs, as pip names
     pipelines: ClassVar[tuple[str, ...]] = PIPELINES
     precisions: ClassVar[tuple[str, ...]] = PRECISIONS
+    calibrates: ClassVar[bool] = True  # whether int8 looks at images
     session: ClassVar[Callable[[str], Session]]
     snippet: ClassVar[str | None] = None  # the template of the app's source that goes with the file, see snippets.py
 

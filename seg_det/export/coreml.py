@@ -60,6 +60,7 @@ class CoreMlTarget(Target):
     packages: ClassVar[tuple[str, ...]] = ("coremltools",)
     runs: ClassVar[tuple[str, ...]] = ("coremltools",)
     pipelines: ClassVar[tuple[str, ...]] = ("normalised", "raw")
+    calibrates: ClassVar[bool] = False
     session = staticmethod(open_session)
     snippet: ClassVar[str | None] = "coreml.swift"
 

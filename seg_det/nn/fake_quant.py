@@ -43,12 +43,14 @@ class Simulation(nn.Module):
     """Part of a layer: while ``active`` the layer computes with rounded weights on a rounded input.
 
     In training mode it follows the input's range: the mean of the batches' least and largest values, from the hundredth batch
-    on a moving one.
+    on a moving one. While it ``widens`` the range takes in all values instead, which serves detectors better when the weights
+    do not learn to live with the range.
     """
 
     def __init__(self, device: torch.device):
         super().__init__()
         self.active = True
+        self.widens = False
         self.register_buffer("low", torch.zeros((), device=device))
         self.register_buffer("high", torch.zeros((), device=device))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64, device=device))
@@ -68,7 +70,9 @@ class Simulation(nn.Module):
     @torch.no_grad()
     def _observe(self, x: Tensor) -> None:
         low, high = x.aminmax()
-        share = (1 / (self.batches + 1)).clamp(min=SLOWEST)
+        if self.widens:
+            low, high = torch.minimum(low, self.low), torch.maximum(high, self.high)
+        share = (1 / (self.batches + 1)).clamp(min=1.0 if self.widens else SLOWEST)
         self.low.lerp_(low, share)
         self.high.lerp_(high, share)
         self.batches += 1
@@ -87,15 +91,15 @@ def simulate(model: nn.Module) -> dict[str, Simulation]:
 
 
 def calibrate(simulations: Iterable[Simulation], run: Callable[[], object]) -> None:
-    """Find the ranges of the inputs while ``run`` calls the model, which computes in 32 bits meanwhile."""
+    """Find the whole ranges of the inputs while ``run`` calls the model, which computes in 32 bits meanwhile."""
     simulations = list(simulations)
     for simulation in simulations:
         simulation.train()
-        simulation.active = False
+        simulation.active, simulation.widens = False, True
     run()
     for simulation in simulations:
         simulation.eval()
-        simulation.active = True
+        simulation.active, simulation.widens = True, False
 
 
 def take_ranges(state: dict[str, Tensor]) -> dict[str, Tensor]:

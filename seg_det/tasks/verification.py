@@ -72,7 +72,7 @@ def export_model(setup: Export) -> dict[str, Any]:
         setup.pipeline,
         setup.precision,
         metadata=sidecar.sealed(setup.card, export),
-        calibration=_calibration(setup, kind, validation),
+        calibration=_calibration(setup, kind, validation) if target.calibrates else (),
         keep_float=setup.keep_float,
     )
     facts = target.write(job, path)
@@ -106,7 +106,7 @@ def verification_source(setup: Export) -> Source:
 def verify(setup: Export, kind: Kind, path: Path, source: Source) -> dict[str, Any]:
     """The figures of the checkpoint and of the file on ``source``, and how far they are apart."""
     if reason := setup.target.elsewhere():
-        return {"accepted": None, "not_verified": f"not verified: {reason}"}
+        return {"accepted": None, "not_verified": reason}
     opened = open_file(path)
     theirs = _Kept(kind.metric(source))
     found = measure(
@@ -153,7 +153,7 @@ def table(content: dict[str, Any]) -> str:
     """The checkpoint and the file side by side, and what it comes to."""
     if content["accepted"] is None:
         size = f"{content['megabytes']} MB, the checkpoint has {content['checkpoint']['megabytes']} MB"
-        return f"{content['target']} {content['precision']}: {size}\nNOT VERIFIED: {content['not_verified'].split(': ', 1)[1]}"
+        return f"{content['target']} {content['precision']}: {size}\nNOT VERIFIED: {content['not_verified']}"
     names = ("checkpoint", f"{content['target']} {content['precision']}")
     metric = content["metric"]
     rows = [

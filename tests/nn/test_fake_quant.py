@@ -64,6 +64,15 @@ def test_ranges_are_means_of_the_batches_and_only_training_moves_them():
     assert simulation.high.item() == pytest.approx(6.0)  # a hundredth of the way
 
 
+def test_calibration_takes_the_whole_range():
+    layer = nn.Linear(2, 1)
+    (simulation,) = simulate(layer).values()
+    calibrate([simulation], lambda: [layer(torch.tensor([pair])) for pair in ([1.0, 3.0], [-2.0, 4.0], [0.0, 2.0])])
+    assert (simulation.low.item(), simulation.high.item()) == (-2.0, 4.0)
+    layer.train()(torch.tensor([[-6.0, 8.0]]))  # training goes on with means
+    assert (simulation.low.item(), simulation.high.item()) == (-3.0, 5.0)
+
+
 @pytest.mark.parametrize("groups", [1, 8])
 def test_a_norm_may_be_folded_before_or_after(groups):
     torch.manual_seed(0)
