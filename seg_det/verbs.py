@@ -11,7 +11,7 @@ import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import nn
 
 from seg_det import checkpoint
@@ -66,7 +66,7 @@ def evaluate(config: DictConfig) -> None:
         source,
         run=folder,
         config=OmegaConf.to_yaml(config),
-        batch_size=config.data.batch_size,
+        batch_size=_batch_size(config.data.batch_size),
         num_workers=_workers(config.data.num_workers),
         device=_device(config.device),
         options=_evaluation_options(config, folder),
@@ -186,7 +186,7 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
         val=_source(config.dataset, "val"),
         augmentation=instantiate(config.augmentation, size=list(size)),
         input_size=size,
-        batch_size=config.data.batch_size,
+        batch_size=_batch_size(config.data.batch_size),
         num_workers=_workers(config.data.num_workers),
         loss=instantiate(config.task.loss),
         postprocess=postprocess(config.task),
@@ -241,9 +241,12 @@ def _two(size: int | list[int]) -> tuple[int, int]:
 
 
 def _three(values: list[float] | None, key: str) -> tuple[float, float, float] | None:
-    if values is not None and len(values) != 3:
-        raise UserError(f"data.{key} takes three numbers, of red, green and blue, got {list(values)}.")
-    return tuple(values) if values else None
+    if values is None:
+        return None
+    if not isinstance(values, ListConfig) or len(values) != 3 or (key == "std" and min(values) <= 0):
+        above = " above 0" if key == "std" else ""
+        raise UserError(f"data.{key} takes three numbers{above}, of red, green and blue, got {values}.")
+    return tuple(values)
 
 
 def _source(dataset: DictConfig, split: str) -> Source:
@@ -258,7 +261,17 @@ def _measured_source(dataset: DictConfig, config: DictConfig, split: str) -> Sou
 
 
 def _workers(wanted: int | str) -> int:
-    return min(8, max(0, (os.cpu_count() or 1) - 1)) if wanted == "auto" else wanted
+    if wanted == "auto":
+        return min(8, max(0, (os.cpu_count() or 1) - 1))
+    if not isinstance(wanted, int) or wanted < 0:
+        raise UserError(f"data.num_workers must be auto or a number from 0, got {wanted}.")
+    return wanted
+
+
+def _batch_size(wanted: int) -> int:
+    if not isinstance(wanted, int) or wanted < 1:
+        raise UserError(f"data.batch_size must be a number from 1, got {wanted}.")
+    return wanted
 
 
 def _device(wanted: str) -> torch.device:

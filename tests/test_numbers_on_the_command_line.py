@@ -1,0 +1,37 @@
+"""Numbers that cannot be meant are refused by the key's name before anything is read."""
+
+import pytest
+from omegaconf import ListConfig
+
+from seg_det import verbs
+from seg_det.types import UserError
+
+
+def test_numbers_that_are_meant():
+    assert verbs._workers(0) == 0 and verbs._workers(3) == 3 and 0 <= verbs._workers("auto") <= 8
+    assert verbs._batch_size(4) == 4
+    assert verbs._three(ListConfig([0, 1.5, 2]), "mean") == (0, 1.5, 2) and verbs._three(None, "std") is None
+
+
+@pytest.mark.parametrize("wanted", [-1, "many", 1.5])
+def test_workers(wanted):
+    with pytest.raises(UserError, match=f"data.num_workers must be auto or a number from 0, got {wanted}"):
+        verbs._workers(wanted)
+
+
+@pytest.mark.parametrize("wanted", [0, "x", 2.5])
+def test_batch_size(wanted):
+    with pytest.raises(UserError, match=f"data.batch_size must be a number from 1, got {wanted}"):
+        verbs._batch_size(wanted)
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "sentence"),
+    [
+        ([1, 2], "mean", r"data.mean takes three numbers, of red, green and blue, got \[1, 2\]"),
+        ([1, 0, 1], "std", r"data.std takes three numbers above 0, of red, green and blue, got \[1, 0, 1\]"),
+    ],
+)
+def test_three(values, key, sentence):
+    with pytest.raises(UserError, match=sentence):
+        verbs._three(ListConfig(values), key)
