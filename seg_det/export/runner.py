@@ -1,6 +1,7 @@
 """The parts of the program that runs an exported model without this package: numpy, Pillow and the runtime, nothing else.
 
-:func:`source` writes the program of one file: the parts that its task and pipeline need, and its target's ``open_session``.
+:func:`source` writes the program of one file: the parts that its task, pipeline and rule of resizing (a function of the rule's
+name) need, and its target's ``open_session``.
 Each part therefore names others of this file, ``np``, ``Image`` and ``ImageDraw`` only.
 """
 
@@ -8,12 +9,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from types import CodeType
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from seg_det.export.base import Target
+from seg_det.types import ModelCard
 
 PROGRAM = '''"""Runs {file} on an image: writes a drawing and JSON beside the image. Needs: pip install {packages}
 
@@ -39,7 +42,7 @@ def main():
     model = Path(__file__).resolve().parent / "{file}"
     about = json.loads(model.with_suffix(".json").read_text())
     image = np.array(ImageOps.exif_transpose(Image.open(options.image)).convert("RGB"))
-    found = {predict}(about, open_session(str(model)), image)
+    found = {predict}(about, open_session(str(model))({input}), image.shape[:2])
     content, drawing = {show}(about, image, found, options.score)
     folder = options.output or options.image.parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,15 +56,32 @@ if __name__ == "__main__":
 '''
 
 
-def source(target: type[Target] | Target, *, file: str, program: str, task: str, pipeline: str) -> str:
-    """The program that runs the exported ``file``, which lies beside it under the name ``program``."""
+def source(target: type[Target] | Target, *, file: str, program: str, task: str, pipeline: str, resize: str) -> str:
+    """The program that runs the exported ``file``, which lies beside it under the name ``program``.
+
+    ``resize`` is the card's rule, which the program follows where the file does not.
+    """
     predict, show = f"{task}_{pipeline}", f"show_{task}"
     needed = set(_needed(predict)) | set(_needed(show))
+    given = "image"
+    if pipeline != "full":
+        needed |= set(_needed(resize))
+        given = f'{resize}(about["card"], image)'
     parts = [inspect.getsource(target.session).replace(" -> Session", "")]
     parts += [inspect.getsource(part) for name, part in globals().items() if name in needed]
-    text = {"parts": "\n\n".join(part.rstrip() + "\n" for part in parts).rstrip()}
+    text = "\n\n".join(part.rstrip() + "\n" for part in parts).rstrip()
     packages = " ".join(("numpy", "pillow", *target.runs))
-    return PROGRAM.format(**text, file=file, program=program, predict=predict, show=show, packages=packages)
+    return PROGRAM.format(
+        parts=text, file=file, program=program, input=given, predict=predict, show=show, packages=packages
+    )
+
+
+def write(target: type[Target] | Target, card: ModelCard, path: Path, pipeline: str) -> str:
+    """Write the program of the exported file at ``path`` beside it; returns the program's name."""
+    program = f"{path.stem}_run.py"
+    text = source(target, file=path.name, program=program, task=card.task, pipeline=pipeline, resize=card.resize)
+    path.with_name(program).write_text(text)
+    return program
 
 
 def _needed(name: str) -> Iterator[str]:
@@ -84,78 +104,63 @@ def centres(count, content, length, offset=0):
     return (np.arange(count) + 0.5 + offset) * (length / content)
 
 
-def interpolate(x, places, axis):
-    """Linear interpolation along an axis, at places counted from the first cell's centre."""
-    places = np.clip(places, 0, x.shape[axis] - 1)
-    low = places.astype(int)
-    high = np.minimum(low + 1, x.shape[axis] - 1)
-    share = (places - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
-    return np.take(x, low, axis) * (1 - share) + np.take(x, high, axis) * share
-
-
-def linear(x, size):
-    """OpenCV's INTER_LINEAR of bytes, with the truncations of its fixed-point arithmetic."""
-    taps = []
-    for axis in (0, 1):
-        place = (centres(size[axis], size[axis], x.shape[axis]) - 0.5).astype(np.float32)
-        low = np.floor(place).astype(int)
-        share = np.rint((place - low) * 2048).astype(int).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
-        taps.append((np.maximum(low, 0), np.minimum(low + 1, x.shape[axis] - 1), share))
-    (top, bottom, down), (left, right, across) = taps
-    x = (x[:, left].astype(int) * (2048 - across) + x[:, right].astype(int) * across) >> 4
-    return ((x[top] * (2048 - down) >> 16) + (x[bottom] * down >> 16) + 2 >> 2).astype(np.float32)
-
-
-def antialiased(x, count, content, offset, axis):
-    """The triangle filter, whose width grows as the image shrinks."""
-    length = x.shape[axis]
-    place = np.append(centres(count, content, length, offset), length / content / 2)[:, None]
-    weights = np.maximum(0, 1 - np.abs(place - np.arange(length) - 0.5) / max(1, length / content))
-    weights *= (place < length) / np.maximum(weights.sum(1, keepdims=True), 1e-6)
-    unit = 2 ** np.floor(np.log2((2**15 - 0.5) / weights.max()))  # torch rounds the weights of bytes to 16 bits
-    weights = (np.rint(weights * unit) / unit)[:-1].astype(np.float32)  # the last was the first pixel's, if cut off
-    return np.floor(np.moveaxis(np.tensordot(weights, x, (1, axis)), 0, axis) + 0.5)
-
-
-def geometry(card, size):
-    """For rows and columns: how many pixels of the canvas the image takes, and how many of these are cut off in front."""
-    rule, wanted = card["resize"], card["input_size"]
-    if rule == "letterbox":
-        scale = min(w / s for w, s in zip(wanted, size))
-        return [(max(1, round(s * scale)), 0) for s in size]
-    if rule == "centre_crop":
-        scale = max(w / 0.875 / s for w, s in zip(wanted, size))
-        contents = [max(w, round(s * scale)) for w, s in zip(wanted, size)]
-        return [(c, (c - w) // 2) for c, w in zip(contents, wanted)]
-    return [(w, 0) for w in wanted]
-
-
-def resized(card, image, sides):
-    """The image f32 [h, w, 3], each side scaled and cut as ``sides`` say: rows, then columns."""
-    if card["resize"] == "stretch":
-        return linear(image, card["input_size"])
-    for axis in (1, 0):
-        image = antialiased(image, card["input_size"][axis], *sides[axis], axis)
-    return image
-
-
 def as_input(x):
     return np.ascontiguousarray(x.transpose(2, 0, 1)[None], np.float32)
 
 
-def prepare(card, image):
-    """The image u8 [H, W, 3] by the card's rule of resizing: f32 [1, 3, h, w] of 0..255."""
-    sides = geometry(card, image.shape[:2])
-    x = resized(card, image, sides)
-    if card["resize"] == "letterbox":
-        x[sides[0][0] :] = np.rint(card["mean"])
-        x[:, sides[1][0] :] = np.rint(card["mean"])
+def stretch(card, image):
+    """The image u8 [H, W, 3] as input f32 [1, 3, h, w]: OpenCV's INTER_LINEAR of bytes, its fixed-point arithmetic included."""
+    taps = []
+    for axis, count in enumerate(card["input_size"]):
+        place = (centres(count, count, image.shape[axis]) - 0.5).astype(np.float32)
+        low = np.floor(place).astype(int)
+        share = np.rint((place - low) * 2048).astype(int).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
+        taps.append((np.maximum(low, 0), np.minimum(low + 1, image.shape[axis] - 1), share))
+    (top, bottom, down), (left, right, across) = taps
+    x = (image[:, left].astype(int) * (2048 - across) + image[:, right].astype(int) * across) >> 4
+    return as_input((x[top] * (2048 - down) >> 16) + (x[bottom] * down >> 16) + 2 >> 2)
+
+
+def antialiased(card, x, contents, offsets=(0, 0)):
+    """The image scaled to ``contents`` (rows, columns) and cut by a triangle filter, whose width grows as it shrinks."""
+    for axis in (1, 0):
+        length, content = x.shape[axis], contents[axis]
+        place = centres(card["input_size"][axis], content, length, offsets[axis])
+        place = np.append(place, length / content / 2)[:, None]  # and the first pixel's, which may be cut off
+        weights = np.maximum(0, 1 - np.abs(place - np.arange(length) - 0.5) / max(1, length / content))
+        weights *= (place < length) / np.maximum(weights.sum(1, keepdims=True), 1e-6)
+        unit = 2 ** np.floor(np.log2((2**15 - 0.5) / weights.max()))  # torch rounds the weights of bytes to 16 bits
+        weights = (np.rint(weights * unit) / unit)[:-1].astype(np.float32)
+        x = np.floor(np.moveaxis(np.tensordot(weights, x, (1, axis)), 0, axis) + 0.5)
+    return x
+
+
+def stretch_antialiased(card, image):
+    return as_input(antialiased(card, image, card["input_size"]))
+
+
+def letterbox(card, image):
+    """The image u8 [H, W, 3] as input f32 [1, 3, h, w]: as large as it fits, the mean below or beside it."""
+    rows, columns = contents(card, image.shape[:2])
+    x = antialiased(card, image, (rows, columns))
+    x[rows:] = x[:, columns:] = np.rint(card["mean"])
     return as_input(x)
 
 
-def stretched(card, image):
-    """The image u8 [H, W, 3] stretched to the input: f32 [1, 3, h, w] of 0..255."""
-    return as_input(resized(card, image, [(side, 0) for side in card["input_size"]]))
+def centre_crop(card, image):
+    """The middle seven eighths of the image's shorter side as input f32 [1, 3, h, w]."""
+    wanted, size = card["input_size"], image.shape[:2]
+    scale = max(w / 0.875 / s for w, s in zip(wanted, size))
+    scaled = [max(w, round(s * scale)) for w, s in zip(wanted, size)]
+    return as_input(antialiased(card, image, scaled, [(c - w) // 2 for c, w in zip(scaled, wanted)]))
+
+
+def contents(card, size):
+    """How many rows and columns of the canvas an image of ``size`` (H, W) takes."""
+    if card["resize"] != "letterbox":
+        return card["input_size"]
+    scale = min(w / s for w, s in zip(card["input_size"], size))
+    return [max(1, round(s * scale)) for s in size]
 
 
 def softmax(x, axis):
@@ -188,10 +193,19 @@ def detect(card, anchors, logits, deltas):
     return boxes[list(rows)].reshape(-1, 4), np.array(scores), np.array(labels, int)
 
 
+def interpolate(x, places, axis):
+    """Linear interpolation along an axis, at places counted from the first cell's centre."""
+    places = np.clip(places, 0, x.shape[axis] - 1)
+    low = places.astype(int)
+    high = np.minimum(low + 1, x.shape[axis] - 1)
+    share = (places - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+    return np.take(x, low, axis) * (1 - share) + np.take(x, high, axis) * share
+
+
 def label_map(card, logits, size):
     """The class of each pixel of an image of a size, from the map [C, h, w] of its canvas."""
     seen, align = card["input_size"], card["postprocess"].get("align_corners", False)
-    for axis, (content, _) in enumerate(geometry(card, size)):
+    for axis, content in enumerate(contents(card, size)):
         cells = logits.shape[axis + 1]
         share = (np.arange(size[axis]) + 0.5) * content / (size[axis] * seen[axis])
         place = (share * seen[axis] - 0.5) * (cells - 1) / max(1, seen[axis] - 1) if align else share * cells - 0.5
@@ -202,54 +216,50 @@ def label_map(card, logits, size):
     return logits.argmax(0).astype(np.uint8)
 
 
-def of_file(card, size):
-    """Factors from pixels of the input to pixels of the file, xyxy."""
-    return np.array([*size[::-1]] * 2) / np.array([*card["input_size"][::-1]] * 2)
+def of_file(card, boxes, size):
+    """Boxes in pixels of the input as boxes in pixels of the file."""
+    return boxes * (np.array([*size[::-1]] * 2) / np.array([*card["input_size"][::-1]] * 2))
 
 
-def detection_full(about, run, image):
-    out = run(image)
+def detection_full(about, out, size):
     return tuple(out[name][: int(out["count"])] for name in ("boxes", "scores", "labels"))
 
 
-def detection_normalised(about, run, image):
-    out = run(stretched(about["card"], image))
+def detection_normalised(about, out, size):
     boxes, scores, labels = (out[name][0][: int(out["count"][0])] for name in ("boxes", "scores", "labels"))
-    return boxes * of_file(about["card"], image.shape[:2]), scores, labels
+    return of_file(about["card"], boxes, size), scores, labels
 
 
-def detection_raw(about, run, image):
-    out = run(stretched(about["card"], image))
+def detection_raw(about, out, size):
     anchors = np.array(about["export"]["anchors"], np.float32)
     boxes, scores, labels = detect(about["card"], anchors, out["logits"][0], out["deltas"][0])
-    return boxes * of_file(about["card"], image.shape[:2]), scores, labels
+    return of_file(about["card"], boxes, size), scores, labels
 
 
-def segmentation_full(about, run, image):
-    return run(image)["mask"].astype(np.uint8)
+def segmentation_full(about, out, size):
+    return out["mask"].astype(np.uint8)
 
 
-def segmentation_normalised(about, run, image):
-    mask, size = run(prepare(about["card"], image))["mask"][0].astype(np.uint8), image.shape[:2]
-    sides = [content for content, _ in geometry(about["card"], size)]
+def segmentation_normalised(about, out, size):
+    mask, sides = out["mask"][0].astype(np.uint8), contents(about["card"], size)
     rows, columns = (np.floor(centres(s, s, c)).astype(int) for s, c in zip(size, sides))
     return mask[rows][:, columns]
 
 
-def segmentation_raw(about, run, image):
-    return label_map(about["card"], run(prepare(about["card"], image))["logits"][0], image.shape[:2])
+def segmentation_raw(about, out, size):
+    return label_map(about["card"], out["logits"][0], size)
 
 
-def classification_full(about, run, image):
-    return run(image)["scores"]
+def classification_full(about, out, size):
+    return out["scores"]
 
 
-def classification_normalised(about, run, image):
-    return run(prepare(about["card"], image))["scores"][0]
+def classification_normalised(about, out, size):
+    return out["scores"][0]
 
 
-def classification_raw(about, run, image):
-    return softmax(run(prepare(about["card"], image))["logits"][0], 0)
+def classification_raw(about, out, size):
+    return softmax(out["logits"][0], 0)
 
 
 def colour(index):

@@ -78,15 +78,12 @@ def export_model(setup: Export) -> dict[str, Any]:
     facts = target.write(job, path)
     files = [path.name, *facts.pop("files", [])]
     sidecar.write(path, setup.card, {**export, **facts}, files)
-    program = path.with_name(f"{path.stem}_run.py")
-    program.write_text(
-        runner.source(target, file=path.name, program=program.name, task=kind.name, pipeline=setup.pipeline)
-    )
+    program = runner.write(target, setup.card, path, setup.pipeline)
     content = {
         **export,
         **facts,
         **verify(setup, kind, path, validation),
-        "files": [*files, f"{path.stem}.json", program.name, *snippets.write(target, setup.card, export, path)],
+        "files": [*files, f"{path.stem}.json", program, *snippets.write(target, setup.card, export, path)],
     }
     content["megabytes"] = round(sum(_bytes(path.parent / name) for name in files) / 1e6, 2)
     if content["accepted"] is False:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from export_cells import CELLS, SIZE, assert_same, eager, example, job_for, photo
+from export_cells import CELLS, SIZE, assert_same, eager, example, job_for
 from torch import nn
 
 from seg_det.export import runner, sidecar
@@ -36,8 +36,8 @@ def through_the_runner(job, export, outputs):
     """What the runner's numpy makes of raw outputs, in the form of a graph's with pipeline=normalised."""
     about = {"card": job.card.to_dict(), "export": export}
     if job.card.task == "segmentation":
-        return {"mask": runner.segmentation_raw(about, lambda _: outputs, photo(*SIZE))[None]}
-    boxes, scores, labels = runner.detection_raw(about, lambda _: outputs, photo(*SIZE))
+        return {"mask": runner.segmentation_raw(about, outputs, SIZE)[None]}
+    boxes, scores, labels = runner.detection_raw(about, outputs, SIZE)
     empty = job.card.postprocess["max_detections"] - len(scores)
     return {
         "boxes": np.pad(boxes, [(0, empty), (0, 0)])[None],
