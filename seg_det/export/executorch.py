@@ -27,6 +27,7 @@ OBSERVERS = ("histogram", "mean_minmax", "minmax")
 # What is quantised. Not "cat": the predictions of a detector's maps keep scales of their own, and are joined in float.
 PATTERNS = ("linear_relu", "linear", "conv_relu", "conv", "add_relu", "add", "mul_relu", "mul")
 LAYERS = (aten.conv2d.default, aten.linear.default)
+CLAMPS = (aten.hardtanh.default, aten.hardtanh_.default)
 
 
 def open_session(path: str) -> Session:
@@ -42,7 +43,7 @@ def open_session(path: str) -> Session:
     def run(image):
         if any(side > most for side, most in zip(image.shape, largest, strict=True)):
             raise ValueError(f"an image of {image.shape} is larger than {largest}, the most that {path} takes")
-        outputs = method.execute([torch.tensor(image)])
+        outputs = method.execute([torch.tensor(image).contiguous()])  # it reads the memory as it lies
         return dict(zip(names, (output.numpy() for output in outputs), strict=True))
 
     return run
@@ -202,6 +203,11 @@ def _quantizer(observer: str, wanted: Callable[[fx.Node], bool]) -> Any:
             pattern for pattern in XNNPACKQuantizer.SUPPORTED_PATTERNS if pattern.name in PATTERNS
         ]
 
+        def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
+            model = super().annotate(model)
+            _behind_clamps(model.graph)
+            return model
+
     kinds = {
         "histogram": pt2e.HistogramObserver,
         "mean_minmax": pt2e.MovingAverageMinMaxObserver,
@@ -211,6 +217,19 @@ def _quantizer(observer: str, wanted: Callable[[fx.Node], bool]) -> Any:
     activation = replace(config.input_activation, observer_or_fake_quant_ctr=kinds[observer].with_args(eps=2**-12))
     config = replace(config, input_activation=activation, output_activation=activation)
     return Quantizer().set_global(config).set_filter_function(wanted)
+
+
+def _behind_clamps(graph: fx.Graph) -> None:
+    """Ranges of what ReLU and ReLU6 give instead of what they take, of which they may cut off most: XNNPACK computes both at once."""
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
+    from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+    for node in graph.nodes:
+        if node.target not in CLAMPS or len(node.args[0].users) > 1:
+            continue
+        if (before := node.args[0].meta.get(Q_ANNOTATION_KEY)) and before.output_qspec is not None:
+            node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=before.output_qspec, _annotated=True)
+            before.output_qspec = None
 
 
 def _is_dequantised(node: Any) -> bool:
