@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from seg_det.export.base import Found, Job, Session, Target, unsupported
 from seg_det.export.pipeline import Graph, build_graph
+from seg_det.export.resize import CROP_FRACTION
 from seg_det.ops.nms import nms
 from seg_det.types import UserError
 
@@ -91,8 +92,11 @@ class OnnxTarget(Target):
         import onnx
         from onnxruntime import quantization
 
-        body, floats = _body(model), _floats(model, job.float_modules())
-        images = _Images(model.graph.input[0].name, [as_input(image, job.pipeline) for image in job.images()])
+        floats = _floats(model, job.float_modules())
+        names = [node.name for node in _body(model, floats)]
+        if not names:  # ONNX Runtime would take that for all
+            return model, {"layers": 0, "float_layers": len(floats), "scheme": "all layers in 32 bits", "scales": {}}
+        images = _Images(model.graph.input[0].name, [as_input(image, job) for image in job.images()])
         with TemporaryDirectory() as folder, _quiet():
             file = Path(folder) / "int8.onnx"
             quantization.quantize_static(
@@ -101,7 +105,7 @@ class OnnxTarget(Target):
                 images,
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=list(IN_8_BITS),
-                nodes_to_quantize=[node.name for node in body if node not in floats],
+                nodes_to_quantize=names,
                 per_channel=True,
                 activation_type=getattr(quantization.QuantType, ACTIVATIONS[self.activations]),
                 weight_type=quantization.QuantType.QInt8,
@@ -144,11 +148,15 @@ class OnnxTarget(Target):
         return next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
 
 
-def as_input(images: Tensor, pipeline: str) -> np.ndarray:
-    """A resized image f32 [1, 3, h, w] as the pipeline's input: one that resizes leaves those of its own size as they are."""
-    if pipeline == "full":
-        return images[0].permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
-    return images.numpy()
+def as_input(images: Tensor, job: Job) -> np.ndarray:
+    """A resized image f32 [1, 3, h, w] as the graph's input: one that resizes it leaves images of its own size as they are."""
+    if job.pipeline != "full":
+        return images.numpy()
+    image = images[0].permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
+    if job.card.resize == "centre_crop":  # a border of the width that the graph cuts away
+        around = [round(side / CROP_FRACTION) - side for side in image.shape[:2]]
+        image = np.pad(image, [*((cut // 2, cut - cut // 2) for cut in around), (0, 0)], mode="edge")
+    return image
 
 
 class _Images:
@@ -175,11 +183,12 @@ def _layers(model: ModelProto) -> list[NodeProto]:
     return [node for node in model.graph.node if node.op_type in WEIGHTED and constants & set(node.input[1:2])]
 
 
-def _body(model: ModelProto) -> list[NodeProto]:
-    """What lies between the first and the last layer with weights, these included."""
-    layers = _layers(model)
+def _body(model: ModelProto, floats: Sequence[NodeProto]) -> list[NodeProto]:
+    """The layers that are no ``floats``, and what lies between two of them with none of these on the way."""
+    layers = [layer for layer in _layers(model) if layer not in floats]
+    others = [node for node in model.graph.node if node not in floats]
     below = {name for layer in layers for name in layer.output}
-    after = [node for node in model.graph.node if node in layers or _reached(below, node.input, node.output)]
+    after = [node for node in others if node in layers or _reached(below, node.input, node.output)]
     above = {name for layer in layers for name in layer.input[:1]}
     return [node for node in reversed(after) if node in layers or _reached(above, node.output, node.input)]
 

@@ -6,7 +6,7 @@ import importlib
 import logging
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 KEY = "seg_det"  # of the metadata
 WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
+OBSERVERS = ("minmax", "mean_minmax", "median_minmax", "mean_no_outliers_minmax", "mean_quantile", "histogram")
+PRESETS = ("mixed", "performance")
+OVERFLOW_FIXES = ("disable", "first_layer", "enable")
 EXACT = "precise_0"  # the mark of OpenVINO on values that are not to be stored in half precision
 
 
@@ -48,6 +51,8 @@ class OpenVinoTarget(Target):
     """``observer`` finds the ranges of activations for 8 bits: a set of NNCF's range estimators, in lower case.
 
     ``preset`` is NNCF's: "mixed" also shifts activations off zero, as h-swish wants it, "performance" does not.
+    ``overflow_fix`` gives weights half the steps, of the "first_layer" or ("enable") of all: sums of products of 8 bits
+    overflow on Intel's processors before VNNI (2019). ``bias_correction`` moves biases by the mean error of each layer.
     """
 
     name: ClassVar[str] = "openvino"
@@ -59,6 +64,13 @@ class OpenVinoTarget(Target):
 
     observer: str = "minmax"
     preset: str = "mixed"
+    overflow_fix: str = "disable"
+    bias_correction: bool = False
+
+    def __post_init__(self) -> None:
+        for key, known in (("observer", OBSERVERS), ("preset", PRESETS), ("overflow_fix", OVERFLOW_FIXES)):
+            if getattr(self, key) not in known:
+                raise UserError(f"target.{key} must be one of {', '.join(known)}, got {getattr(self, key)!r}.")
 
     def write(self, job: Job, path: Path) -> dict[str, Any]:
         """Write ``job`` to ``path`` and the weights beside it. Raises UserError naming an operator that OpenVINO has not."""
@@ -80,19 +92,22 @@ class OpenVinoTarget(Target):
     def _quantised(self, model: Model, job: Job) -> tuple[Model, dict[str, int]]:
         """8 bits between the first and the last layer with weights, save for the layers of the job's ``keep_float``."""
         nncf = _silently_imported("nncf")
+        from nncf.quantization.advanced_parameters import OverflowFix
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-        ranges = _choice(RangeEstimatorParametersSet, self.observer, "observer")
-        preset = _choice(nncf.QuantizationPreset, self.preset, "preset")
         layers, floats = _layers(model), _floats(model, job.float_modules())
-        ignored = [node.get_friendly_name() for node in (*_outside(model), *floats)]
+        ignored = [node.get_friendly_name() for node in _outside(model, floats)]
         logging.getLogger("nncf").setLevel(logging.ERROR)
         quantised = nncf.quantize(
             model,
-            nncf.Dataset([as_input(image, job.pipeline) for image in job.images()]),
-            preset=preset,
+            nncf.Dataset([as_input(image, job) for image in job.images()]),
+            preset=getattr(nncf.QuantizationPreset, self.preset.upper()),
             ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
-            advanced_parameters=nncf.AdvancedQuantizationParameters(activations_range_estimator_params=ranges),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                activations_range_estimator_params=getattr(RangeEstimatorParametersSet, self.observer.upper()),
+                overflow_fix=OverflowFix[self.overflow_fix.upper()],
+                disable_bias_correction=not self.bias_correction,
+            ),
         )
         return quantised, {"layers": len(layers) - len(floats), "float_layers": len(floats)}
 
@@ -185,31 +200,33 @@ def _scales(model: Model) -> dict[str, list[float]]:
     return found
 
 
-def _outside(model: Model) -> list[Node]:
+def _outside(model: Model, floats: Iterable[Node] = ()) -> list[Node]:
     """What does not lie between the first and the last layer with weights: pre-processing, decoding, suppression.
 
-    With their constants, as far as nothing else reads these.
+    And ``floats`` among the layers, with what lies between others only beyond them. With their constants, as far as nothing
+    else reads these.
     """
-    nodes, layers = model.get_ordered_ops(), _names(_layers(model))
-    body = _downstream(nodes, layers) & _upstream(nodes, layers)
+    kept = _names(floats)
+    nodes, layers = model.get_ordered_ops(), _names(_layers(model)) - kept
+    body = _downstream(nodes, layers, kept) & _upstream(nodes, layers, kept)
     feeding = {node.name for node in nodes if _names(_readers(node)) & body}
-    return [node for node in nodes if node.name not in body | feeding]
+    return [node for node in nodes if node.name in kept or node.name not in body | feeding]
 
 
-def _downstream(nodes: list[Node], start: set[str]) -> set[str]:
-    """The names of what is computed from the nodes of the names ``start``, and these; ``nodes`` in the order of running."""
+def _downstream(nodes: list[Node], start: set[str], stops: Set[str] = frozenset()) -> set[str]:
+    """The names of what is computed from the nodes ``start`` without the nodes ``stops``, and these; ``nodes`` as they run."""
     reached = set(start)
     for node in nodes:
-        if any(value.get_node().name in reached for value in node.input_values()):
+        if node.name not in stops and any(value.get_node().name in reached for value in node.input_values()):
             reached.add(node.name)
     return reached
 
 
-def _upstream(nodes: list[Node], start: set[str]) -> set[str]:
-    """The names of what the nodes of the names ``start`` are computed from, and these."""
+def _upstream(nodes: list[Node], start: set[str], stops: Set[str] = frozenset()) -> set[str]:
+    """The names of what the nodes ``start`` are computed from without the nodes ``stops``, and these."""
     reached = set(start)
     for node in reversed(nodes):
-        if _names(_readers(node)) & reached:
+        if node.name not in stops and _names(_readers(node)) & reached:
             reached.add(node.name)
     return reached
 
@@ -235,11 +252,3 @@ def _weights(layer: Node) -> np.ndarray:
     while node.get_type_name() != "Constant":
         node = node.input_value(0).get_node()
     return node.data
-
-
-def _choice(choices: Any, name: str, key: str) -> Any:
-    """The constant of NNCF's ``choices`` that ``name`` means. Raises UserError listing them."""
-    known = [choice for choice in dir(choices) if choice.isupper()]
-    if name.upper() not in known:
-        raise UserError(f"target.{key} must be one of {', '.join(choice.lower() for choice in known)}, got {name!r}.")
-    return getattr(choices, name.upper())
