@@ -220,7 +220,7 @@ def _quantizer(observer: str, wanted: Callable[[fx.Node], bool]) -> Any:
 
 
 def _behind_clamps(graph: fx.Graph) -> None:
-    """Ranges of what ReLU and ReLU6 give instead of what they take, of which they may cut off most: XNNPACK computes both at once."""
+    """Ranges of what ReLU6 gives, not of what it takes, most of which it may cut off: XNNPACK computes it with its layer."""
     from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
     from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 

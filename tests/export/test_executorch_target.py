@@ -19,7 +19,6 @@ ONE = [
     ("ssdlite_v3", "full"),
     ("lraspp_v3", "normalised"),
     ("deeplabv3_v2", "full"),
-    ("classifier_v2", "raw"),
 ]
 
 
@@ -43,7 +42,7 @@ def written(tmp_path_factory):
         if key not in files:
             job, export = job_for(name, pipeline, precision, keep_float=keep_float, calibration=CALIBRATION)
             path = tmp_path_factory.mktemp("executorch") / f"{name}.pte"
-            facts = ExecuTorchTarget(observer="minmax", largest=256).write(job, path)
+            facts = ExecuTorchTarget(largest=256).write(job, path)
             sidecar.write(path, job.card, {**export, **facts}, [path.name])
             files[key] = job, path, facts
         return files[key]
@@ -90,27 +89,25 @@ def test_suppression_against_the_static_one():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ssdlite_v2", "lraspp_v3"])
-def test_8_bits_stay_near(written, name):
-    job, path, facts = written(name, "normalised", "int8")
-    layers = sum(isinstance(layer, torch.nn.Conv2d | torch.nn.Linear) for layer in job.model.modules())
+def test_8_bits_stay_near(written):
+    job, path, facts = written("ssdlite_v2", "normalised", "int8")
+    layers = sum(isinstance(layer, torch.nn.Conv2d) for layer in job.model.modules())
     about = facts["quantisation"]
     assert (about["layers"], about["float_layers"]) == (layers, 0)
     assert len(about["scales"]) >= layers
-    assert all(scale > 0 and -128 <= zero <= 127 for scale, zero in about["scales"].values())
     assert facts["delegated"] == {"to": "XNNPACK", "share": 1.0, "left": {}}
     image = example("normalised", seed=3)
     wanted, found = eager(job, image), open_session(str(path))(image)
-    if name == "lraspp_v3":
-        assert (found["mask"] == wanted["mask"]).mean() > 0.93
-        return
     assert np.abs(found["scores"][0][:20] - wanted["scores"][0][:20]).max() < 0.05
+    assert path.stat().st_size < 0.36 * written("ssdlite_v2", "normalised")[1].stat().st_size
 
 
 @pytest.mark.slow
-def test_8_bits_make_the_file_small(written):
-    eight, full = (written("ssdlite_v2", "normalised", p)[1].stat().st_size for p in ("int8", "fp32"))
-    assert eight < 0.36 * full
+def test_levels_are_not_spent_on_what_relu6_cuts_off(written):
+    job, _, facts = written("ssdlite_v2", "normalised", "int8")
+    clamped = {name: about for name, about in facts["quantisation"]["scales"].items() if name.startswith("hardtanh")}
+    assert len(clamped) == sum(isinstance(layer, torch.nn.ReLU6) for layer in job.model.modules())
+    assert all(scale <= 6.001 / 255 and zero == -128 for scale, zero in clamped.values())
 
 
 @pytest.mark.slow
@@ -125,11 +122,14 @@ def test_parts_kept_in_float(written):
 
 
 @pytest.mark.slow
-def test_half_precision_stays_near(written):
-    job, path, facts = written("deeplabv3_v2", "normalised", "fp16")
-    image = example("normalised")
-    assert facts["delegated"]["share"] == 1.0
-    assert (open_session(str(path))(image)["mask"] == eager(job, image)["mask"]).mean() > 0.98
+def test_half_precision_stays_near_however_the_image_lies_in_memory(written):
+    job, path, facts = written("classifier_v2", "raw", "fp16")
+    assert facts["tail"] is None and facts["delegated"]["share"] == 1.0
+    image, run = example("raw"), open_session(str(path))
+    found = run(image)["logits"]
+    np.testing.assert_allclose(found, eager(job, image)["logits"], atol=5e-3)
+    last = np.ascontiguousarray(image.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(run(last)["logits"], found)
 
 
 @pytest.mark.slow
