@@ -1,5 +1,6 @@
 """The cells of task and backbone that every target is tested with, and the comparison with eager."""
 
+import copy
 from functools import partial
 
 import numpy as np
@@ -8,13 +9,14 @@ from torch import nn
 
 from seg_det.export import sidecar
 from seg_det.export.base import Job
-from seg_det.export.pipeline import build_graph, completed, exportable, outputs_of
+from seg_det.export.pipeline import Network, build_graph, completed, exportable, outputs_of
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
 from seg_det.models.classifier import Classifier
 from seg_det.models.deeplabv3 import DeepLabv3
 from seg_det.models.lraspp import LRASPP
 from seg_det.models.ssdlite import SSDLite
+from seg_det.nn.fake_quant import calibrate, simulate
 from seg_det.types import Category, ModelCard
 
 CATEGORIES = (Category(7, "cat"), Category(3, "dog"), Category(5, "cow"))
@@ -84,6 +86,32 @@ def eager(job, image):
         outputs = graph.module(torch.from_numpy(image))
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     return {name: value.numpy() for name, value in zip(graph.outputs, outputs, strict=True)}
+
+
+class Batch:
+    """A calibration image."""
+
+    def __init__(self, seed):
+        self.images = torch.from_numpy(photo(*SIZE, seed=seed)).permute(2, 0, 1)[None]
+
+
+def simulated(job, batches, image):
+    """Raw outputs of this package's own simulation of 8 bits, with the job's ``keep_float``."""
+    model = copy.deepcopy(job.model)
+    layers = simulate(model)
+    network = Network(model, job.card, half=False)
+    with torch.no_grad():
+        calibrate(layers.values(), lambda: [network(batch.images.float()) for batch in batches])
+        for name, layer in layers.items():
+            layer.active = not any(name.startswith(f"{part}.") for part in job.keep_float)
+        outputs = network(torch.from_numpy(image))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return {name: x.numpy() for name, x in zip(outputs_of(job.card, "raw"), outputs, strict=True)}
+
+
+def lost(wanted, found):
+    """The norm of the difference, as a share of the wanted one's, by output."""
+    return {name: np.linalg.norm(found[name] - x) / np.linalg.norm(x) for name, x in wanted.items()}
 
 
 def assert_same(wanted, found, task, *, tolerance=1e-3):
