@@ -64,7 +64,7 @@ class ExecuTorchTarget(Target):
     runs: ClassVar[tuple[str, ...]] = ("executorch", "torch")
     session = staticmethod(open_session)
 
-    observer: str = "histogram"
+    observer: str = "minmax"
     largest: int = 1024
 
     def write(self, job: Job, path: Path) -> dict[str, Any]:
