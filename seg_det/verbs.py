@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -289,12 +290,22 @@ def _name(config: DictConfig) -> str:
 
 
 def _new_folder(verb: str, name: str) -> Path:
-    return RUNS / verb / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    """Named by the second; a run that comes in the second of another waits for the next one."""
+    while True:
+        folder = RUNS / verb / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        if _follows() or not folder.exists():
+            return folder
+        time.sleep(0.1)
+
+
+def _follows() -> bool:
+    """Whether this is a further process of a run that has its folder."""
+    return int(os.environ.get("LOCAL_RANK", 0)) > 0
 
 
 def _claim(folder: Path, config: DictConfig) -> None:
     """The run's own folder, with its configuration in it; never one that another run has written."""
-    if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # a further process of a run that has its folder
+    if _follows():
         return
     if (folder / "config.yaml").exists():
         raise UserError(

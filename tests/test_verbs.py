@@ -1,7 +1,7 @@
-"""Numbers that cannot be meant are refused by the key's name before anything is read."""
+"""What the verbs do before they read anything: numbers that cannot be meant are refused, a run gets a folder of its own."""
 
 import pytest
-from omegaconf import ListConfig
+from omegaconf import ListConfig, OmegaConf
 
 from seg_det import verbs
 from seg_det.types import UserError
@@ -35,3 +35,15 @@ def test_batch_size(wanted):
 def test_three(values, key, sentence):
     with pytest.raises(UserError, match=sentence):
         verbs._three(ListConfig(values), key)
+
+
+def test_a_run_in_the_same_second_gets_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = []
+    for _ in range(2):
+        folder = verbs._new_folder("evaluate", "model")
+        verbs._claim(folder, OmegaConf.create({"seed": len(names)}))
+        names.append(folder.name)
+    assert names[0] < names[1]
+    with pytest.raises(UserError, match="belongs to another run, which would be overwritten"):
+        verbs._claim(folder, OmegaConf.create())
