@@ -21,7 +21,7 @@ from seg_det.export import runner, sidecar, snippets
 from seg_det.export.base import Job, Target, require
 from seg_det.export.pipeline import build_graph, completed, exportable, outputs_of
 from seg_det.export.runtimes import open_file
-from seg_det.ops.boxes import iou
+from seg_det.ops.boxes import area, iou
 from seg_det.report.tables import format_table
 from seg_det.tasks.evaluation import Evaluation, measure
 from seg_det.tasks.exported import FilePredictor, file_loader
@@ -190,15 +190,20 @@ def _boxes_apart(ours: dict[int, Detections], theirs: dict[int, Detections]) -> 
     """Of detections that both have, the largest difference of a side in pixels and of a score; and how many one has alone."""
     box, score, alone = 0.0, 0.0, 0
     for image_id, mine in ours.items():
-        mine, found = mine.select(mine.scores >= COMPARED_SCORE), theirs[image_id]
+        comparable = (mine.scores >= COMPARED_SCORE) & (area(mine.boxes) > 0)  # a box without area is like none
+        mine, found = mine.select(comparable), theirs[image_id]
         if not len(mine.scores):
             continue
         if not len(found.scores):
             alone += len(mine.scores)
             continue
         same = iou(mine.boxes, found.boxes) * (mine.labels[:, None] == found.labels[None])
-        overlap, partner = same.nan_to_num().max(1)
-        matched = overlap >= SAME_BOX
+        near = (
+            1 - (mine.scores[:, None] - found.scores[None]).abs()
+        )  # of boxes that coincide, the one with the same score
+        partner = torch.where(same >= SAME_BOX, same + near, 0.0).argmax(1, keepdim=True)
+        matched = same.gather(1, partner).squeeze(1) >= SAME_BOX
+        partner = partner.squeeze(1)
         alone += int((~matched).sum())
         if matched.any():
             partner = partner[matched]
