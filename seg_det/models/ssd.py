@@ -95,16 +95,17 @@ class SSD(nn.Module):
         bn_momentum: float = 0.03,
     ):
         super().__init__()
-        if padding not in PADDINGS:
-            raise UserError(f"task.model.padding must be one of {', '.join(PADDINGS)}, got {padding}.")
-        if not width > 0:
-            raise UserError(f"task.model.width must be positive, got {width}.")
         norm = batch_norm(eps=bn_eps, momentum=bn_momentum)
         self.num_classes = num_classes
         self.outputs = outputs or num_classes + 1
         self._choose(class_outputs)
         self.anchor_rule = anchor_rule
+        # First: a width or padding that cannot be is the backbone's, which these follow unless they are said by themselves.
         self.backbone = backbone(taps=tuple(taps), output_stride=32)
+        if padding not in PADDINGS:
+            raise UserError(f"task.model.padding must be one of {', '.join(PADDINGS)}, got {padding}.")
+        if not width > 0:
+            raise UserError(f"task.model.width must be positive, got {width}.")
         channels = [feature.channels for feature in self.backbone.features]
         self.extras = nn.ModuleList()
         for base in EXTRA_MAPS:

@@ -55,7 +55,9 @@ class Detector(Predictor):
 
     def doubts(self, source: DetectionSource, loss: Callable[..., DetectionLosses]) -> str | None:
         """The share of objects that no anchor matches but by force, by size, and what to do, where it is large."""
-        size, threshold = self.card.input_size, signature(loss).parameters["match_threshold"].default
+        if (setting := signature(loss).parameters.get("match_threshold")) is None:  # a loss that matches in its own way
+            return None
+        size, threshold = self.card.input_size, setting.default
         boxes = input_boxes(source.records, size)
         best = best_overlaps(
             boxes, self.model.anchor_shapes, self.model.map_sizes(size), size, rule=self.model.anchor_rule
