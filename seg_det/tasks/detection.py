@@ -76,7 +76,7 @@ class Detector(Predictor):
     def predictions(self, raw: DenseDetections, batch: DetectionBatch) -> list[Detections]:
         """Detections in pixels of the files. Raises UserError, with the images, for raw output that is not finite."""
         largest = torch.stack([part.float().abs().flatten(1).amax(1) for part in raw], 1)
-        check_finite(batch.image_ids.cpu().numpy(), largest.cpu().numpy())
+        check_finite(batch.image_ids.cpu().numpy(), largest.detach().cpu().numpy())
         return self.detections(raw, batch.sizes)
 
     def detections(self, raw: DenseDetections, sizes: Tensor) -> list[Detections]:
