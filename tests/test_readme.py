@@ -19,6 +19,7 @@ from seg_det.models.classifier import Classifier
 
 ROOT = Path(__file__).parent.parent
 RUN = "runs/train/ssdlite_v2_shapes/2026-01-31_12-00-00"
+EXPORT = "2026-01-31_12-30-00"
 SMALL = ["trainer.max_epochs=1", "backbone.width=0.35", "data.size=64", "data.num_workers=0", "data.batch_size=8"]
 SHAPES = ["dataset.train_images=24", "dataset.val_images=8"]
 
@@ -51,6 +52,8 @@ def small(command):
             re.sub(r"^data\.size=(\d+),(\d+)$", "data.size=48,64", re.sub(r"^data\.size=\d+$", "data.size=64", w))
             for w in words
         ]
+    if "precision=int8" in words:
+        words.append("calibration.images=4")
     return words
 
 
@@ -58,7 +61,7 @@ def small(command):
 def desk(tmp_path_factory, tiny_shapes, tiny_imagefolder):
     """A folder as a user would have it: the program's files, the data sets that the README speaks of, one finished run."""
     folder = tmp_path_factory.mktemp("desk")
-    for name in ("train.py", "evaluate.py", "conf"):
+    for name in ("train.py", "evaluate.py", "export.py", "conf"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "datasets").mkdir()
     for script in (ROOT / "datasets").glob("*.py"):
@@ -77,6 +80,9 @@ def desk(tmp_path_factory, tiny_shapes, tiny_imagefolder):
     own_masks(folder / "masks")
     torch.save(Classifier(partial(MobileNetV1, width=0.25), num_classes=3).state_dict(), folder / "weights.pth")
     call(folder, [*small("python train.py"), f"hydra.run.dir={RUN}"])
+    call(folder, ["python", "export.py", f"model={RUN}"])
+    (exported,) = (folder / "runs" / "export" / "ssdlite_v2_shapes").iterdir()
+    exported.rename(exported.with_name(EXPORT))
     return folder
 
 
