@@ -51,7 +51,8 @@ def through_the_runner(job, export, outputs):
 def test_file_against_eager(written, name):
     job, path = written(name)
     image = example("raw")
-    assert_same(eager(job, image), open_session(str(path))(image), job.card.task)
+    # Logits span 25 here and the sums' order is the processor's; the runner's scores below are held to 1e-3.
+    assert_same(eager(job, image), open_session(str(path))(image), job.card.task, tolerance=2e-3)
 
 
 @pytest.mark.parametrize("name", [name for name in CELLS if name != "classifier_v2"])
