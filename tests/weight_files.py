@@ -61,3 +61,19 @@ def as_slim_v3(model):
         shaped = tensor[:, :, None, None] if tensor.ndim == 2 else tensor
         named[f"MobilenetV3/{layer}/{depthwise}{SLIM_LEAVES[leaf]}"] = shaped
     return named
+
+
+def as_folded_slim_v1(model):
+    """Weights and biases that compute what our MobileNetV1 does with its norms, under TF-slim's names."""
+    named = {}
+    layers = {"Conv2d_0": model.backbone.stem}
+    for i, block in enumerate(model.backbone.blocks, start=1):
+        layers |= {f"Conv2d_{i}_depthwise": block.depthwise, f"Conv2d_{i}_pointwise": block.pointwise}
+    for name, layer in layers.items():
+        gain = layer.norm.weight / (layer.norm.running_var + layer.norm.eps).sqrt()
+        leaf = "depthwise_weights" if "depthwise" in name else "weights"
+        named[f"MobilenetV1/{name}/{leaf}"] = layer.conv.weight * gain[:, None, None, None]
+        named[f"MobilenetV1/{name}/biases"] = layer.norm.bias - layer.norm.running_mean * gain
+    named["MobilenetV1/Logits/Conv2d_1c_1x1/weights"] = model.classifier.weight[:, :, None, None]
+    named["MobilenetV1/Logits/Conv2d_1c_1x1/biases"] = model.classifier.bias
+    return {key: tensor.detach().clone() for key, tensor in named.items()}

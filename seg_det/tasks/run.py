@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,15 +28,17 @@ from seg_det.tasks.evaluation import Evaluation, evaluate
 from seg_det.tasks.exported import evaluate_file
 from seg_det.tasks.learner import Learner, Loss
 from seg_det.tasks.optimisation import Recipe
-from seg_det.tasks.predictor import Kind
+from seg_det.tasks.predictor import Kind, Predictor
 from seg_det.tasks.segmentation import SEGMENTATION
 from seg_det.tasks.start import Start, Started, load_start
 from seg_det.tasks.training import Trained, TrainerSettings, fit
 from seg_det.types import ModelCard, UserError
 from seg_det.weights import IMAGENET_MEAN, IMAGENET_STD
 from seg_det.weights.fit import some
+from seg_det.weights.unfold import unfold_norms
 
 log = logging.getLogger(__name__)
+NORM_IMAGES = 32  # at most, for the statistics of folded norms
 KINDS = {kind.name: kind for kind in (DETECTION, CLASSIFICATION, SEGMENTATION)}
 
 
@@ -95,6 +98,8 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     )
     if doubt := task.predictor.doubts(setup.train, setup.loss):
         log.warning("%s", doubt)
+    if not (setup.resume or setup.recipe.frozen_norms or setup.recipe.quantise):
+        _unfold(task.predictor, setup.train, kind.evaluation_transform(card))
     loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
     trained = fit(
         task,
@@ -229,6 +234,14 @@ def _card(kind: Kind, setup: Training, start: Started) -> ModelCard:
         training_data={"name": setup.train.name, "images": len(setup.train.records), "start": start.weights},
         version=__version__,
     )
+
+
+def _unfold(predictor: Predictor, source: Source, transform: Any) -> None:
+    """Give norms that came folded into the convolutions the statistics of a few training images, so that they can train."""
+    records = source.records[:: math.ceil(len(source.records) / NORM_IMAGES)]
+    batches = evaluation_loader(replace(source, records=records), transform, batch_size=NORM_IMAGES, num_workers=0)
+    if found := unfold_norms(predictor, lambda: predictor(next(iter(batches)).images)):
+        log.info("%d folded batch norms took the statistics of training images.", found)
 
 
 def _training(setup: Training, trained: Trained, start: str) -> dict[str, Any]:

@@ -7,11 +7,13 @@ from functools import partial, wraps
 
 import pytest
 import torch
+from weight_files import as_folded_slim_v1, classifier, save
 
 from seg_det import checkpoint
 from seg_det.data.shapes import read_shapes
 from seg_det.data.transforms import flip_only
 from seg_det.losses import multibox_loss
+from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.tasks import run as run_module
 from seg_det.tasks import start as start_module
 from seg_det.tasks.learner import Learner
@@ -21,6 +23,7 @@ from seg_det.tasks.start import Start
 from seg_det.tasks.training import TrainerSettings
 from seg_det.types import Category, DetectionBatch, ModelCard, UserError
 from seg_det.weights import WeightsUnavailable
+from seg_det.weights.unfold import folded_norms
 
 SIZE = (64, 64)
 MODEL = {
@@ -270,6 +273,25 @@ def test_frozen_norms_stay_as_they_were_loaded(finished, sources, tmp_path):
     assert norms and all(torch.equal(ours[key], theirs[key]) for key in norms)
     assert not torch.equal(ours["stem.conv.weight"], theirs["stem.conv.weight"])
     assert not torch.equal(before.extras[0].reduce.norm.weight, after.extras[0].reduce.norm.weight)
+
+
+def test_folded_norms_take_statistics_of_the_training_images(sources, tmp_path, caplog):
+    path = save(as_folded_slim_v1(classifier(MobileNetV1, 11, width=0.25)), tmp_path / "tf.pth")
+    backbone = {"_target_": "seg_det.models.backbones.mobilenet_v1.MobileNetV1", "width": 0.25}
+    given = {"model": {**MODEL, "backbone": backbone}, "start": Start(backbone=str(path))}
+    with caplog.at_level("INFO"):
+        train_model(setup(sources, tmp_path / "run", recipe=Recipe(lr=1e-9, ema_decay=None), **given))
+    assert "27 folded batch norms took the statistics of training images" in caplog.text
+    model, _ = checkpoint.load(checkpoint.find(tmp_path / "run"))
+    assert folded_norms(model) == []
+    weight = model.backbone.blocks[0].pointwise.norm.weight
+    assert not torch.allclose(weight, torch.ones_like(weight), atol=0.05)  # of an identity, it says how wide the channels are
+    caplog.clear()
+    kept = Recipe(lr=1e-9, ema_decay=None, frozen_norms=True)
+    with caplog.at_level("INFO"):
+        train_model(setup(sources, tmp_path / "kept", recipe=kept, **given))
+    assert "folded batch norms took" not in caplog.text
+    assert len(folded_norms(checkpoint.load(checkpoint.find(tmp_path / "kept"))[0])) == 27
 
 
 def test_training_at_changing_sizes(sources, tmp_path):

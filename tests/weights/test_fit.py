@@ -2,7 +2,7 @@ import re
 
 import pytest
 import torch
-from weight_files import as_slim_v3, classifier, randomised, save
+from weight_files import as_folded_slim_v1, as_slim_v3, classifier, randomised, save
 
 from seg_det.models.backbones.mixnet import MixNet
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
@@ -53,22 +53,6 @@ def test_a_depth_multiplier_of_tensorflow_becomes_channels(tmp_path):
     )
     assert torch.equal(found["backbone.blocks.3.depthwise.conv.weight"], weight)
     assert found["backbone.stem.conv.weight"].shape == (8, 3, 3, 3)
-
-
-def as_folded_slim_v1(model):
-    """Weights and biases that compute what our MobileNetV1 does with its norms, under TF-slim's names."""
-    named = {}
-    layers = {"Conv2d_0": model.backbone.stem}
-    for i, block in enumerate(model.backbone.blocks, start=1):
-        layers |= {f"Conv2d_{i}_depthwise": block.depthwise, f"Conv2d_{i}_pointwise": block.pointwise}
-    for name, layer in layers.items():
-        gain = layer.norm.weight / (layer.norm.running_var + layer.norm.eps).sqrt()
-        leaf = "depthwise_weights" if "depthwise" in name else "weights"
-        named[f"MobilenetV1/{name}/{leaf}"] = layer.conv.weight * gain[:, None, None, None]
-        named[f"MobilenetV1/{name}/biases"] = layer.norm.bias - layer.norm.running_mean * gain
-    named["MobilenetV1/Logits/Conv2d_1c_1x1/weights"] = model.classifier.weight[:, :, None, None]
-    named["MobilenetV1/Logits/Conv2d_1c_1x1/biases"] = model.classifier.bias
-    return {key: tensor.detach().clone() for key, tensor in named.items()}
 
 
 @pytest.mark.parametrize("eps", [1e-3, 0.5])
