@@ -32,6 +32,7 @@ def segmentation_loss(
     hard_share: float = 1.0,
     dice_weight: float = 0.0,
     lovasz_weight: float = 0.0,
+    region_stride: int = 1,
     auxiliary_weight: float = 0.4,
     align_corners: bool = False,
 ) -> SegmentationLosses:
@@ -40,11 +41,12 @@ def segmentation_loss(
     - ``class_weights``: one for each class, of its pixels; the mean is weighted, too;
     - ``hard_share``: below 1 only this share of the pixels counts, those of the highest loss (online hard example mining,
       arXiv 1604.03540);
-    - ``dice_weight``, ``lovasz_weight``: of the losses of whole regions, :func:`dice` and :func:`lovasz`;
+    - ``dice_weight``, ``lovasz_weight``: of the losses of whole regions, :func:`dice` and :func:`lovasz`, which look at every
+      ``region_stride``-th pixel of every ``region_stride``-th row: regions are larger, and sorting takes its time;
     - ``auxiliary_weight``: of the auxiliary head's cross-entropy, over all pixels (arXiv 1612.01105, section 3.3);
     - ``align_corners``: of the upsampling, as the post-processing has it.
 
-    Raises UserError for another number of weights than classes, a negative weight, and a share outside 0..1.
+    Raises UserError for another number of weights than classes, a negative weight, a share outside 0..1 and a stride below 1.
     """
     if not 0 < hard_share <= 1:
         raise UserError(f"task.loss.hard_share must be above 0 and at most 1, got {hard_share}.")
@@ -52,11 +54,13 @@ def segmentation_loss(
     for key, weight in parts.items():
         if weight < 0:
             raise UserError(f"task.loss.{key} must not be negative, got {weight}.")
+    if not isinstance(region_stride, int) or region_stride < 1:
+        raise UserError(f"task.loss.region_stride must be a whole number from 1 on, got {region_stride}.")
     weights = _class_weights(class_weights, raw.logits)
     logits, target = _at_masks(raw.logits, batch.masks, align_corners), batch.masks.long()
     regions = auxiliary = logits.new_zeros(())
     if dice_weight or lovasz_weight:
-        probabilities, truth = _by_class(logits, target)
+        probabilities, truth = _by_class(*(x[..., ::region_stride, ::region_stride] for x in (logits, target)))
         if dice_weight:
             regions = regions + dice_weight * dice(probabilities, truth)
         if lovasz_weight:

@@ -18,7 +18,7 @@ from seg_det.types import UserError
 coremltools = pytest.importorskip("coremltools")
 FLOAT, INT = 65568, 131104  # of Core ML's data types
 FILES = [
-    ("ssdlite_v2", "raw", "fp32", {"logits": (258, 4), "deltas": (258, 4)}),
+    ("ssdlite_v2", "normalised", "fp32", {"boxes": (100, 4), "scores": (100,), "labels": (100,), "count": ()}),
     ("ssdlite_v3", "raw", "int8", {"logits": (258, 4), "deltas": (258, 4)}),
     ("lraspp_v3", "normalised", "fp16", {"mask": SIZE}),
     ("deeplabv3_v2", "normalised", "fp32", {"mask": SIZE}),
@@ -60,7 +60,7 @@ def test_names_shapes_and_types(written, name, pipeline, precision, outputs):
     found = {
         one.name: (tuple(one.type.multiArrayType.shape), one.type.multiArrayType.dataType) for one in described.output
     }
-    assert found == {n: ((1, *shape), INT if n == "mask" else FLOAT) for n, shape in outputs.items()}
+    assert found == {n: ((1, *shape), INT if n in ("mask", "labels", "count") else FLOAT) for n, shape in outputs.items()}
 
 
 @pytest.mark.parametrize(("name", "pipeline", "precision"), [file[:3] for file in FILES], ids=str)

@@ -41,6 +41,7 @@ def test_cross_entropy_by_hand():
         ({"class_weights": ["a", "b"]}, r"class_weights must be a list with a number for each class, got \['a', 'b'\]"),
         ({"class_weights": [math.nan, 1.0]}, r"class_weights must not be negative, nor all 0, got \[nan, 1\.0\]"),
         ({"dice_weight": -1.0}, r"task\.loss\.dice_weight must not be negative, got -1"),
+        ({"region_stride": 0}, r"task\.loss\.region_stride must be a whole number from 1 on, got 0"),
         ({"auxiliary_weight": -1.0}, r"task\.loss\.auxiliary_weight must not be negative, got -1"),
     ],
 )
@@ -123,6 +124,17 @@ def slow_lovasz(probabilities, truth):
             total += errors[i].item() * (now - before)
             before = now
     return total / len(truth)
+
+
+def test_regions_are_seen_on_a_lattice():
+    torch.manual_seed(0)
+    logits, masks = torch.randn(2, 3, 9, 10), torch.randint(0, 3, (2, 9, 10))
+    weights = {"dice_weight": 1.0, "lovasz_weight": 0.5}
+    found = segmentation_loss(DenseSegmentation(logits), batch(masks.tolist()), region_stride=4, **weights)
+    few = segmentation_loss(DenseSegmentation(logits[..., ::4, ::4]), batch(masks[..., ::4, ::4].tolist()), **weights)
+    assert found.regions.item() == pytest.approx(few.regions.item(), rel=1e-6)
+    whole = segmentation_loss(DenseSegmentation(logits), batch(masks.tolist()), **weights)
+    assert found.pixels.item() == whole.pixels.item() and found.regions.item() != pytest.approx(whole.regions.item(), rel=1e-3)
 
 
 def test_lovasz_equals_its_definition():
