@@ -65,7 +65,11 @@ def candidates(
     scores = class_scores(raw.logits.float(), score)
     boxes = clip(decode(raw.deltas.float(), anchors), image_size)
     if max_candidates and scores.shape[1] > max_candidates:
-        scores = scores.masked_fill(scores < scores.topk(max_candidates, dim=1).values[:, -1:], -1.0)
+        by_class = (
+            scores.mT
+        )  # runtimes find the best of the last dimension alone, and LiteRT only where the places are used
+        least = by_class.gather(-1, by_class.topk(max_candidates).indices[..., -1:])
+        scores = scores.masked_fill(scores < least.mT, -1.0)
     return boxes, scores.masked_fill(scores <= score_threshold, -1.0)
 
 

@@ -108,6 +108,7 @@ def converted(graph: Graph, target: str) -> bytes:
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import litert_torch
+    from ai_edge_litert.interpreter import Interpreter
 
     _teach_converter()
     module = _spread(copy.deepcopy(graph.module))
@@ -115,11 +116,16 @@ def converted(graph: Graph, target: str) -> bytes:
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            return bytes(litert_torch.convert(module, (graph.example[:1],)).model_content())
+            content = bytes(litert_torch.convert(module, (graph.example[:1],)).model_content())
     except Exception as error:
         raise unsupported(error, target) from error
     finally:
         logging.getLogger().removeFilter(_grave)
+    try:
+        Interpreter(model_content=content)
+    except ValueError as error:  # the converter writes operators that the runtime has not
+        raise unsupported(error, target) from error
+    return content
 
 
 def _grave(record: logging.LogRecord) -> bool:

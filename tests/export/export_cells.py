@@ -60,7 +60,10 @@ def cell(name, width=0.5, categories=CATEGORIES):
         "num_classes": len(categories),
         "backbone": {"_target_": f"{backbone.__module__}.{backbone.__name__}", "width": width},
     }
-    card = ModelCard(task, name, config, {}, categories, SIZE, (120.0, 116.0, 103.0), (58.0, 57.0, 57.0), resize=resize)
+    limits = {"max_candidates": 100} if task == "detection" else {}  # fewer than anchors, as real detectors have it
+    card = ModelCard(
+        task, name, config, limits, categories, SIZE, (120.0, 116.0, 103.0), (58.0, 57.0, 57.0), resize=resize
+    )
     return model.eval(), card
 
 

@@ -60,7 +60,9 @@ def test_names_shapes_and_types(written, name, pipeline, precision, outputs):
     found = {
         one.name: (tuple(one.type.multiArrayType.shape), one.type.multiArrayType.dataType) for one in described.output
     }
-    assert found == {n: ((1, *shape), INT if n in ("mask", "labels", "count") else FLOAT) for n, shape in outputs.items()}
+    assert found == {
+        n: ((1, *shape), INT if n in ("mask", "labels", "count") else FLOAT) for n, shape in outputs.items()
+    }
 
 
 @pytest.mark.parametrize(("name", "pipeline", "precision"), [file[:3] for file in FILES], ids=str)

@@ -81,6 +81,21 @@ def test_suppression_against_the_static_one():
         assert torch.equal(ours, theirs[0])
 
 
+class Sorting(torch.nn.Module):
+    """What the converter writes and the runtime does not read."""
+
+    def forward(self, x):
+        return x.sort(0).values
+
+
+def test_an_operator_that_the_runtime_has_not():
+    graph = litert.Graph(Sorting(), torch.rand(1, 8), {}, "x", ("sorted",))
+    with pytest.raises(
+        UserError, match=r"target=litert cannot express this model .*STABLEHLO_SORT.*: choose another target"
+    ):
+        litert.converted(graph, "litert")
+
+
 class Suppression(torch.nn.Module):
     """Of candidates [1, N, 4 + classes]: boxes and their scores."""
 

@@ -134,7 +134,9 @@ def test_regions_are_seen_on_a_lattice():
     few = segmentation_loss(DenseSegmentation(logits[..., ::4, ::4]), batch(masks[..., ::4, ::4].tolist()), **weights)
     assert found.regions.item() == pytest.approx(few.regions.item(), rel=1e-6)
     whole = segmentation_loss(DenseSegmentation(logits), batch(masks.tolist()), **weights)
-    assert found.pixels.item() == whole.pixels.item() and found.regions.item() != pytest.approx(whole.regions.item(), rel=1e-3)
+    assert found.pixels.item() == whole.pixels.item() and found.regions.item() != pytest.approx(
+        whole.regions.item(), rel=1e-3
+    )
 
 
 def test_lovasz_equals_its_definition():

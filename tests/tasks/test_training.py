@@ -285,7 +285,9 @@ def test_folded_norms_take_statistics_of_the_training_images(sources, tmp_path, 
     model, _ = checkpoint.load(checkpoint.find(tmp_path / "run"))
     assert folded_norms(model) == []
     weight = model.backbone.blocks[0].pointwise.norm.weight
-    assert not torch.allclose(weight, torch.ones_like(weight), atol=0.05)  # of an identity, it says how wide the channels are
+    assert not torch.allclose(
+        weight, torch.ones_like(weight), atol=0.05
+    )  # of an identity, it says how wide the channels are
     caplog.clear()
     kept = Recipe(lr=1e-9, ema_decay=None, frozen_norms=True)
     with caplog.at_level("INFO"):
