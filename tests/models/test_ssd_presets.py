@@ -166,7 +166,7 @@ def test_presets_reach_the_backbone_and_can_be_overruled():
     assert compose("ssdlite_torchvision", "v3").backbone.reduced_tail == "detection"
     assert compose("ssdlite_torchvision", "v2").backbone.reduced_tail is None  # torchvision has none for MobileNetV2
     assert compose("ssdlite", "v3").backbone.reduced_tail is None
-    assert [compose("ssdlite", name).backbone.bn_momentum for name in ("v1", "v2", "v3")] == [0.01, 0.1, 0.01]
+    assert [compose("ssdlite", name).backbone.bn_momentum for name in ("v1", "v2", "v3")] == [0.1, 0.1, 0.01]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         chosen = ["task=ssdlite_torchvision", "backbone=v3", "backbone.reduced_tail=null", "backbone.padding=same"]
         config = hydra.compose("train", chosen)
