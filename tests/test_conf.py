@@ -11,11 +11,12 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from references import reference
 
-from seg_det import checkpoint, verbs
+from seg_det import checkpoint
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.run import KINDS
 from seg_det.tasks.training import TrainerSettings
 from seg_det.types import ClassificationBatch, DetectionBatch, ModelCard, SegmentationBatch
+from seg_det.verbs.settings import postprocess
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -68,7 +69,7 @@ def test_every_task_with_every_backbone(task, backbone):
         "backbone": backbone_arguments(config),
     }
     kind = KINDS[config.task.kind]
-    card = ModelCard(kind.name, "x", model, verbs.postprocess(config.task), (), (64, 64), (0, 0, 0), (255, 255, 255))
+    card = ModelCard(kind.name, "x", model, postprocess(config.task), (), (64, 64), (0, 0, 0), (255, 255, 255))
     predictor = kind.predictor(checkpoint.build_model(model), card)
     batch = BATCHES[kind.name]()
     raw = predictor(batch.images)

@@ -7,11 +7,12 @@ from omegaconf import OmegaConf
 from test_commands import SMALL, run
 from test_conf import CONF, backbone_arguments, compose, names
 
-from seg_det import checkpoint, verbs
+from seg_det import checkpoint
 from seg_det.losses.boxes import BOX_LOSSES
 from seg_det.tasks.optimisation import Recipe, optimiser, schedule
 from seg_det.tasks.run import KINDS
 from seg_det.types import DetectionBatch, ModelCard
+from seg_det.verbs.settings import postprocess
 
 # images, GPUs, rate of a whole step, epochs; steps a run of COCO's 118,287 images has, and those that the source says
 RECIPES = {
@@ -33,7 +34,7 @@ def recipe_of(config):
 def predictor_of(config, size, classes=2):
     model = OmegaConf.to_container(config.task.model, resolve=True)
     model |= {"num_classes": classes, "backbone": backbone_arguments(config)}
-    card = ModelCard("detection", "x", model, verbs.postprocess(config.task), (), size, (0, 0, 0), (255, 255, 255))
+    card = ModelCard("detection", "x", model, postprocess(config.task), (), size, (0, 0, 0), (255, 255, 255))
     return KINDS["detection"].predictor(checkpoint.build_model(model), card)
 
 

@@ -3,26 +3,28 @@
 import pytest
 from omegaconf import ListConfig, OmegaConf
 
-from seg_det import verbs
 from seg_det.types import UserError
+from seg_det.verbs import folders, settings
 
 
 def test_numbers_that_are_meant():
-    assert verbs._workers(0) == 0 and verbs._workers(3) == 3 and 0 <= verbs._workers("auto") <= 8
-    assert verbs._batch_size(4) == 4
-    assert verbs._three(ListConfig([0, 1.5, 2]), "mean") == (0, 1.5, 2) and verbs._three(None, "std") is None
+    assert settings.workers(0) == 0 and settings.workers(3) == 3 and 0 <= settings.workers("auto") <= 8
+    assert settings.batch_size(4) == 4
+    assert (
+        settings.of_colours(ListConfig([0, 1.5, 2]), "mean") == (0, 1.5, 2) and settings.of_colours(None, "std") is None
+    )
 
 
 @pytest.mark.parametrize("wanted", [-1, "many", 1.5])
 def test_workers(wanted):
     with pytest.raises(UserError, match=f"data.num_workers must be auto or a number from 0, got {wanted}"):
-        verbs._workers(wanted)
+        settings.workers(wanted)
 
 
 @pytest.mark.parametrize("wanted", [0, "x", 2.5])
 def test_batch_size(wanted):
     with pytest.raises(UserError, match=f"data.batch_size must be a number from 1, got {wanted}"):
-        verbs._batch_size(wanted)
+        settings.batch_size(wanted)
 
 
 @pytest.mark.parametrize(
@@ -34,16 +36,16 @@ def test_batch_size(wanted):
 )
 def test_three(values, key, sentence):
     with pytest.raises(UserError, match=sentence):
-        verbs._three(ListConfig(values), key)
+        settings.of_colours(ListConfig(values), key)
 
 
 def test_a_run_in_the_same_second_gets_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = []
     for _ in range(2):
-        folder = verbs._new_folder("evaluate", "model")
-        verbs._claim(folder, OmegaConf.create({"seed": len(names)}))
+        folder = folders.new_folder("evaluate", "model")
+        folders.claim(folder, OmegaConf.create({"seed": len(names)}))
         names.append(folder.name)
     assert names[0] < names[1]
     with pytest.raises(UserError, match="belongs to another run, which would be overwritten"):
-        verbs._claim(folder, OmegaConf.create())
+        folders.claim(folder, OmegaConf.create())

@@ -14,7 +14,7 @@ from seg_det.ops.boxes import encode
 from seg_det.ops.matching import match
 from seg_det.postprocess import detect
 from seg_det.types import DenseDetections
-from seg_det.verbs import postprocess
+from seg_det.verbs.settings import postprocess
 
 CONF = Path(__file__).parents[2] / "conf"
 TF_TAPS = ["c4_expand", "head"]

@@ -19,7 +19,7 @@ from seg_det.ops.matching import match
 from seg_det.postprocess import detect
 from seg_det.tasks.published import load_published
 from seg_det.types import DenseDetections, DetectionBatch
-from seg_det.verbs import postprocess
+from seg_det.verbs.settings import postprocess
 from seg_det.weights import CATALOGUE, load_model
 
 CONF = Path(__file__).parents[2] / "conf"

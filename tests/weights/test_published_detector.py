@@ -23,7 +23,7 @@ from seg_det.models.ssdlite import SSDLite
 from seg_det.tasks.published import load_published
 from seg_det.tasks.start import Start, load_start
 from seg_det.types import Category, UserError
-from seg_det.verbs import postprocess
+from seg_det.verbs.settings import postprocess
 from seg_det.weights import CATALOGUE, load_model, published_model
 from seg_det.weights.maps import NAMINGS
 

@@ -1,0 +1,80 @@
+"""What single keys of a configuration mean, and their refusals."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from seg_det.data.classes import only_classes
+from seg_det.data.loaders import Source
+from seg_det.losses import SCORES
+from seg_det.types import UserError
+
+
+def postprocess(task: DictConfig) -> dict[str, Any]:
+    """The task's post-processing; how a detector's logits are read as scores follows from the loss that trains them."""
+    if task.kind != "detection":
+        return plain(task.postprocess)
+    loss = task.loss.classification
+    if loss not in SCORES:
+        raise UserError(f"task.loss.classification must be one of {', '.join(SCORES)}, got {loss!r}.")
+    return {"score": SCORES[loss], **plain(task.postprocess)}
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """``config`` as a dictionary, its references resolved."""
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+def height_and_width(size: int | list[int]) -> tuple[int, int]:
+    """(H, W) of a size that is one number or two."""
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def of_colours(values: list[float] | None, key: str) -> tuple[float, float, float] | None:
+    """data.mean or data.std, as ``key`` says: one number for red, green and blue each, or None."""
+    if values is None:
+        return None
+    if not isinstance(values, ListConfig) or len(values) != 3 or (key == "std" and min(values) <= 0):
+        above = " above 0" if key == "std" else ""
+        raise UserError(f"data.{key} takes three numbers{above}, of red, green and blue, got {values}.")
+    return tuple(values)
+
+
+def read_source(dataset: DictConfig, split: str) -> Source:
+    """The images and labels of a split."""
+    if split not in ("train", "val"):
+        raise UserError(f"split must be train or val, got {split!r}.")
+    return instantiate(dataset[split])
+
+
+def read_measured(dataset: DictConfig, config: DictConfig, split: str) -> Source:
+    """The same, of ``config.classes`` alone where they are given."""
+    source = read_source(dataset, split)
+    return source if config.classes is None else only_classes(source, config.classes)
+
+
+def workers(wanted: int | str) -> int:
+    """data.num_workers: processes that read images."""
+    if wanted == "auto":
+        return min(8, max(0, (os.cpu_count() or 1) - 1))
+    if not isinstance(wanted, int) or wanted < 0:
+        raise UserError(f"data.num_workers must be auto or a number from 0, got {wanted}.")
+    return wanted
+
+
+def batch_size(wanted: int) -> int:
+    """data.batch_size, checked."""
+    if not isinstance(wanted, int) or wanted < 1:
+        raise UserError(f"data.batch_size must be a number from 1, got {wanted}.")
+    return wanted
+
+
+def device(wanted: str) -> torch.device:
+    """``wanted``, or where it is "auto" the GPU if there is one."""
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(automatic if wanted == "auto" else wanted)
