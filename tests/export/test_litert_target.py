@@ -127,16 +127,16 @@ def test_8_bits_stay_near(written):
     assert np.abs(found["scores"][0][:20] - sure).max() < 0.05
 
 
-@pytest.mark.parametrize("name", ["lraspp_v3", "deeplabv3_v2"])
+@pytest.mark.parametrize("name", CELLS)
 def test_8_bits_lose_what_their_simulation_loses(written, name):
     """In the head: weights without training amplify the noise of a whole network's 8 bits to the size of the signal."""
     images = [Batch(seed) for seed in range(8)]
     job, path, _ = written(name, "raw", "int8", calibration=images, keep_float=("backbone",))
     image = example("raw")
     wanted = eager(job, image)
-    found = lost(wanted, open_session(str(path))(image))["logits"]
-    expected = lost(wanted, simulated(job, images, image))["logits"]
-    assert 0.5 * expected < found < 2 * expected < 0.06
+    found, expected = lost(wanted, open_session(str(path))(image)), lost(wanted, simulated(job, images, image))
+    for key in wanted:  # the file also rounds what additions and activations give
+        assert 0.5 * expected[key] < found[key] < 2 * expected[key] < 0.06
 
 
 def test_8_bits_make_the_file_small(written):
