@@ -65,11 +65,10 @@ def candidates(
     scores = class_scores(raw.logits.float(), score)
     boxes = clip(decode(raw.deltas.float(), anchors), image_size)
     if max_candidates and scores.shape[1] > max_candidates:
-        by_class = (
-            scores.mT
-        )  # runtimes find the best of the last dimension alone, and LiteRT only where the places are used
+        # Runtimes find the best along the last dimension only, and LiteRT's converter only where their places are used.
+        by_class = scores.transpose(1, 2)
         least = by_class.gather(-1, by_class.topk(max_candidates).indices[..., -1:])
-        scores = scores.masked_fill(scores < least.mT, -1.0)
+        scores = scores.masked_fill(scores < least.transpose(1, 2), -1.0)
     return boxes, scores.masked_fill(scores <= score_threshold, -1.0)
 
 
