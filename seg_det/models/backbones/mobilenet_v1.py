@@ -53,7 +53,7 @@ class MobileNetV1(Backbone):
         padding: str = "symmetric",
         dilation_rule: str = "tf",
         bn_eps: float = 1e-3,
-        bn_momentum: float = 0.01,
+        bn_momentum: float = 0.1,
     ):
         check_width(width, STEM)
         channels = max(int(STEM * width), LEAST)
