@@ -101,6 +101,7 @@ def test_heads_say_where_it_comes_from_and_that_it_was_not_run(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_step_of_every_recipe(name):
+    torch.manual_seed(0)  # which negatives are hard is chance: once in a while none of the first map
     config = compose(f"experiment={name}", "dataset.root=/data")
     size = (64, 64)
     predictor = predictor_of(config, size)
