@@ -101,21 +101,7 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     if not (setup.resume or setup.recipe.frozen_norms or setup.recipe.quantise):
         _unfold(task.predictor, setup.train, kind.evaluation_transform(card))
     loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
-    trained = fit(
-        task,
-        train_loader(
-            setup.train,
-            setup.augmentation,
-            seed=setup.seed,
-            epochs=setup.trainer.max_epochs,
-            balance=setup.balance,
-            **loading,
-        ),
-        evaluation_loader(val, kind.evaluation_transform(card), shared=True, **loading),
-        recipe=setup.recipe,
-        settings=setup.trainer,
-        resume=setup.resume,
-    )
+    trained = _fit(task, setup, val, **loading)
     if not trained.leads:
         return None
     if setup.trainer.fast_dev_run:
@@ -135,6 +121,21 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     }
     _finish(kind, setup.run, metrics, evaluation, val, setup.config, history=setup.run / "metrics.csv")
     return metrics
+
+
+def _fit(task: Learner, setup: Training, val: Source, *, batch_size: int, num_workers: int) -> Trained:
+    """Train on the training split, watched on ``val``."""
+    loading = {"batch_size": batch_size, "num_workers": num_workers}
+    batches = train_loader(
+        setup.train,
+        setup.augmentation,
+        seed=setup.seed,
+        epochs=setup.trainer.max_epochs,
+        balance=setup.balance,
+        **loading,
+    )
+    watched = evaluation_loader(val, task.kind.evaluation_transform(task.card), shared=True, **loading)
+    return fit(task, batches, watched, recipe=setup.recipe, settings=setup.trainer, resume=setup.resume)
 
 
 def evaluate_model(

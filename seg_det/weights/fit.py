@@ -160,7 +160,8 @@ def _adapted(
     notes = []
     folded = _folded(given, own) if naming.folds else []
     for norm in folded:
-        given |= _identity_norm(norm, own, model.get_submodule(norm).eps)
+        values = {f"{norm}.{leaf}": value for leaf, value in identity_norm(model.get_submodule(norm).eps).items()}
+        given |= {key: torch.full_like(own[key], value) for key, value in values.items()}
     if folded:
         notes.append(f"{len(folded)} batch norms are folded into the convolutions")
     if naming.background and _drop_background(given, own):
@@ -174,14 +175,9 @@ def _folded(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]
     return [norm for norm in norms if [leaf for leaf in NORM if f"{norm}.{leaf}" in given] == ["bias"]]
 
 
-def _identity_norm(norm: str, own: Mapping[str, Tensor], eps: float) -> dict[str, Tensor]:
-    """What makes a norm pass its input on: gamma undoes the division by sqrt(1 + eps)."""
-    values = {**NORM, "weight": math.sqrt(1 + eps)}
-    return {
-        f"{norm}.{leaf}": torch.full_like(own[f"{norm}.{leaf}"], value)
-        for leaf, value in values.items()
-        if leaf != "bias"
-    }
+def identity_norm(eps: float) -> dict[str, float]:
+    """What, besides a bias, makes a norm pass its input on: gamma undoes the division by sqrt(1 + eps)."""
+    return {"weight": math.sqrt(1 + eps), **{leaf: NORM[leaf] for leaf in ("running_mean", "running_var")}}
 
 
 def _drop_background(given: dict[str, Tensor], own: Mapping[str, Tensor]) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from seg_det.weights.fit import identity_norm
 
 
 def folded_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
@@ -18,9 +19,8 @@ def folded_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def _is_folded(norm: nn.BatchNorm2d) -> bool:
-    passing = torch.tensor(math.sqrt(1 + norm.eps), dtype=norm.weight.dtype)
-    states = ((norm.weight, passing), (norm.running_mean, 0.0), (norm.running_var, 1.0))
-    return all(bool((tensor == value).all()) for tensor, value in states)
+    pairs = ((getattr(norm, leaf), value) for leaf, value in identity_norm(norm.eps).items())
+    return all(torch.equal(tensor, torch.full_like(tensor, value)) for tensor, value in pairs)
 
 
 @torch.no_grad()

@@ -117,6 +117,15 @@ def lost(wanted, found):
     return {name: np.linalg.norm(found[name] - x) / np.linalg.norm(x) for name, x in wanted.items()}
 
 
+def assert_lost_as_simulated(job, session, batches):
+    """``session`` of an int8 file loses of the raw outputs about what this package's own simulation of 8 bits loses."""
+    image = example("raw")
+    wanted = eager(job, image)
+    found, expected = lost(wanted, session(image)), lost(wanted, simulated(job, batches, image))
+    for key in wanted:  # the file also rounds what additions and activations give
+        assert 0.5 * expected[key] < found[key] < 2 * expected[key] < 0.06
+
+
 def assert_same(wanted, found, task, *, tolerance=1e-3):
     """The same detections with scores to 1e-3 and boxes to a tenth of a pixel; masks with an IoU above 0.999."""
     assert list(wanted) == list(found)

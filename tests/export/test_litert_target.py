@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from export_cells import SIZE, assert_same, eager, example, job_for, lost, photo, simulated
+from export_cells import SIZE, assert_lost_as_simulated, assert_same, eager, example, job_for, photo
 
 from seg_det.export import litert, sidecar
 from seg_det.export.litert import LiteRtTarget, non_max_suppression, open_session
@@ -114,14 +114,19 @@ def test_the_operator_suppresses_as_its_torch_form_does(tmp_path):
     assert found["output_3"] == 6
 
 
-def test_8_bits_stay_near(written):
-    job, path, facts = written("ssdlite_v2", "normalised", "int8", calibration=[Batch(seed) for seed in range(8)])
+@pytest.mark.parametrize("name", ["ssdlite_v2", "lraspp_v3"])
+def test_8_bits_stay_near(written, name):
+    job, path, facts = written(name, "normalised", "int8", calibration=[Batch(seed) for seed in range(8)])
     layers = sum(isinstance(layer, torch.nn.Conv2d | torch.nn.Linear) for layer in job.model.modules())
     about = facts["quantisation"]
     assert (about["layers"], about["float_layers"]) == (layers, 0)
     assert all(scale > 0 and -128 <= zero <= 127 for scale, zero in about["scales"].values())
     image = example("normalised", seed=3)
     wanted, found = eager(job, image), open_session(str(path))(image)
+    if name == "lraspp_v3":
+        # Weights without training: each layer adds its rounding, a fifth of the logits' norm in the end. Chance is a third.
+        assert (found["mask"] == wanted["mask"]).mean() > 0.7
+        return
     assert found["boxes"].dtype == np.float32
     sure = wanted["scores"][0][:20]
     assert np.abs(found["scores"][0][:20] - sure).max() < 0.05
@@ -132,11 +137,7 @@ def test_8_bits_lose_what_their_simulation_loses(written, name):
     """In the head: weights without training amplify the noise of a whole network's 8 bits to the size of the signal."""
     images = [Batch(seed) for seed in range(8)]
     job, path, _ = written(name, "raw", "int8", calibration=images, keep_float=("backbone",))
-    image = example("raw")
-    wanted = eager(job, image)
-    found, expected = lost(wanted, open_session(str(path))(image)), lost(wanted, simulated(job, images, image))
-    for key in wanted:  # the file also rounds what additions and activations give
-        assert 0.5 * expected[key] < found[key] < 2 * expected[key] < 0.06
+    assert_lost_as_simulated(job, open_session(str(path)), images)
 
 
 def test_8_bits_make_the_file_small(written):

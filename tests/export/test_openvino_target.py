@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from export_cells import CELLS, Batch, assert_same, eager, example, job_for, lost, simulated
+from export_cells import CELLS, Batch, assert_lost_as_simulated, assert_same, eager, example, job_for
 
 from seg_det.export import sidecar
 from seg_det.export.openvino import OpenVinoTarget, open_session
@@ -43,12 +43,7 @@ def test_8_bits_lose_what_their_simulation_loses(tmp_path, name, on_one_pixel):
     """In the head, as with ONNX; nothing else is rounded. Three maps of the detector and the segmenter's gate have one pixel."""
     job, _ = job_for(name, "raw", "int8", calibration=IMAGES, keep_float=("backbone",))
     facts = OpenVinoTarget().write(job, tmp_path / "x.xml")["quantisation"]
-    image = example("raw")
-    wanted = eager(job, image)
-    found = lost(wanted, open_session(str(tmp_path / "x.xml"))(image))
-    expected = lost(wanted, simulated(job, IMAGES, image))
-    for key in wanted:
-        assert 0.5 * expected[key] < found[key] < 2 * expected[key] < 0.06
+    assert_lost_as_simulated(job, open_session(str(tmp_path / "x.xml")), IMAGES)
     convolutions = [layer for layer in job.model.modules() if isinstance(layer, torch.nn.Conv2d)]
     backbone = [layer for layer in job.model.backbone.modules() if isinstance(layer, torch.nn.Conv2d)]
     kept = len(backbone) + on_one_pixel
