@@ -1,8 +1,7 @@
 """The card's rules of resizing as tensor algebra, for images whose size is known only when the graph runs.
 
 They follow what evaluation does on files (OpenCV's INTER_LINEAR, torch's antialiased bilinear of bytes), which round to whole
-levels; sums of 32 bits may leave one value in a thousand a level off. Sizes are 0-dimensional tensors here, so that an exporter
-sees arithmetic and no numbers.
+levels. Sizes are 0-dimensional tensors here, so that an exporter sees arithmetic and no numbers.
 """
 
 from __future__ import annotations
@@ -17,6 +16,9 @@ from torch import Tensor
 from seg_det.ops.placement import MULTIPLE
 
 STEPS = 2048.0  # of OpenCV's shares
+# Levels are filtered as differences from the middle one: sums of 16-bit weights are then whole numbers that 32 bits hold, so
+# exact in any order, in images of up to four times the canvas. In larger ones some values in a million may be a level off.
+MIDDLE = 128.0
 CROP_FRACTION = 0.875  # of centre_crop, as evaluation has it
 
 
@@ -70,11 +72,12 @@ def fit(image: Tensor, rule: str, size: tuple[int, int], fill: Sequence[float]) 
         return _linear(image, rows, columns, size)
     across = _antialiased(columns, size[1], image.shape[2])
     down = _antialiased(rows, size[0], image.shape[1])
-    resized = (down @ (image @ across.T + 0.5).floor() + 0.5).floor()
+    wide = ((image - MIDDLE) @ across.T + _middle(across)).floor()
+    resized = (down @ wide + _middle(down)[:, None]).floor() + MIDDLE
     if rule != "letterbox":
         return resized
-    inside = _centres(size[0], rows)[:, None] < rows.length
-    return torch.where(inside & (_centres(size[1], columns) < columns.length), resized, levels)
+    below, right = (torch.arange(count) >= side.content for count, side in zip(size, (rows, columns), strict=True))
+    return torch.where(below[:, None] | right, levels, resized)
 
 
 def _centres(count: int, side: Extent) -> Tensor:
@@ -105,14 +108,32 @@ def _taps(side: Extent, count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _antialiased(side: Extent, count: int, length: int) -> Tensor:
-    """The triangle filter as a matrix f32 [count, length], its weights rounded to 16 bits as torch's filter of bytes has them."""
-    scale = side.length / side.content
+    """The triangle filter as a matrix f32 [count, length], its weights rounded to 16 bits as torch's filter of bytes has them.
+
+    In units that make all places whole numbers, so that a runtime without 64 bits comes to the same weights.
+    """
+    centres = 2 * (torch.arange(count, dtype=torch.float64) + side.offset) + 1
     # And the image's first pixel, whose filter is cut in half, so that its weights decide on the rounding: it may be cut off.
-    centres = torch.cat([_centres(count, side), (scale / 2)[None]])[:, None]
-    pixels = torch.arange(length, dtype=torch.float64) + 0.5
-    weights = (1 - (centres - pixels).abs() / scale.clamp(min=1)).clamp(min=0)
-    weights = weights * (centres < side.length) / weights.sum(1, keepdim=True).clamp(min=1e-6)
+    centres = torch.cat([centres, torch.ones(1, dtype=torch.float64)])[:, None]
+    pixels = 2 * torch.arange(length, dtype=torch.float64) + 1
+    reach = 2 * torch.maximum(side.length, side.content)
+    heights = (reach - (centres * side.length - pixels * side.content).abs()).clamp(min=0)
+    heights = heights * (centres < 2 * side.content)
+    sums = heights.sum(1, keepdim=True).clamp(min=1)
     # The largest power of two that leaves the largest weight 15 bits; the half also keeps this off the powers themselves,
     # where another runtime's logarithm may fall on the other side.
-    unit = ((2**15 - 0.5) / weights.max()).log2().floor().exp2()
-    return ((weights * unit).round() / unit)[:-1].float()
+    unit = ((2**15 - 0.5) / (heights / sums).max()).log2().floor().exp2()
+    return (_rounded(heights, unit, sums) / unit)[:-1].float()
+
+
+def _rounded(heights: Tensor, unit: Tensor, sums: Tensor) -> Tensor:
+    """``heights * unit / sums`` as whole numbers, halves up, though 32 bits could not tell a half from what is next to it."""
+    weights = (heights * unit / sums).round()
+    high = (weights / 256).floor()
+    rest = (heights * (unit / 256) - high * sums) * 256 - (weights - high * 256) * sums
+    return weights + (2 * rest >= sums).double() - (2 * rest < -sums).double()
+
+
+def _middle(weights: Tensor) -> Tensor:
+    """What rounded weights f32 [count, length] make of the middle level, less that level, and the half for rounding: [count]."""
+    return MIDDLE * (weights.sum(1) - 1) + 0.5

@@ -18,9 +18,9 @@ from seg_det.types import UserError
 coremltools = pytest.importorskip("coremltools")
 FLOAT, INT = 65568, 131104  # of Core ML's data types
 FILES = [
-    ("ssdlite_v2", "raw", "fp32", {"logits": (258, 4), "deltas": (258, 4)}),
+    ("ssdlite_v2", "raw", "fp32", {"logits": (1308, 4), "deltas": (1308, 4)}),
     ("ssdlite_v2", "normalised", "fp32", {"boxes": (100, 4), "scores": (100,), "labels": (100,), "count": ()}),
-    ("ssdlite_v3", "raw", "int8", {"logits": (258, 4), "deltas": (258, 4)}),
+    ("ssdlite_v3", "raw", "int8", {"logits": (1308, 4), "deltas": (1308, 4)}),
     ("lraspp_v3", "normalised", "fp16", {"mask": SIZE}),
     ("deeplabv3_v2", "normalised", "fp32", {"mask": SIZE}),
 ]

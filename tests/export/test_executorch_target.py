@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from export_cells import SIZE, assert_same, eager, example, job_for, photo
+from export_cells import Batch, assert_same, eager, example, job_for
 
 from seg_det.export import sidecar
 from seg_det.export.executorch import ExecuTorchTarget, open_session, suppression
@@ -23,13 +23,6 @@ ONE = [
 ]
 
 
-class Batch:
-    """A calibration image."""
-
-    def __init__(self, seed):
-        self.images = torch.from_numpy(photo(*SIZE, seed=seed)).permute(2, 0, 1)[None]
-
-
 CALIBRATION = [Batch(seed) for seed in range(8)]
 
 
@@ -43,7 +36,7 @@ def written(tmp_path_factory):
         if key not in files:
             job, export = job_for(name, pipeline, precision, keep_float=keep_float, calibration=CALIBRATION)
             path = tmp_path_factory.mktemp("executorch") / f"{name}.pte"
-            facts = ExecuTorchTarget(largest=256).write(job, path)
+            facts = ExecuTorchTarget(largest=640).write(job, path)
             sidecar.write(path, job.card, {**export, **facts}, [path.name])
             files[key] = job, path, facts
         return files[key]
@@ -63,15 +56,15 @@ def test_file_against_eager(written, name, pipeline):
 @pytest.mark.slow
 def test_one_file_takes_images_of_any_size_up_to_the_largest(written):
     job, path, facts = written("deeplabv3_v2", "full")
-    assert facts["largest"] == 256
+    assert facts["largest"] == 640
     run = open_session(str(path))
-    for image in (example("full")[:97, :61], example("full")[:40].repeat(2, 1)[:, :256]):
+    for image in (example("full")[:97, :61], example("full")[:40].repeat(2, 1)[:, :640]):
         image = np.ascontiguousarray(image)
         mask = run(image)["mask"]
         assert mask.shape == image.shape[:2] and mask.dtype == np.uint8
         assert (mask == eager(job, image)["mask"]).mean() > 0.9995
-    with pytest.raises(ValueError, match=r"an image of \(300, 40, 3\) is larger than"):
-        run(np.zeros((300, 40, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"an image of \(700, 40, 3\) is larger than"):
+        run(np.zeros((700, 40, 3), np.uint8))
 
 
 def test_suppression_against_the_static_one():

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from export_cells import SIZE, assert_lost_as_simulated, assert_same, eager, example, job_for, photo
+from export_cells import Batch, assert_lost_as_simulated, assert_same, eager, example, job_for
 
 from seg_det.export import litert, sidecar
 from seg_det.export.litert import LiteRtTarget, non_max_suppression, open_session
@@ -14,13 +14,6 @@ from seg_det.postprocess import select_static
 from seg_det.types import UserError
 
 CELLS = ("ssdlite_v2", "ssdlite_v3", "lraspp_v3", "deeplabv3_v2")
-
-
-class Batch:
-    """A calibration image."""
-
-    def __init__(self, seed):
-        self.images = torch.from_numpy(photo(*SIZE, seed=seed)).permute(2, 0, 1)[None]
 
 
 @pytest.fixture(scope="module")
