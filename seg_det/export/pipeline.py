@@ -12,11 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from seg_det.export.base import Job, Tail
 from seg_det.export.resize import extents, fit, side_lengths
-from seg_det.nn.blocks import ConvNormAct
+from seg_det.nn.blocks import fold_norms
 from seg_det.ops.images import normalise
 from seg_det.postprocess import candidates, detect, select_static
 from seg_det.types import DenseDetections, ModelCard, UserError
@@ -81,14 +80,7 @@ def exportable(model: nn.Module) -> nn.Module:
     model = copy.deepcopy(model).eval().float().cpu().to(memory_format=torch.contiguous_format)
     if getattr(model, "auxiliary", None) is not None:
         model.auxiliary = None
-    for layer in model.modules():
-        if (
-            isinstance(layer, ConvNormAct)
-            and isinstance(layer.conv, nn.Conv2d)
-            and isinstance(layer.norm, nn.BatchNorm2d)
-        ):
-            layer.conv, layer.norm = fuse_conv_bn_eval(layer.conv, layer.norm), nn.Identity()
-    return model.requires_grad_(False)
+    return fold_norms(model).requires_grad_(False)
 
 
 def build_graph(job: Job, *, tail: Tail | None = None, half: bool | None = None) -> Graph:

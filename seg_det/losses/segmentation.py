@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seg_det.ops.interpolation import Side
 from seg_det.types import IGNORE, DenseSegmentation, SegmentationBatch, UserError
 
 
@@ -32,6 +34,7 @@ def segmentation_loss(
     hard_share: float = 1.0,
     dice_weight: float = 0.0,
     lovasz_weight: float = 0.0,
+    pixel_stride: int = 1,
     region_stride: int = 1,
     auxiliary_weight: float = 0.4,
     align_corners: bool = False,
@@ -41,8 +44,9 @@ def segmentation_loss(
     - ``class_weights``: one for each class, of its pixels; the mean is weighted, too;
     - ``hard_share``: below 1 only this share of the pixels counts, those of the highest loss (online hard example mining,
       arXiv 1604.03540);
-    - ``dice_weight``, ``lovasz_weight``: of the losses of whole regions, :func:`dice` and :func:`lovasz`, which look at every
-      ``region_stride``-th pixel of every ``region_stride``-th row: regions are larger, and sorting takes its time;
+    - ``dice_weight``, ``lovasz_weight``: of the losses of whole regions, :func:`dice` and :func:`lovasz`;
+    - ``pixel_stride``, ``region_stride``: cross-entropy and the losses of regions look at every n-th pixel of every n-th row.
+      Logits at stride 8 tell neighbouring pixels little apart, and sorting them for Lovász takes its time;
     - ``auxiliary_weight``: of the auxiliary head's cross-entropy, over all pixels (arXiv 1612.01105, section 3.3);
     - ``align_corners``: of the upsampling, as the post-processing has it.
 
@@ -54,26 +58,42 @@ def segmentation_loss(
     for key, weight in parts.items():
         if weight < 0:
             raise UserError(f"task.loss.{key} must not be negative, got {weight}.")
-    if not isinstance(region_stride, int) or region_stride < 1:
-        raise UserError(f"task.loss.region_stride must be a whole number from 1 on, got {region_stride}.")
+    for key, stride in {"pixel_stride": pixel_stride, "region_stride": region_stride}.items():
+        if not isinstance(stride, int) or stride < 1:
+            raise UserError(f"task.loss.{key} must be a whole number from 1 on, got {stride}.")
     weights = _class_weights(class_weights, raw.logits)
-    logits, target = _at_masks(raw.logits, batch.masks, align_corners), batch.masks.long()
+    logits, target = _at_masks(raw.logits, batch.masks, pixel_stride, align_corners)
     regions = auxiliary = logits.new_zeros(())
     if dice_weight or lovasz_weight:
-        probabilities, truth = _by_class(*(x[..., ::region_stride, ::region_stride] for x in (logits, target)))
+        probabilities, truth = _by_class(*_at_masks(raw.logits, batch.masks, region_stride, align_corners))
         if dice_weight:
             regions = regions + dice_weight * dice(probabilities, truth)
         if lovasz_weight:
             regions = regions + lovasz_weight * lovasz(probabilities, truth)
     if raw.auxiliary is not None:
-        auxiliary_logits = _at_masks(raw.auxiliary, batch.masks, align_corners)
-        auxiliary = auxiliary_weight * _pixel_loss(auxiliary_logits, target, weights, hard_share=1.0)
+        seen = _at_masks(raw.auxiliary, batch.masks, pixel_stride, align_corners)
+        auxiliary = auxiliary_weight * _pixel_loss(*seen, weights, hard_share=1.0)
     return SegmentationLosses(_pixel_loss(logits, target, weights, hard_share), regions, auxiliary)
 
 
-def _at_masks(logits: Tensor, masks: Tensor, align_corners: bool) -> Tensor:
-    # Networks give channels-last maps; log_softmax over classes would copy them at full size, here they are small.
-    return F.interpolate(logits.float().contiguous(), masks.shape[-2:], mode="bilinear", align_corners=align_corners)
+def _at_masks(logits: Tensor, masks: Tensor, stride: int, align_corners: bool) -> tuple[Tensor, Tensor]:
+    """Logits upsampled to f32 [B, C, h, w], every ``stride``-th pixel of every ``stride``-th row of ``masks``; the classes there.
+
+    Products of matrices, which on a CPU are faster than torch's upsampling, and add up gradients in a fixed order on any device.
+    """
+    (height, width), device = masks.shape[-2:], logits.device
+    rows = _spread(height, logits.shape[-2], stride, align_corners, device)
+    columns = _spread(width, logits.shape[-1], stride, align_corners, device)
+    with torch.autocast(device.type, enabled=False):
+        # Networks give channels-last maps; log_softmax over classes would copy them at full size, here they are small.
+        seen = rows @ (logits.float().contiguous() @ columns.T)
+    return seen, masks[..., ::stride, ::stride].long()
+
+
+@lru_cache(maxsize=64)
+def _spread(length: int, cells: int, stride: int, align_corners: bool, device: torch.device) -> Tensor:
+    side = Side(0, length, length, cells, align_corners)
+    return side.weights(slice(0, length)).matrix(cells)[::stride].to(device)
 
 
 def _class_weights(weights: Sequence[float] | None, logits: Tensor) -> Tensor | None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from seg_det.nn.convolutions import MixConv, conv2d
 from seg_det.types import UserError
@@ -80,6 +81,16 @@ class ConvNormAct(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.norm(self.conv(x)))
+
+
+def fold_norms(model: nn.Module) -> nn.Module:
+    """``model`` itself, in evaluation mode, its batch norms folded into the convolutions before them."""
+    model.eval()
+    for layer in model.modules():
+        parts = (layer.conv, layer.norm) if isinstance(layer, ConvNormAct) else (None, None)
+        if isinstance(parts[0], nn.Conv2d) and isinstance(parts[1], nn.BatchNorm2d):
+            layer.conv, layer.norm = fuse_conv_bn_eval(*parts), nn.Identity()
+    return model
 
 
 class SqueezeExcite(nn.Module):

@@ -61,6 +61,12 @@ class Weights(NamedTuple):
         """The weights of some of the pixels, counted from the first of these."""
         return Weights(*(field[pixels] for field in self))
 
+    def matrix(self, cells: int) -> Tensor:
+        """The same for a product of matrices: f32 [N, cells]."""
+        matrix = torch.zeros(len(self.low), cells)
+        matrix.scatter_(1, self.low[:, None], 1 - self.share[:, None])
+        return matrix.scatter_add_(1, self.high[:, None], self.share[:, None])
+
     def along(self, x: Tensor, dim: int) -> Tensor:
         """``x`` [..., cells, ...] interpolated along ``dim``: [..., N, ...]."""
         shape = [-1 if d == dim % x.ndim else 1 for d in range(x.ndim)]

@@ -58,6 +58,10 @@ class Learner(L.LightningModule):
         if recipe.quantise:
             simulate(predictor.model)
 
+    def on_train_start(self) -> None:  # with the weights loaded, on their device, in their memory format
+        if self.recipe.freeze_until and self.recipe.frozen_norms != "none":
+            self.predictor.model.backbone.keep_stages(self.recipe.freeze_until)
+
     def on_train_epoch_start(self) -> None:
         for norm in self._frozen_norms:  # each validation leaves the whole model in training mode
             norm.eval()
@@ -131,7 +135,7 @@ class Learner(L.LightningModule):
 
 def _kept_norms(model: nn.Module, recipe: Recipe) -> list[nn.Module]:
     """The norms that stay as they were loaded: those of the backbone, for 8 bits all, as they will be folded."""
-    if not (recipe.frozen_norms or recipe.quantise):
+    if not (recipe.frozen_norms == "all" or recipe.quantise):
         return []
     part = model if recipe.quantise else model.backbone
     return [module for module in part.modules() if isinstance(module, nn.BatchNorm2d)]

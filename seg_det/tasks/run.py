@@ -98,7 +98,7 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     )
     if doubt := task.predictor.doubts(setup.train, setup.loss):
         log.warning("%s", doubt)
-    if not (setup.resume or setup.recipe.frozen_norms or setup.recipe.quantise):
+    if not (setup.resume or setup.recipe.frozen_norms == "all" or setup.recipe.quantise):
         _unfold(task.predictor, setup.train, kind.evaluation_transform(card))
     loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
     trained = _fit(task, setup, val, **loading)

@@ -41,6 +41,7 @@ def test_cross_entropy_by_hand():
         ({"class_weights": ["a", "b"]}, r"class_weights must be a list with a number for each class, got \['a', 'b'\]"),
         ({"class_weights": [math.nan, 1.0]}, r"class_weights must not be negative, nor all 0, got \[nan, 1\.0\]"),
         ({"dice_weight": -1.0}, r"task\.loss\.dice_weight must not be negative, got -1"),
+        ({"pixel_stride": 1.5}, r"task\.loss\.pixel_stride must be a whole number from 1 on, got 1\.5"),
         ({"region_stride": 0}, r"task\.loss\.region_stride must be a whole number from 1 on, got 0"),
         ({"auxiliary_weight": -1.0}, r"task\.loss\.auxiliary_weight must not be negative, got -1"),
     ],
@@ -124,6 +125,21 @@ def slow_lovasz(probabilities, truth):
             total += errors[i].item() * (now - before)
             before = now
     return total / len(truth)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_pixels_are_seen_on_a_lattice(align_corners):
+    torch.manual_seed(0)
+    logits, masks = torch.randn(2, 3, 5, 4, requires_grad=True), torch.randint(0, 3, (2, 33, 30))
+    large = F.interpolate(logits, (33, 30), mode="bilinear", align_corners=align_corners)
+    wanted = F.cross_entropy(large[..., ::3, ::3], masks[..., ::3, ::3])
+    settings = {"pixel_stride": 3, "auxiliary_weight": 1.0, "align_corners": align_corners}
+    found = segmentation_loss(DenseSegmentation(logits, logits), batch(masks), **settings)
+    torch.testing.assert_close(found.pixels, wanted)
+    torch.testing.assert_close(found.auxiliary, wanted)
+    pairs = zip(*(torch.autograd.grad(x, logits) for x in (found.pixels, wanted)), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_regions_are_seen_on_a_lattice():

@@ -199,6 +199,29 @@ def test_stages_to_freeze(network):
         backbone.stages_until("head")
 
 
+@every_network
+def test_kept_stages_train_as_they_are(network):
+    backbone = build(network, taps=("c2", "c3", "c4"))
+    images = torch.rand(2, 3, 64, 96)
+    backbone.train()(images)  # norms get statistics
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    wanted = backbone.eval()(images)
+    for stage in backbone.stages_until("c3"):
+        stage.requires_grad_(False)
+    backbone.keep_stages("c3")
+    found = backbone.train()(images)
+    for tap in ("c2", "c3"):
+        torch.testing.assert_close(found[tap], wanted[tap])
+        assert not found[tap].requires_grad
+    found["c4"].sum().backward()
+    after = backbone.state_dict()
+    assert list(before) == list(after)
+    kept = tuple(f"blocks.{i}." for i in range(sum(BLOCKS[network][:3]))) + ("stem.",)
+    for key, value in before.items():
+        if "running_mean" in key:
+            assert torch.equal(value, after[key]) == key.startswith(kept)
+
+
 def test_where_taps_lie():
     points = tap_points([1, 2, 1, 2])  # after the stem's 2: strides 2, 4, 4, 8
     assert {tap: tuple(point) for tap, point in points.items()} == {

@@ -262,9 +262,22 @@ def test_frozen_stages_keep_their_weights(finished, sources, tmp_path):
     assert not torch.equal(before.backbone.stem.norm.running_mean, after.backbone.stem.norm.running_mean)
 
 
+def test_norms_of_frozen_stages_stay_with_them(finished, sources, tmp_path):
+    start = Start(backbone=str(finished[0] / "checkpoints" / "best.ckpt"))
+    recipe = Recipe(lr=0.01, freeze_until="c2", frozen_norms="stages", ema_decay=None)
+    settings = TrainerSettings(max_epochs=1, accelerator="cpu")
+    train_model(setup(sources, tmp_path, start=start, recipe=recipe, trainer=settings))
+    before, _ = checkpoint.load(finished[0] / "checkpoints" / "best.ckpt")
+    after, _ = checkpoint.load(tmp_path / "checkpoints" / "last.ckpt")
+    ours, theirs = before.backbone.state_dict(), after.backbone.state_dict()
+    frozen = [key for key in ours if key.startswith(("stem.", "blocks.0.", "blocks.1.", "blocks.2."))]
+    assert frozen and all(torch.equal(ours[key], theirs[key]) for key in frozen)
+    assert not any(torch.equal(ours[key], theirs[key]) for key in ours if key not in frozen and "running" in key)
+
+
 def test_frozen_norms_stay_as_they_were_loaded(finished, sources, tmp_path):
     start = Start(backbone=str(finished[0] / "checkpoints" / "best.ckpt"))
-    recipe = Recipe(lr=0.01, frozen_norms=True, ema_decay=None)
+    recipe = Recipe(lr=0.01, frozen_norms="all", ema_decay=None)
     train_model(setup(sources, tmp_path, start=start, recipe=recipe))
     before, _ = checkpoint.load(finished[0] / "checkpoints" / "best.ckpt")
     after, _ = checkpoint.load(tmp_path / "checkpoints" / "last.ckpt")
@@ -289,7 +302,7 @@ def test_folded_norms_take_statistics_of_the_training_images(sources, tmp_path, 
         weight, torch.ones_like(weight), atol=0.05
     )  # of an identity, it says how wide the channels are
     caplog.clear()
-    kept = Recipe(lr=1e-9, ema_decay=None, frozen_norms=True)
+    kept = Recipe(lr=1e-9, ema_decay=None, frozen_norms="all")
     with caplog.at_level("INFO"):
         train_model(setup(sources, tmp_path / "kept", recipe=kept, **given))
     assert "folded batch norms took" not in caplog.text
