@@ -59,8 +59,9 @@ class Learner(L.LightningModule):
             simulate(predictor.model)
 
     def on_train_start(self) -> None:  # with the weights loaded, on their device, in their memory format
-        if self.recipe.freeze_until and self.recipe.frozen_norms != "none":
-            self.predictor.model.backbone.keep_stages(self.recipe.freeze_until)
+        recipe = self.recipe
+        if recipe.freeze_until and recipe.frozen_norms != "none" and not recipe.quantise:
+            self.predictor.model.backbone.keep_stages(recipe.freeze_until)
 
     def on_train_epoch_start(self) -> None:
         for norm in self._frozen_norms:  # each validation leaves the whole model in training mode

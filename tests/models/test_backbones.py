@@ -216,7 +216,7 @@ def test_kept_stages_train_as_they_are(network):
     found["c4"].sum().backward()
     after = backbone.state_dict()
     assert list(before) == list(after)
-    kept = tuple(f"blocks.{i}." for i in range(sum(BLOCKS[network][:3]))) + ("stem.",)
+    kept = ("stem.", *(f"blocks.{i}." for i in range(sum(BLOCKS[network][:3]))))
     for key, value in before.items():
         if "running_mean" in key:
             assert torch.equal(value, after[key]) == key.startswith(kept)
