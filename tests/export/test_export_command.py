@@ -63,7 +63,8 @@ def exported(work):
         patch.chdir(folder)
         # An untrained detector finds hundreds of objects at nearly one score: no hundred are its best, and the last digit
         # decides who suppresses whom. So all are kept; the tests of the target know suppression.
-        every = ["postprocess.max_detections=3000", "postprocess.iou_threshold=1.0"]
+        every = ["postprocess.max_candidates=300", "postprocess.max_detections=3000", "postprocess.iou_threshold=1.0"]
+        every += ["input_size=[96,128]"]  # 258 anchors of 8 classes
         settings = {"ssdlite_v2": every, "lraspp_v3": []}
         for name, more in settings.items():
             invoke("export", f"model={name}.ckpt", *data, "target=onnx", "verification.images=5", *more)
