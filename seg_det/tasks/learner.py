@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from seg_det.data.multi_scale import MultiScale
+from seg_det.models.backbones.base import Backbone
+from seg_det.nn.blocks import fold_norms
 from seg_det.nn.fake_quant import simulate, take_ranges
 from seg_det.tasks.optimisation import Recipe, optimiser, schedule
 from seg_det.tasks.predictor import Kind, Losses, Metric, Predictor
@@ -59,9 +62,11 @@ class Learner(L.LightningModule):
             simulate(predictor.model)
 
     def on_train_start(self) -> None:  # with the weights loaded, on their device, in their memory format
-        recipe = self.recipe
-        if recipe.freeze_until and recipe.frozen_norms != "none" and not recipe.quantise:
-            self.predictor.model.backbone.keep_stages(recipe.freeze_until)
+        recipe, backbone = self.recipe, self.predictor.model.backbone
+        kept = recipe.freeze_until and recipe.frozen_norms != "none" and not recipe.quantise
+        if kept and isinstance(backbone, Backbone):  # nothing in them changes, so norms can be folded: a faster step
+            stages = backbone.stages_until(recipe.freeze_until)
+            backbone.train_behind([fold_norms(copy.deepcopy(stage)).requires_grad_(False) for stage in stages])
 
     def on_train_epoch_start(self) -> None:
         for norm in self._frozen_norms:  # each validation leaves the whole model in training mode
@@ -135,8 +140,12 @@ class Learner(L.LightningModule):
 
 
 def _kept_norms(model: nn.Module, recipe: Recipe) -> list[nn.Module]:
-    """The norms that stay as they were loaded: those of the backbone, for 8 bits all, as they will be folded."""
-    if not (recipe.frozen_norms == "all" or recipe.quantise):
-        return []
-    part = model if recipe.quantise else model.backbone
-    return [module for module in part.modules() if isinstance(module, nn.BatchNorm2d)]
+    """Norms that stay as they were loaded: of frozen stages, of the whole backbone, or for 8 bits, where they will be folded, all."""
+    parts: list[nn.Module] = []
+    if recipe.quantise:
+        parts = [model]
+    elif recipe.frozen_norms == "all":
+        parts = [model.backbone]
+    elif recipe.frozen_norms == "stages" and recipe.freeze_until:
+        parts = model.backbone.stages_until(recipe.freeze_until)
+    return [module for part in parts for module in part.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -1,5 +1,6 @@
 """What every backbone promises, by each file of the paper's networks: taps, sizes, dilation, number formats."""
 
+import copy
 import inspect
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from seg_det.models.backbones.mixnet import MixNet
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
+from seg_det.nn.blocks import fold_norms
 from seg_det.nn.convolutions import MixConv
 from seg_det.types import Feature, UserError
 
@@ -200,15 +202,14 @@ def test_stages_to_freeze(network):
 
 
 @every_network
-def test_kept_stages_train_as_they_are(network):
+def test_stages_that_training_runs_instead(network):
     backbone = build(network, taps=("c2", "c3", "c4"))
     images = torch.rand(2, 3, 64, 96)
     backbone.train()(images)  # norms get statistics
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     wanted = backbone.eval()(images)
-    for stage in backbone.stages_until("c3"):
-        stage.requires_grad_(False)
-    backbone.keep_stages("c3")
+    stages = backbone.stages_until("c3")
+    backbone.train_behind([fold_norms(copy.deepcopy(stage)).requires_grad_(False) for stage in stages])
     found = backbone.train()(images)
     for tap in ("c2", "c3"):
         torch.testing.assert_close(found[tap], wanted[tap])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from seg_det.nn.blocks import Activation, ReLU, ReLU6, cut_after, fold_norms
+from seg_det.nn.blocks import Activation, ReLU, ReLU6, cut_after
 from seg_det.nn.convolutions import PARTITIONS, split_channels
 from seg_det.ops.strides import RULES, stride_to_dilation
 from seg_det.types import Feature, UserError
@@ -86,7 +85,7 @@ class Backbone(nn.Module):
         self.has_head = "head" in places
         needed = len(strides) if self.has_head else 1 + max(self._points[place].block for place in places)
         self.layers = layers[1 : needed + 1]
-        self._kept: list[nn.Module] = []  # a list, so that they are no part of the model
+        self._stand_ins: list[nn.Module] = []  # a list, so that they are no part of the model
         self._reached = _reached([stride for stride, _ in layers])
         self._tapped = {i: [] for i in range(needed)}
         for tap, place in self._places.items():
@@ -127,18 +126,15 @@ class Backbone(nn.Module):
             raise UserError(f"{type(self).__name__} can be frozen until {', '.join(stages)}, not until {tap}.")
         return [self.stem, *self.blocks[: self._points[tap].block + 1]]
 
-    def keep_stages(self, tap: str) -> None:
-        """From now on training runs copies of the layers up to and with the blocks of ``tap``, their norms folded.
-
-        That is faster, and leaves the norms' statistics alone. The layers' weights must not change any more.
-        """
-        self._kept = [fold_norms(copy.deepcopy(stage)).requires_grad_(False) for stage in self.stages_until(tap)]
+    def train_behind(self, stages: Sequence[nn.Module]) -> None:
+        """From now on training runs ``stages`` instead of the first layers, which they stand for: their folded copies, say."""
+        self._stand_ins = list(stages)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         found = {}
         layers = [self.stem, *self.blocks]
         if self.training:
-            layers[: len(self._kept)] = self._kept
+            layers[: len(self._stand_ins)] = self._stand_ins
         x = layers[0](images)
         for i, block in enumerate(layers[1:]):
             points = block.trace(x)

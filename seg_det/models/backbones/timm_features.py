@@ -48,7 +48,6 @@ class TimmFeatures(nn.Module):
         self.name = name
         self.output_stride = output_stride
         self.taps = tuple(taps)
-        self._kept: list[nn.BatchNorm2d] = []
         self._tapped = {tap: _level(name, tap) for tap in self.taps}
         if not self.taps:
             raise UserError(f"timm's {name} has to be asked for a tap: c1 to c5, or head.")
@@ -82,16 +81,6 @@ class TimmFeatures(nn.Module):
         if end is None:
             raise UserError(f"timm's {self.name} cannot be frozen in part: set recipe.freeze_until=null.")
         return _until(self.network, end)
-
-    def keep_stages(self, tap: str) -> None:
-        """From now on the norms up to and with the level of ``tap`` keep their statistics in training, too."""
-        self._kept = [m for stage in self.stages_until(tap) for m in stage.modules() if isinstance(m, nn.BatchNorm2d)]
-
-    def train(self, mode: bool = True) -> TimmFeatures:
-        super().train(mode)
-        for norm in self._kept:
-            norm.eval()
-        return self
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.network(images)
