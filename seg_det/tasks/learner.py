@@ -140,7 +140,7 @@ class Learner(L.LightningModule):
 
 
 def _kept_norms(model: nn.Module, recipe: Recipe) -> list[nn.Module]:
-    """Norms that stay as they were loaded: of frozen stages, of the whole backbone, or for 8 bits, where they will be folded, all."""
+    """Norms that stay as they were loaded: of frozen stages, of the backbone, or, for 8 bits, where they will be folded, all."""
     parts: list[nn.Module] = []
     if recipe.quantise:
         parts = [model]
