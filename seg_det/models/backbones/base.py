@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from seg_det.nn.blocks import Activation, ReLU, ReLU6, cut_after
@@ -131,20 +132,39 @@ class Backbone(nn.Module):
         self._stand_ins = list(stages)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        found = {}
-        layers = [self.stem, *self.blocks]
-        if self.training:
-            layers[: len(self._stand_ins)] = self._stand_ins
-        x = layers[0](images)
-        for i, block in enumerate(layers[1:]):
-            points = block.trace(x)
-            for tap, part in self._tapped[i]:
-                found[tap] = getattr(points, part)
-            x = points.out
+        layers, first = [self.stem, *self.blocks], 0
+        x, found = images, {}
+        if self.training and self._stand_ins:
+            first = len(self._stand_ins)
+            x, found = self._stood_in(images)
+        x, rest = self._traced(layers[first:], x, first)
+        found |= rest
         if self.has_head:
             head = self.head(x)
             found |= {tap: head for tap, place in self._places.items() if place == "head"}
         return found
+
+    def _stood_in(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the stand-ins make of images. They have no norms over batches, so a CPU takes one image after the other:
+
+        its maps stay in the cache, where those of a batch do not.
+        """
+        parts = images.split(1) if images.device.type == "cpu" else [images]
+        maps, found = zip(*(self._traced(self._stand_ins, part, 0) for part in parts), strict=True)
+        return torch.cat(maps), {tap: torch.cat([some[tap] for some in found]) for tap in found[0]}
+
+    def _traced(self, layers: Sequence[nn.Module], x: Tensor, first: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The output of ``layers`` for ``x``, and the taps; ``first`` is the place of the first one, 0 that of the stem."""
+        found = {}
+        for place, layer in enumerate(layers, first):
+            if place == 0:
+                x = layer(x)
+                continue
+            points = layer.trace(x)
+            for tap, part in self._tapped[place - 1]:
+                found[tap] = getattr(points, part)
+            x = points.out
+        return x, found
 
 
 def _reached(strides: Sequence[int]) -> list[int]:
