@@ -145,11 +145,11 @@ class Backbone(nn.Module):
         return found
 
     def _stood_in(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the stand-ins make of images. They have no norms over batches, so a CPU takes one image after the other:
+        """What the stand-ins make of images: on a CPU of few at a time, whose maps its caches hold.
 
-        its maps stay in the cache, where those of a batch do not.
+        That is the same, as they have no norms over batches. One image suits two cores, each of which brings its cache.
         """
-        parts = images.split(1) if images.device.type == "cpu" else [images]
+        parts = images.split(max(1, torch.get_num_threads() // 2)) if images.device.type == "cpu" else [images]
         maps, found = zip(*(self._traced(self._stand_ins, part, 0) for part in parts), strict=True)
         return torch.cat(maps), {tap: torch.cat([some[tap] for some in found]) for tap in found[0]}
 
