@@ -7,7 +7,7 @@ from torch.nn.functional import conv2d as plain_conv2d
 from torch.nn.functional import pad
 
 from seg_det.metrics.complexity import count
-from seg_det.nn.convolutions import MixConv, SameConv2d, conv2d, same_padding, split_channels
+from seg_det.nn.convolutions import DilatedDepthwise, MixConv, SameConv2d, conv2d, same_padding, split_channels
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,32 @@ def test_same_on_even_sizes_looks_one_pixel_further_down_and_right():
 def test_same_is_symmetric_at_stride_1():
     assert type(conv2d(2, 2, 5, dilation=3, padding="same")) is nn.Conv2d
     assert conv2d(2, 2, 5, dilation=3, padding="same").padding == (6, 6)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "size"), [(3, 2, (8, 6)), (3, 2, (7, 10)), (5, 2, (9, 4)), (3, 4, (6, 9)), (3, 4, (3, 2))]
+)
+def test_a_dilated_depthwise_convolution_trains_as_torchs(kernel, dilation, size):
+    conv = conv2d(6, 12, kernel, dilation=dilation, groups=6, padding="same").double()
+    assert isinstance(conv, DilatedDepthwise)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        x = torch.rand(2, 6, *size, dtype=torch.double).contiguous(memory_format=memory_format).requires_grad_()
+        ours = conv(x)
+        theirs = plain_conv2d(x, conv.weight, conv.bias, padding=kernel // 2 * dilation, dilation=dilation, groups=6)
+        torch.testing.assert_close(ours, theirs)
+        toward = torch.rand_like(theirs)
+        wanted = (x, conv.weight, conv.bias)
+        torch.testing.assert_close(
+            torch.autograd.grad(ours, wanted, toward), torch.autograd.grad(theirs, wanted, toward)
+        )
+
+
+def test_only_training_takes_a_dilated_convolution_apart():
+    conv, x = conv2d(4, 4, 3, dilation=2, groups=4), torch.rand(1, 4, 6, 6)
+    graph = torch.export.export(conv.eval(), (x,)).graph
+    assert [node.target for node in graph.nodes if node.op == "call_function"] == [torch.ops.aten.conv2d.default]
+    assert type(conv2d(4, 4, 3, groups=4)) is nn.Conv2d  # not dilated
+    assert type(conv2d(4, 4, 3, dilation=2)) is nn.Conv2d  # not depthwise
 
 
 def test_unknown_padding_is_named():
