@@ -227,7 +227,7 @@ def test_sweep_records_failures_and_goes_on(tiny_shapes, tmp_path):
         (["dataset=custom_coco"], "error: dataset.root has no value: add dataset.root=... to the command line."),
         (["backbone.widht=1"], "Key 'widht' is not in struct"),
         (["task.model.taps=[c9]"], "error: MobileNetV2 has no tap c9"),
-        (["recipe.optimiser=adam"], "error: recipe.optimiser must be one of sgd, rmsprop, adamw, got 'adam'."),
+        (["recipe.optimiser=adam"], "error: recipe.optimiser must be one of sgd, rmsprop, adamw, muon, got 'adam'."),
         (["backbone.weights=torchvision/mobilenet_v9"], "torchvision/mobilenet_v2"),
         (["backbone.weights=missing.pth"], "error: "),
         (["task.loss.classification=hinge"], "error: task.loss.classification must be one of softmax, sigmoid, focal"),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from seg_det.tasks.muon import MuonAdamW
 from seg_det.tasks.rmsprop import RMSpropTF
 from seg_det.types import UserError
 
@@ -43,6 +44,7 @@ class Recipe:
     warmup_steps: int = 0
     warmup_epochs: float = 0.0  # in addition
     warmup_start: float = 1e-3
+    hold: float = 0.0
     final_lr: float = 0.0
     poly_power: float = 0.9
     step_epochs: float = 30
@@ -67,7 +69,7 @@ class Recipe:
         for key in ("weight_decay", "warmup_steps", "warmup_epochs", "final_lr"):
             if getattr(self, key) < 0:
                 raise UserError(f"recipe.{key} must not be negative, got {getattr(self, key)}.")
-        for key in ("momentum", "rmsprop_alpha", "ema_decay", "warmup_start"):
+        for key in ("momentum", "rmsprop_alpha", "ema_decay", "warmup_start", "hold"):
             if not 0 <= (getattr(self, key) or 0) < 1:
                 raise UserError(f"recipe.{key} must be at least 0 and below 1, got {getattr(self, key)}.")
 
@@ -89,6 +91,7 @@ OPTIMISERS: dict[str, Callable[[list[dict], Recipe, float], Optimizer]] = {
     "sgd": lambda groups, r, lr: torch.optim.SGD(groups, lr, momentum=r.momentum),
     "rmsprop": lambda groups, r, lr: RMSpropTF(groups, lr, alpha=r.rmsprop_alpha, eps=r.eps, momentum=r.momentum),
     "adamw": lambda groups, r, lr: torch.optim.AdamW(groups, lr, betas=(r.momentum, 0.999), eps=r.eps),
+    "muon": lambda groups, r, lr: MuonAdamW(groups, lr, momentum=r.momentum, eps=r.eps),
 }
 
 
@@ -104,7 +107,7 @@ def parameter_groups(model: nn.Module, weight_decay: float, *, decay_depthwise: 
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
-# The share of the peak rate at ``progress`` 0..1 of the steps after the warm-up, or after so many epochs.
+# The share of the peak rate at ``progress`` 0..1 of the steps after the warm-up and the hold, or after so many epochs.
 SCHEDULES: dict[str, Callable[[Recipe, float, float], float]] = {
     "cosine": lambda r, progress, _: r.final_lr + (1 - r.final_lr) * (1 + math.cos(math.pi * progress)) / 2,
     "poly": lambda r, progress, _: (1 - progress) ** r.poly_power,
@@ -114,7 +117,8 @@ SCHEDULES: dict[str, Callable[[Recipe, float, float], float]] = {
 
 
 def schedule(opt: Optimizer, recipe: Recipe, total_steps: int, steps_per_epoch: int) -> LRScheduler:
-    """Learning rate by optimiser step: linear warm-up from ``warmup_start`` of it, then the recipe's curve over the steps left.
+    """Learning rate by optimiser step: linear warm-up from ``warmup_start`` of it, ``hold`` of the steps left at the full rate,
+    then the recipe's curve.
 
     A function of the step alone, so that a run that is resumed with more epochs follows the longer run's curve.
     """
@@ -125,6 +129,7 @@ def schedule(opt: Optimizer, recipe: Recipe, total_steps: int, steps_per_epoch: 
         if step < warmup:
             return recipe.warmup_start + (1 - recipe.warmup_start) * step / warmup
         progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+        progress = max(0.0, progress - recipe.hold) / (1 - recipe.hold)
         return SCHEDULES[recipe.schedule](recipe, progress, step / steps_per_epoch)
 
     return LambdaLR(opt, share)

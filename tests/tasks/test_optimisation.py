@@ -36,7 +36,7 @@ def test_depthwise_filters_as_an_option():
     assert any(p is model.backbone[1].conv.weight for p in free["params"])
 
 
-@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adamw", "muon"])
 def test_rate_scales_with_the_images_of_a_step(name):
     opt = optimiser(network(), Recipe(optimiser=name, lr=0.02, lr_batch=16), images_per_step=64)
     assert {group["lr"] for group in opt.param_groups} == {0.08}
@@ -88,6 +88,14 @@ def test_poly():
     assert seen[50] == pytest.approx(0.5**0.9, rel=1e-3)
 
 
+def test_hold_comes_before_the_curve():
+    seen = rates(Recipe(lr=1.0, schedule="poly", poly_power=1.0, warmup_steps=10, hold=0.4), 110)
+    assert seen[9] < 1 and seen[10:51] == pytest.approx([1.0] * 41)
+    assert seen[80] == pytest.approx(0.5) and seen[-1] == pytest.approx(1 / 60)
+    with pytest.raises(UserError, match="recipe.hold must be at least 0 and below 1, got 1"):
+        Recipe(hold=1)
+
+
 @pytest.mark.parametrize("name", ["cosine", "poly"])
 def test_a_longer_resumed_run_follows_its_own_curve(name):
     recipe = Recipe(lr=1.0, schedule=name, warmup_steps=10)
@@ -119,7 +127,7 @@ def test_constant_and_a_warmup_longer_than_the_run():
 
 
 def test_mistakes_name_the_key():
-    with pytest.raises(UserError, match="recipe.optimiser must be one of sgd, rmsprop, adamw, got 'adam'"):
+    with pytest.raises(UserError, match="recipe.optimiser must be one of sgd, rmsprop, adamw, muon, got 'adam'"):
         Recipe(optimiser="adam")
     with pytest.raises(UserError, match="recipe.schedule must be one of cosine, poly, step, constant, got 'cos'"):
         Recipe(schedule="cos")
