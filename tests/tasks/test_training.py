@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from functools import partial, wraps
 
+import lightning as L
 import pytest
 import torch
 from weight_files import as_folded_slim_v1, classifier, save
@@ -12,10 +13,11 @@ from weight_files import as_folded_slim_v1, classifier, save
 from seg_det import checkpoint
 from seg_det.data.shapes import read_shapes
 from seg_det.data.transforms import flip_only
-from seg_det.losses import multibox_loss
+from seg_det.losses import multibox_loss, segmentation_loss
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.tasks import run as run_module
 from seg_det.tasks import start as start_module
+from seg_det.tasks import training
 from seg_det.tasks.learner import Learner
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.run import Training, train_model
@@ -182,6 +184,54 @@ def test_options_of_the_trainer(sources, tmp_path):
     assert metrics["training"]["epochs"] == 2  # the second evaluation was no better, and the last
     assert metrics["training"]["steps"] == 2
     assert "current_model_state" not in checkpoint.read(tmp_path / "checkpoints" / "last.ckpt")
+
+
+def test_automatic_precision_is_what_the_processor_has(monkeypatch):
+    for known, precision in (
+        ({"avx512_bf16": True}, "bf16-mixed"),
+        ({"amx_bf16": True}, "bf16-mixed"),
+        ({}, "32-true"),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", partial(dict, known), raising=False)
+        assert training._native_precision("cpu") == precision
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "together"),
+    [
+        ("segmentation", "bf16-mixed", True),
+        ("detection", "bf16-mixed", False),  # its smallest maps are what oneDNN goes wrong on
+        ("detection", "32-true", True),
+    ],
+)
+def test_bfloat16_and_channels_last_come_together_in_segmenters_alone(
+    sources, tiny_shapes, tmp_path, monkeypatch, kind, precision, together
+):
+    formats, fit = [], L.Trainer.fit
+
+    def watched(trainer, task, *arguments, **options):
+        stem = task.predictor.model.backbone.stem.conv.weight
+        formats.append(stem.is_contiguous(memory_format=torch.channels_last))
+        fit(trainer, task, *arguments, **options)
+
+    monkeypatch.setattr(L.Trainer, "fit", watched)
+    changes = {}
+    if kind == "segmentation":
+        masks = [read_shapes(tiny_shapes, part, kind=kind, train_images=24, val_images=8) for part in ("train", "val")]
+        model = {"_target_": "seg_det.models.lraspp.LRASPP", "output_stride": 8, "backbone": MODEL["backbone"]}
+        augmentation = flip_only(SIZE, kind=kind)
+        changes = {
+            "kind": kind,
+            "train": masks[0],
+            "val": masks[1],
+            "model": model,
+            "loss": segmentation_loss,
+            "postprocess": {},
+            "augmentation": augmentation,
+        }
+    settings = TrainerSettings(max_epochs=1, accelerator="cpu", precision=precision)
+    metrics = train_model(setup(sources, tmp_path, trainer=settings, **changes))
+    assert formats == [together] and metrics["training"]["steps"] == 3
 
 
 def test_classes_of_the_splits_differ(sources, tmp_path):
