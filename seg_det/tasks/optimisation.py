@@ -24,7 +24,8 @@ FROZEN_NORMS = ("none", "stages", "all")
 class Recipe:
     """How the weights are learned. ``lr`` is for ``lr_batch`` images a step and scales with the real number.
 
-    ``head_lr`` multiplies the rate of everything but the backbone. ``freeze_until`` names the last bottleneck (c1..c5) whose
+    ``head_lr`` multiplies the rate of everything but the backbone; ``hold`` is the share of the steps after the warm-up that
+    have the full rate, before the schedule's curve. ``freeze_until`` names the last bottleneck (c1..c5) whose
     weights stay as they were loaded. ``frozen_norms`` says which of the backbone's norms do: "none", so that the statistics of
     all follow the data; those of the frozen "stages", which also makes steps faster; or "all". ``quantise`` trains and
     validates the network as 8 bits would compute it, with all norms as they were loaded; the weights that come out are
