@@ -75,7 +75,7 @@ def _mixes_channels(parameter: Tensor) -> bool:
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """f32 [N, rows, columns], rows <= columns -> the same with singular values near 1, most within 0.7 to 1.2, by Newton-Schulz."""
+    """f32 [N, rows, columns], rows <= columns -> the same with singular values near 1, most in 0.7..1.2, by Newton-Schulz."""
     first, third, fifth = COEFFICIENTS
     x = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(ROUNDS):
