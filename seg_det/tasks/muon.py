@@ -37,7 +37,7 @@ class MuonAdamW(AdamW):
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """One update of all parameters that have a gradient."""
         loss = None
-        if closure is not None:
+        if closure is not None:  # it clears and clips gradients through all groups, so before AdamW has its own alone
             with torch.enable_grad():
                 loss = closure()
         groups = self.param_groups
