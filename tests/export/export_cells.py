@@ -1,16 +1,18 @@
 """The cells of task and backbone that every target is tested with, and the comparison with eager."""
 
 import copy
-from functools import partial
+from functools import cache, partial
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from seg_det.export import sidecar
 from seg_det.export.base import Job
 from seg_det.export.pipeline import Network, build_graph, completed, exportable, outputs_of
+from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
 from seg_det.models.classifier import Classifier
@@ -30,6 +32,17 @@ CELLS = {
     "deeplabv3_v2": ("segmentation", DeepLabv3, MobileNetV2, "stretch"),
     "classifier_v2": ("classification", Classifier, MobileNetV2, "centre_crop"),
 }
+# One a task, which every run of the tests converts for every target; CELLS are the real ones, most of them marked slow.
+SMALLEST = {
+    "detector": ("detection", partial(SSDLite, taps=("c3",)), MobileNetV1, "stretch"),
+    "segmenter": ("segmentation", LRASPP, MobileNetV1, "letterbox"),
+    "classifier": ("classification", Classifier, MobileNetV1, "centre_crop"),
+}
+
+
+def slow(*cases):
+    """The cases of a parametrisation, marked slow."""
+    return [pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow) for case in cases]
 
 
 def photo(height=480, width=640, seed=0):
@@ -47,8 +60,14 @@ def canvas(seed=0):
 
 
 def cell(name, width=0.5, categories=CATEGORIES):
-    """A model whose norms have statistics, and its card."""
-    task, head, backbone, resize = CELLS[name]
+    """A model whose norms have statistics, and its card; the model is the caller's own."""
+    model, card = _cell(name, width, tuple(categories))
+    return copy.deepcopy(model), card
+
+
+@cache
+def _cell(name, width, categories):
+    task, head, backbone, resize = {**CELLS, **SMALLEST}[name]
     torch.manual_seed(0)
     model = head(partial(backbone, width=width), num_classes=len(categories))
     # Photos that differ, and enough of them: deep maps hold a few cells, and a norm with the statistics of a handful of nearly
@@ -68,9 +87,10 @@ def cell(name, width=0.5, categories=CATEGORIES):
         if task == "segmentation":  # no class above all others everywhere
             last = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)][-1]
             last.bias -= model.eval()(images).logits.mean((0, 2, 3))
-    module = {SSDLite: "ssdlite", LRASPP: "lraspp", DeepLabv3: "deeplabv3", Classifier: "classifier"}[head]
+    built = type(model)
     config = {
-        "_target_": f"seg_det.models.{module}.{head.__name__}",
+        "_target_": f"{built.__module__}.{built.__name__}",
+        **{key: list(value) for key, value in getattr(head, "keywords", {}).items()},
         "num_classes": len(categories),
         "backbone": {"_target_": f"{backbone.__module__}.{backbone.__name__}", "width": width},
     }

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from export_cells import SIZE, job_for
+from export_cells import SIZE, job_for, slow
 from torch import nn
 
 from seg_det.export import sidecar
@@ -18,6 +18,11 @@ from seg_det.types import UserError
 coremltools = pytest.importorskip("coremltools")
 FLOAT, INT = 65568, 131104  # of Core ML's data types
 FILES = [
+    ("detector", "raw", "int8", {"logits": (5070, 4), "deltas": (5070, 4)}),
+    ("detector", "normalised", "fp32", {"boxes": (100, 4), "scores": (100,), "labels": (100,), "count": ()}),
+    ("segmenter", "normalised", "fp16", {"mask": SIZE}),
+]
+REAL = [
     ("ssdlite_v2", "raw", "fp32", {"logits": (1308, 4), "deltas": (1308, 4)}),
     ("ssdlite_v2", "normalised", "fp32", {"boxes": (100, 4), "scores": (100,), "labels": (100,), "count": ()}),
     ("ssdlite_v3", "raw", "int8", {"logits": (1308, 4), "deltas": (1308, 4)}),
@@ -51,7 +56,9 @@ def program(path):
     return [operator for block in main.block_specializations.values() for operator in block.operations]
 
 
-@pytest.mark.parametrize(("name", "pipeline", "precision", "outputs"), FILES, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(
+    ("name", "pipeline", "precision", "outputs"), [*FILES, *slow(*REAL)], ids=lambda value: str(value)[:20]
+)
 def test_names_shapes_and_types(written, name, pipeline, precision, outputs):
     _, path, _ = written(name, pipeline, precision)
     described = coremltools.models.utils.load_spec(str(path)).description
@@ -66,7 +73,9 @@ def test_names_shapes_and_types(written, name, pipeline, precision, outputs):
     }
 
 
-@pytest.mark.parametrize(("name", "pipeline", "precision"), [file[:3] for file in FILES], ids=str)
+@pytest.mark.parametrize(
+    ("name", "pipeline", "precision"), [*(file[:3] for file in FILES), *slow(*(file[:3] for file in REAL))], ids=str
+)
 def test_every_convolution_is_there_in_the_type_of_the_precision(written, name, pipeline, precision):
     job, path, _ = written(name, pipeline, precision)
     operators = program(path)
@@ -78,7 +87,7 @@ def test_every_convolution_is_there_in_the_type_of_the_precision(written, name, 
 
 
 def test_the_weights_are_those_of_the_model(written):
-    job, path, _ = written("deeplabv3_v2", "normalised", "fp32")
+    job, path, _ = written("detector", "normalised", "fp32")
     model = coremltools.models.MLModel(str(path), skip_model_load=True)
     stored = coremltools.optimize.coreml.get_weights_metadata(model, weight_threshold=0)
     found = sorted(one.val.tobytes() for one in stored.values() if one.val.ndim == 4)
@@ -87,7 +96,7 @@ def test_the_weights_are_those_of_the_model(written):
 
 
 def test_eight_bits_take_a_quarter_of_the_room(written):
-    job, path, facts = written("ssdlite_v3", "raw", "int8")
+    job, path, facts = written("detector", "raw", "int8")
     assert facts["quantisation"]["layers"] == sum(isinstance(m, nn.Conv2d) for m in job.model.modules())
     size = sum(file.stat().st_size for file in path.rglob("weight.bin"))
     whole = 4 * sum(m.weight.numel() for m in job.model.modules() if isinstance(m, nn.Conv2d))
@@ -111,7 +120,7 @@ def test_greedy_is_greedy():
 
 
 def test_the_card_is_inside(written):
-    job, path, _ = written("lraspp_v3", "normalised", "fp16")
+    job, path, _ = written("segmenter", "normalised", "fp16")
     assert is_exported(str(path))
     described = sidecar.read(path, CoreMlTarget().embedded(path))
     assert described.card == job.card
@@ -120,9 +129,9 @@ def test_the_card_is_inside(written):
 
 @CPU_ONLY
 def test_it_says_that_it_does_not_run_here(written):
-    _, path, _ = written("lraspp_v3", "normalised", "fp16")
+    _, path, _ = written("segmenter", "normalised", "fp16")
     assert CoreMlTarget().elsewhere() == "Core ML runs on Apple's systems only"
-    with pytest.raises(UserError, match="lraspp_v3.mlpackage cannot be run here: Core ML runs on Apple's systems only"):
+    with pytest.raises(UserError, match="segmenter.mlpackage cannot be run here: Core ML runs on Apple's systems only"):
         open_file(path)
 
 
@@ -134,7 +143,7 @@ class Odd(nn.Module):
 
 
 def test_what_cannot_be_written(tmp_path):
-    job, _ = job_for("classifier_v2", "raw")
+    job, _ = job_for("classifier", "raw")
     with pytest.raises(UserError, match=r"target=coreml cannot express .*lgamma"):
         CoreMlTarget().write(replace(job, model=Odd()), tmp_path / "odd.mlpackage")
     with pytest.raises(UserError, match="target.ios must be 16 or later"):

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from export_cells import Batch, assert_same, eager, example, job_for
+from export_cells import Batch, assert_same, eager, example, job_for, slow
 
 from seg_det.export import sidecar
 from seg_det.export.executorch import ExecuTorchTarget, open_session, suppression
@@ -16,12 +16,14 @@ from seg_det.postprocess import select_static
 from seg_det.types import UserError
 
 ONE = [
-    ("ssdlite_v2", "normalised"),
-    ("ssdlite_v3", "full"),
-    ("lraspp_v3", "normalised"),
-    ("deeplabv3_v2", "full"),
+    ("detector", "normalised"),
+    *slow(
+        ("ssdlite_v2", "normalised"),
+        ("ssdlite_v3", "full"),
+        ("lraspp_v3", "normalised"),
+        ("deeplabv3_v2", "full"),
+    ),
 ]
-
 
 CALIBRATION = [Batch(seed) for seed in range(8)]
 
@@ -44,7 +46,6 @@ def written(tmp_path_factory):
     return write
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "pipeline"), ONE)
 def test_file_against_eager(written, name, pipeline):
     job, path, facts = written(name, pipeline)
@@ -53,9 +54,9 @@ def test_file_against_eager(written, name, pipeline):
     assert facts["delegated"] == {"to": "XNNPACK", "share": 1.0, "left": {}}
 
 
-@pytest.mark.slow
-def test_one_file_takes_images_of_any_size_up_to_the_largest(written):
-    job, path, facts = written("deeplabv3_v2", "full")
+@pytest.mark.parametrize("name", ["segmenter", *slow("deeplabv3_v2")])
+def test_one_file_takes_images_of_any_size_up_to_the_largest(written, name):
+    job, path, facts = written(name, "full")
     assert facts["largest"] == 640
     run = open_session(str(path))
     for image in (example("full")[:97, :61], example("full")[:40].repeat(2, 1)[:, :640]):
@@ -96,21 +97,29 @@ def test_8_bits_stay_near(written):
     assert path.stat().st_size < 0.36 * written("ssdlite_v2", "normalised")[1].stat().st_size
 
 
-@pytest.mark.slow
-def test_levels_are_not_spent_on_what_relu6_cuts_off(written):
-    job, _, facts = written("ssdlite_v2", "normalised", "int8")
+@pytest.mark.parametrize(
+    ("name", "pipeline", "kept"), [("classifier", "raw", ("classifier",)), *slow(("ssdlite_v2", "normalised", ()))]
+)
+def test_levels_are_not_spent_on_what_relu6_cuts_off(written, name, pipeline, kept):
+    job, _, facts = written(name, pipeline, "int8", kept)
     clamped = {name: about for name, about in facts["quantisation"]["scales"].items() if name.startswith("hardtanh")}
     assert len(clamped) == sum(isinstance(layer, torch.nn.ReLU6) for layer in job.model.modules())
     assert all(scale <= 6.001 / 255 and zero == -128 for scale, zero in clamped.values())
 
 
-@pytest.mark.slow
-def test_parts_kept_in_float(written):
-    job, _, facts = written("classifier_v2", "raw", "int8", ("backbone",))
+@pytest.mark.parametrize(
+    ("name", "kept", "left"),
+    [("classifier", ("classifier",), "backbone"), *slow(("classifier_v2", ("backbone",), None))],
+)
+def test_parts_kept_in_float(written, name, kept, left):
+    job, _, facts = written(name, "raw", "int8", kept)
     layers = sum(isinstance(m, torch.nn.Conv2d) for m in job.model.backbone.modules())
     about = facts["quantisation"]
-    assert (about["layers"], about["float_layers"]) == (layers + 1, layers)
-    job, _ = job_for("classifier_v2", "raw", "int8", keep_float=("neck",))
+    assert (about["layers"], about["float_layers"]) == (layers + 1, 1 if left else layers)
+
+
+def test_a_part_that_is_not_there():
+    job, _ = job_for("classifier", "raw", "int8", keep_float=("neck",))
     with pytest.raises(UserError, match="keep_float: the model has no part 'neck'"):
         ExecuTorchTarget().write(job, None)
 
@@ -130,9 +139,8 @@ def test_half_precision_stays_near_however_the_image_lies_in_memory(written):
     np.testing.assert_array_equal(run(last)["logits"], found)
 
 
-@pytest.mark.slow
 def test_the_card_is_inside_and_beside(written):
-    job, path, facts = written("ssdlite_v2", "normalised")
+    job, path, facts = written("detector", "normalised")
     assert is_exported(str(path)) and facts["tail"] == "scan over the best candidates"
     opened = open_file(path)
     assert opened.card == job.card and opened.export["tail"] == facts["tail"]
@@ -146,7 +154,7 @@ def test_a_file_of_something_else(tmp_path):
 
 
 def test_an_observer_that_is_not_known(tmp_path):
-    job, _ = job_for("classifier_v2", "raw", "int8")
+    job, _ = job_for("classifier", "raw", "int8")
     with pytest.raises(UserError, match=r"observer must be one of histogram, mean_minmax, minmax, got 'median'"):
         ExecuTorchTarget(observer="median").write(job, tmp_path / "x.pte")
 
@@ -159,7 +167,7 @@ class Unknown(torch.nn.Module):
 
 
 def test_an_operator_that_it_has_not(tmp_path):
-    job, _ = job_for("classifier_v2", "raw")
+    job, _ = job_for("classifier", "raw")
     job = partial(type(job), card=job.card, pipeline="raw")(model=Unknown())
     with pytest.raises(UserError, match=r"target=executorch cannot express the operator aten\.\S*svd"):
         ExecuTorchTarget().write(job, tmp_path / "x.pte")

@@ -3,14 +3,13 @@
 import importlib.util
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import hydra
 import pytest
 import torch
+from commands import run_in_new_process
 from export_cells import CELLS, cell
 
 from seg_det import checkpoint, verbs
@@ -105,13 +104,7 @@ def test_evaluate_gives_the_same_figure(at_work, exported):
 def test_beyond_the_tolerance_the_file_is_rejected(work):
     folder, data = work
     keys = ["precision=int8", "calibration.images=2", "verification.images=3", "tolerance=1e-9"]
-    done = subprocess.run(
-        [sys.executable, ROOT / "export.py", "model=lraspp_v3.ckpt", *data, "target=onnx", *keys],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = run_in_new_process(folder, "export", "model=lraspp_v3.ckpt", *data, "target=onnx", *keys, check=False)
     run = newest(folder, "export")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "REJECTED: mIoU differs by" in done.stdout and "checkpoint" in done.stdout and "onnx int8" in done.stdout

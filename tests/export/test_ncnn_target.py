@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from export_cells import CELLS, SIZE, assert_same, eager, example, job_for
+from export_cells import CELLS, SIZE, SMALLEST, assert_same, eager, example, job_for, slow
 from torch import nn
 
 from seg_det.export import runner, sidecar
@@ -47,7 +47,7 @@ def through_the_runner(job, export, outputs):
     }
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", [*SMALLEST, *slow(*CELLS)])
 def test_file_against_eager(written, name):
     job, path = written(name)
     image = example("raw")
@@ -55,7 +55,7 @@ def test_file_against_eager(written, name):
     assert_same(eager(job, image), open_session(str(path))(image), job.card.task, tolerance=2e-3)
 
 
-@pytest.mark.parametrize("name", [name for name in CELLS if name != "classifier_v2"])
+@pytest.mark.parametrize("name", ["detector", "segmenter", *slow(*(name for name in CELLS if name != "classifier_v2"))])
 def test_predictions_of_the_runner_against_eager(written, name):
     job, path = written(name)
     image = example("raw")
@@ -64,7 +64,7 @@ def test_predictions_of_the_runner_against_eager(written, name):
 
 
 def test_batches_go_image_after_image(written):
-    _, path = written("lraspp_v3")
+    _, path = written("segmenter")
     images = np.concatenate([example("raw"), example("raw", seed=1)])
     run = open_session(str(path))
     together = run(images)["logits"]
@@ -73,17 +73,18 @@ def test_batches_go_image_after_image(written):
 
 
 def test_the_card_is_inside_and_beside(written):
-    job, path = written("ssdlite_v2")
+    job, path = written("detector")
     assert is_exported(str(path))
     opened = open_file(path)
     assert opened.card == job.card and opened.export["tail"].startswith("numpy in the runner")
-    assert set(opened.export["files"]) == {"ssdlite_v2.param", "ssdlite_v2.bin"}
+    assert set(opened.export["files"]) == {"detector.param", "detector.bin"}
     assert json.loads(NcnnTarget().embedded(path))["card"]["categories"][0] == {"id": 7, "name": "cat"}
 
 
-def test_halves_take_half_the_room_and_stay_near(written):
-    _, path = written("deeplabv3_v2")
-    _, half = written("deeplabv3_v2", "fp16")
+@pytest.mark.parametrize("name", ["segmenter", *slow("deeplabv3_v2")])
+def test_halves_take_half_the_room_and_stay_near(written, name):
+    _, path = written(name)
+    _, half = written(name, "fp16")
     sizes = [file.with_suffix(".bin").stat().st_size for file in (half, path)]
     assert 0.49 < sizes[0] / sizes[1] < 0.52
     image = example("raw")
@@ -93,7 +94,7 @@ def test_halves_take_half_the_room_and_stay_near(written):
 
 def test_nothing_is_left_in_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    job, _ = job_for("classifier_v2", "raw")
+    job, _ = job_for("classifier", "raw")
     (tmp_path / "out").mkdir()
     NcnnTarget().write(job, tmp_path / "out" / "c.param")
     assert sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")) == [
@@ -120,7 +121,7 @@ class Twist(nn.Module):
 
 
 def test_an_operator_that_ncnn_has_not(tmp_path):
-    job, _ = job_for("classifier_v2", "raw")
+    job, _ = job_for("classifier", "raw")
     with pytest.raises(UserError, match=r"target=ncnn cannot express the operator aten.lgamma, from \S*twist,"):
         NcnnTarget().write(replace(job, model=Odd()), tmp_path / "odd.param")
     assert not list(tmp_path.iterdir())
@@ -130,7 +131,7 @@ def test_a_file_of_something_else(written, tmp_path):
     (tmp_path / "x.param").write_text("no model")
     with pytest.raises(UserError, match=r"x.param is no ncnn model: export it again"):
         open_file(tmp_path / "x.param")
-    _, path = written("lraspp_v3")
+    _, path = written("segmenter")
     (tmp_path / "alone.param").write_bytes(path.read_bytes())
     with pytest.raises(UserError, match=r"alone.param cannot be opened as ncnn"):
         open_file(tmp_path / "alone.param")

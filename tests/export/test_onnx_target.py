@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from export_cells import CELLS, Batch, assert_lost_as_simulated, assert_same, eager, example, job_for, lost
+from export_cells import CELLS, Batch, assert_lost_as_simulated, assert_same, eager, example, job_for, lost, slow
 
 from seg_det.export import sidecar
 from seg_det.export.onnx import OnnxTarget, as_input, open_session
@@ -16,9 +16,15 @@ from seg_det.export.runtimes import is_exported, open_file
 from seg_det.types import UserError
 
 ONE = [
-    *((name, "full") for name in CELLS),
-    *((name, "normalised") for name in ("ssdlite_v2", "lraspp_v3", "classifier_v2")),
-    *((name, "raw") for name in ("ssdlite_v3", "deeplabv3_v2")),
+    ("detector", "full"),
+    ("segmenter", "full"),
+    ("classifier", "normalised"),
+    ("detector", "raw"),
+    *slow(
+        *((name, "full") for name in CELLS),
+        *((name, "normalised") for name in ("ssdlite_v2", "lraspp_v3", "classifier_v2")),
+        *((name, "raw") for name in ("ssdlite_v3", "deeplabv3_v2")),
+    ),
 ]
 
 
@@ -55,8 +61,9 @@ def test_file_against_eager(written, name, pipeline):
     assert_same(eager(job, image), open_session(str(path))(image), job.card.task)
 
 
-def test_one_file_takes_images_of_any_size(written):
-    job, path, _ = written("lraspp_v3", "full")
+@pytest.mark.parametrize("name", ["segmenter", *slow("lraspp_v3")])
+def test_one_file_takes_images_of_any_size(written, name):
+    job, path, _ = written(name, "full")
     for image in (example("full"), example("full")[:97, :61], example("full")[:40].repeat(2, 1)):
         image = np.ascontiguousarray(image)
         mask = open_session(str(path))(image)["mask"]
@@ -64,8 +71,9 @@ def test_one_file_takes_images_of_any_size(written):
         assert (mask == eager(job, image)["mask"]).mean() > 0.9995
 
 
-def test_raw_takes_batches(written):
-    _, path, _ = written("ssdlite_v3", "raw")
+@pytest.mark.parametrize("name", ["detector", *slow("ssdlite_v3")])
+def test_raw_takes_batches(written, name):
+    _, path, _ = written(name, "raw")
     images = np.concatenate([example("raw"), example("raw", seed=1), example("raw", seed=2)])
     run = open_session(str(path))
     together, alone = run(images), run(images[1:2])
@@ -73,7 +81,7 @@ def test_raw_takes_batches(written):
 
 
 def test_the_card_is_inside_and_beside(written):
-    job, path, _ = written("ssdlite_v2", "full")
+    job, path, _ = written("detector", "full")
     assert is_exported(str(path))
     opened = open_file(path)
     assert opened.card == job.card and opened.export["tail"] == "NonMaxSuppression"
@@ -88,20 +96,25 @@ def test_a_file_of_something_else(tmp_path):
         open_file(tmp_path / "y.onnx")
 
 
-def test_half_precision_stays_near(tmp_path):
-    job, _ = job_for("deeplabv3_v2", "full", "fp16")
+@pytest.mark.parametrize("name", ["segmenter", *slow("deeplabv3_v2")])
+def test_half_precision_stays_near(tmp_path, name):
+    job, _ = job_for(name, "full", "fp16")
     OnnxTarget().write(job, tmp_path / "half.onnx")
-    full, _ = job_for("deeplabv3_v2", "full")
+    full, _ = job_for(name, "full")
     image = example("full")
     mask = open_session(str(tmp_path / "half.onnx"))(image)["mask"]
     assert (mask == eager(full, image)["mask"]).mean() > 0.98
 
 
 IMAGES = [Batch(seed) for seed in range(8)]
-EIGHT = [("ssdlite_v2", "normalised"), ("ssdlite_v3", "raw"), ("lraspp_v3", "normalised"), ("deeplabv3_v2", "raw")]
+EIGHT = [
+    ("detector", "full"),
+    ("lraspp_v3", "raw"),
+    *slow(("ssdlite_v2", "normalised"), ("ssdlite_v3", "raw"), ("lraspp_v3", "normalised"), ("deeplabv3_v2", "raw")),
+]
 
 
-@pytest.mark.parametrize("name", [name for name in CELLS if name != "classifier_v2"])
+@pytest.mark.parametrize("name", ["ssdlite_v2", *slow("ssdlite_v3", "lraspp_v3", "deeplabv3_v2")])
 def test_8_bits_lose_what_their_simulation_loses(written, name):
     """In the head: weights without training amplify the noise of a whole network's 8 bits to the size of the signal."""
     job, path, facts = written(name, "raw", "int8", calibration=IMAGES, keep_float=("backbone",))

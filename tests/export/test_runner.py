@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from export_cells import CELLS, cell, job_for, photo
+from export_cells import CELLS, cell, job_for, photo, slow
 from PIL import Image
 
 from seg_det.data.segmentation_transforms import fitted
@@ -83,11 +83,14 @@ def ran(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("pipeline", ["full", "raw"])
-def test_a_detector_s_program_finds_what_evaluation_finds(ran, pipeline):
-    rows = ran("ssdlite_v2", pipeline)
-    model, card = cell("ssdlite_v2")
-    predictor = KINDS["detection"].predictor(model, job_for("ssdlite_v2", pipeline)[0].card).eval()
+@pytest.mark.parametrize(
+    ("name", "pipeline"),
+    [("detector", "full"), ("detector", "raw"), *slow(("ssdlite_v2", "full"), ("ssdlite_v2", "raw"))],
+)
+def test_a_detector_s_program_finds_what_evaluation_finds(ran, name, pipeline):
+    rows = ran(name, pipeline)
+    model, card = cell(name)
+    predictor = KINDS["detection"].predictor(model, job_for(name, pipeline)[0].card).eval()
     seen = cv2.resize(photo(480, 640), card.input_size[::-1], interpolation=cv2.INTER_LINEAR)
     images = torch.from_numpy(seen).permute(2, 0, 1)[None]
     batch = SimpleNamespace(images=images, sizes=torch.tensor([[480, 640]]), image_ids=torch.tensor([1]))
@@ -106,10 +109,13 @@ def test_a_detector_s_program_finds_what_evaluation_finds(ran, pipeline):
     assert (np.diff(scores) <= 0).all()
 
 
-@pytest.mark.parametrize("pipeline", ["full", "raw"])
-def test_a_segmenter_s_program_shows_what_evaluation_shows(ran, pipeline):
-    content = ran("lraspp_v3", pipeline)
-    model, card = cell("lraspp_v3")
+@pytest.mark.parametrize(
+    ("name", "pipeline"),
+    [("segmenter", "full"), ("segmenter", "raw"), *slow(("lraspp_v3", "full"), ("lraspp_v3", "raw"))],
+)
+def test_a_segmenter_s_program_shows_what_evaluation_shows(ran, name, pipeline):
+    content = ran(name, pipeline)
+    model, card = cell(name)
     image = photo(480, 640)
     canvas, _ = fitted("letterbox", card.input_size, fill=card.mean)(image, np.zeros(image.shape[:2], np.uint8), seed=0)
     x = (torch.from_numpy(canvas).permute(2, 0, 1)[None] - torch.tensor(card.mean)[:, None, None]) / torch.tensor(
