@@ -1,15 +1,60 @@
-"""Fixtures that more than one test file needs."""
+"""Fixtures that more than one test file needs, and the time that a test may take."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch and numpy are imported: two workers share two cores
 
 import numpy as np
 import pytest
+import torch
 from http_server import FileServer
 from PIL import Image
 
 from seg_det.data.shapes import generate_shapes
+
+torch.set_num_threads(1)
+BUDGET = 20.0  # seconds of CPU time of a test without the mark slow, its fixtures and child processes included
+FIRST = (
+    "export",
+    "tasks",
+    "commands",
+    "models",
+)  # folders of the longest files: last, they would keep one worker alone
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folders = {folder: place for place, folder in enumerate(FIRST)}
+    items.sort(key=lambda item: folders.get(item.path.parent.name, len(FIRST)))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None]:
+    item.stash[STARTED] = _cpu_seconds()
+    yield
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Generator[None]:
+    outcome = yield
+    report, seconds = outcome.get_result(), _cpu_seconds() - item.stash[STARTED]
+    if report.passed and seconds > BUDGET and not item.get_closest_marker("slow"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} took {seconds:.1f} s of CPU time, of {BUDGET:.0f}: shrink it or mark it slow."
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if terminalreporter.config.option.markexpr == "not slow":
+        terminalreporter.write_line("Tests marked slow were left out; run them with: pytest -m slow")
+
+
+STARTED = pytest.StashKey[float]()
+
+
+def _cpu_seconds() -> float:
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 @pytest.fixture(scope="session")

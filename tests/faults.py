@@ -190,14 +190,12 @@ def _noticed(fault: Fault) -> str | None:
 
 
 def _copy(target: Path) -> None:
-    """The tracked files and the fetched references of the checkout."""
+    """The tracked files of the checkout."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, names.split("\0")):
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes((ROOT / name).read_bytes())
-    if (references := ROOT / ".references").is_dir():
-        (target / ".references").symlink_to(references)
 
 
 def _first_failure(folder: Path, arguments: list[str]) -> str | None:

@@ -1,23 +1,28 @@
 """Independent implementations that tests compare with. They are no dependency of the product.
 
-They live in a folder of their own, fetched once, and not in the environment: torchvision's compiled operators fit one build of
-torch only, and where they do not, Lightning cannot be imported beside it. Its Python part works all the same once the names
+They are fetched once into a folder of the cache, and not into the environment: torchvision's compiled operators fit one build
+of torch only, and where they do not, Lightning cannot be imported beside it. Its Python part works all the same once the names
 that it asks for are known to torch; no test calls one of these operators.
 """
 
 import functools
+import hashlib
 import importlib
 import importlib.util
-import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
-ROOT = Path(__file__).parent.parent
-FOLDER = ROOT / ".references"
+from seg_det.weights.catalogue import cache_folder
+
+CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
+VERSIONS = hashlib.sha256(f"{sys.version_info[:2]} {CONSTRAINTS.read_text()}".encode()).hexdigest()[:12]
+FOLDER = cache_folder() / f"test-references-{VERSIONS}"  # one for all checkouts, which may be read-only
 # What is fetched and imported together; the last imports the others.
 PACKAGES = (("torchvision", "timm"), ("pyquaternion", "cityscapesscripts"))
 
@@ -56,10 +61,10 @@ def reference(name):
 @functools.cache
 def _provide(packages):
     """Make the references importable; returns what is in the way, None for nothing."""
-    if str(FOLDER) not in sys.path:
-        sys.path.append(str(FOLDER))
-    if any(importlib.util.find_spec(package) is None for package in packages) and (problem := _fetch(packages)):
+    folder = FOLDER / packages[0]
+    if problem := _fetch(packages, folder):
         return problem
+    sys.path.append(str(folder))
     try:
         if "torchvision" in packages:
             _name_missing_operators()
@@ -69,19 +74,23 @@ def _provide(packages):
     return None
 
 
-def _fetch(packages):
-    part = FOLDER.with_name(f".references.{packages[0]}.part")
-    options = ["--quiet", "--no-deps", "--only-binary=:all:", "--upgrade", "-c", str(ROOT / "constraints.txt")]
-    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(part), *packages]
-    run = subprocess.run(command, capture_output=True, text=True)
-    if run.returncode:
-        return f"{' and '.join(packages)} cannot be fetched: {run.stderr.strip().splitlines()[-1]}"
-    FOLDER.mkdir(exist_ok=True)
-    for entry in part.iterdir():
-        if not (FOLDER / entry.name).exists():
-            entry.rename(FOLDER / entry.name)
-    shutil.rmtree(part)
-    importlib.invalidate_caches()
+def _fetch(packages, folder):
+    try:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        with FileLock(FOLDER / "lock"):  # of several test processes one fetches
+            return None if folder.is_dir() else _install(packages, folder)
+    except OSError as error:
+        return f"{' and '.join(packages)} cannot be fetched: {error}"
+
+
+def _install(packages, folder):
+    with tempfile.TemporaryDirectory(dir=FOLDER) as part:
+        options = ["--quiet", "--no-deps", "--only-binary=:all:", "--upgrade", "-c", str(CONSTRAINTS)]
+        command = [sys.executable, "-m", "pip", "install", *options, "--target", f"{part}/packages", *packages]
+        run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode:
+            return f"{' and '.join(packages)} cannot be fetched: {run.stderr.strip().splitlines()[-1]}"
+        Path(part, "packages").rename(folder)
     return None
 
 

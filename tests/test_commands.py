@@ -1,20 +1,17 @@
 """The commands as a user types them, on a tiny data set."""
 
 import csv
+import importlib.util
 import json
-import os
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
+from commands import run, run_in_new_process
 
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.models.classifier import Classifier
 
-ROOT = Path(__file__).parent.parent
 FAST = [
     "backbone.width=0.35",
     "data.size=64",
@@ -29,25 +26,10 @@ FAST = [
 SMALL = [override for override in FAST if not override.startswith("dataset.")]
 
 
-def run(folder, script, *arguments, check=True, **environment):
-    """Run an entry point in ``folder``, which holds no data and no runs of anybody else's."""
-    done = subprocess.run(
-        [sys.executable, ROOT / f"{script}.py", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        timeout=600,
-    )
-    if check:
-        assert done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
 @pytest.fixture(scope="module")
 def trained(tiny_shapes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
-    done = run(folder, "train", "task=ssdlite", "backbone=v2", f"dataset.root={tiny_shapes}", *FAST)
+    done = run_in_new_process(folder, "train", "task=ssdlite", "backbone=v2", f"dataset.root={tiny_shapes}", *FAST)
     (found,) = (folder / "runs" / "train" / "ssdlite_v2_shapes").iterdir()
     return folder, found, done
 
@@ -77,7 +59,8 @@ def test_run_folder_keeps_its_configuration(trained):
 
 def test_evaluate_alone_takes_the_newest_run(trained):
     folder, found, _ = trained
-    done = run(folder, "evaluate")
+    done = run_in_new_process(folder, "evaluate")
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
     (evaluation,) = (folder / "runs" / "evaluate" / "ssdlite_v2_shapes").iterdir()
     ours, theirs = (json.loads((f / "metrics.json").read_text()) for f in (evaluation, found))
     assert ours["coco"] == theirs["coco"] and ours["verb"] == "evaluate"
@@ -179,7 +162,7 @@ def test_data_of_another_kind(tiny_shapes, tmp_path, arguments, sentence):
 
 
 def test_a_network_of_timm_where_timm_is_not_installed(tiny_shapes, tmp_path):
-    if subprocess.run([sys.executable, "-c", "import timm"], capture_output=True).returncode == 0:
+    if importlib.util.find_spec("timm"):
         pytest.skip("timm is installed in this environment; tests/models/test_timm_backbone.py runs it")
     fast = [override for override in FAST if "backbone" not in override]
     arguments = ["backbone=timm", "backbone.name=resnet18", *fast]
@@ -301,7 +284,8 @@ def test_backbone_of_a_run_starts_a_model_of_other_classes(trained, real_data):
 @pytest.mark.slow
 def test_two_processes_share_a_run(tiny_shapes, tmp_path):
     two = ["trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=4"]
-    done = run(tmp_path, "train", f"dataset.root={tiny_shapes}", *[a for a in FAST if "batch_size" not in a], *two)
+    fast = [override for override in FAST if "batch_size" not in override]
+    done = run_in_new_process(tmp_path, "train", f"dataset.root={tiny_shapes}", *fast, *two)
     (found,) = (tmp_path / "runs").rglob("metrics.json")
     metrics = json.loads(found.read_text())
     assert metrics["training"]["steps"] == 3  # 24 images, 4 for each process and step

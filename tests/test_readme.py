@@ -1,16 +1,14 @@
 """Every command of the README runs, as it stands there, on small data and for one epoch."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import run
 from PIL import Image
 
 from seg_det.data.shapes import CLASSES
@@ -122,13 +120,11 @@ def own_masks(root):
 
 
 def call(folder, words, check=True):
+    """Run a command line of the README in ``folder``, where its /data lies too."""
     words = [str(folder / w.removeprefix("/data/")) if w.startswith("/data/") else w for w in words]
-    words = [w.replace("=/data/", f"={folder}/") for w in words]
-    done = subprocess.run(
-        [sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True, env={**os.environ}, timeout=600
-    )
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
+    program, *words = [w.replace("=/data/", f"={folder}/") for w in words[1:]]
+    command = words.pop(0) if program == "-m" else program.removesuffix(".py")
+    return run(folder, command, *words, check=check)
 
 
 RUNNABLE = [c for c in COMMANDS[2:] if "prepare_" not in c and "seg_det.weights" not in c]

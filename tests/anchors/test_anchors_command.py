@@ -1,17 +1,14 @@
 """``python -m seg_det.anchors`` as a user types it, and the training that its last line names."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from commands import run, run_in_new_process
 from omegaconf import OmegaConf
 
-ROOT = Path(__file__).parent.parent.parent
 SMALL = [
     "backbone.width=0.35",
     "data.size=[72,104]",
@@ -22,19 +19,10 @@ SMALL = [
 SMALL += ["dataset.val_images=8", "trainer.max_epochs=1", "trainer.accelerator=cpu", "backbone.weights=none"]
 
 
-def run(folder, *command):
-    words = [
-        sys.executable if word == "python" else str(ROOT / word) if word.endswith(".py") else word for word in command
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=600, env=environment)
-
-
 def test_anchors_are_fitted_and_trained_with(tiny_shapes, tmp_path):
     """At a size that is neither square nor a multiple of 32."""
     arguments = [f"dataset.root={tiny_shapes}", *SMALL]
-    done = run(tmp_path, "python", "-m", "seg_det.anchors", *arguments, "fit.rounds=3", "task.model.min_scale=0.15")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run_in_new_process(tmp_path, "seg_det.anchors", *arguments, "fit.rounds=3", "task.model.min_scale=0.15")
     rows = {words[0]: words[1:] for line in done.stdout.splitlines() if len(words := line.split()) == 6}
     assert {"all", "small", "medium"} <= set(rows)
     assert float(rows["all"][3]) >= float(rows["all"][1])  # recall, fitted and present
@@ -50,16 +38,15 @@ def test_anchors_are_fitted_and_trained_with(tiny_shapes, tmp_path):
         f"task.model.anchor_shapes={file}",
     ]
 
-    trained = run(tmp_path, *command)
-    assert trained.returncode == 0, trained.stdout + trained.stderr
+    trained = run(tmp_path, "train", *command[2:])
     shapes = OmegaConf.load(tmp_path / file).task.model.anchor_shapes
     (folder,) = (tmp_path / "runs" / "train" / "ssdlite_v2_shapes").iterdir()
     assert OmegaConf.load(folder / "config.yaml").task.model.anchor_shapes == shapes  # the run needs the file no more
     card = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["card"]
     assert card["model"]["anchor_shapes"] == shapes and card["input_size"] == [72, 104]
     assert "objects of shapes train match no anchor by an IoU of 0.5 at 72 x 104" in trained.stdout
-    evaluated = run(tmp_path, "python", "evaluate.py", f"model={folder}", "input_size=[56,136]", "data.num_workers=0")
-    assert evaluated.returncode == 0 and "AP50" in evaluated.stdout, evaluated.stderr
+    evaluated = run(tmp_path, "evaluate", f"model={folder}", "input_size=[56,136]", "data.num_workers=0")
+    assert "AP50" in evaluated.stdout
 
 
 @pytest.mark.parametrize(
@@ -76,5 +63,6 @@ def test_anchors_are_fitted_and_trained_with(tiny_shapes, tmp_path):
 def test_mistakes_get_one_sentence(tiny_shapes, tmp_path, arguments, sentence):
     sizes = [] if arguments[0].startswith("data.size") else ["data.size=64"]
     counts = ["dataset.train_images=24", "dataset.val_images=8"]
-    done = run(tmp_path, "python", "-m", "seg_det.anchors", f"dataset.root={tiny_shapes}", *counts, *sizes, *arguments)
+    words = [f"dataset.root={tiny_shapes}", *counts, *sizes, *arguments]
+    done = run(tmp_path, "seg_det.anchors", *words, check=False)
     assert done.returncode != 0 and sentence in done.stderr and "Traceback" not in done.stderr
