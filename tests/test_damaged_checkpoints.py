@@ -135,7 +135,9 @@ def test_resume_takes_the_newest_sound_checkpoint_and_says_so(run, caplog):
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 3 and all("\n" not in sentence for sentence in said)
     start = f"Resuming from {run / 'checkpoints'}"
-    assert said[0].startswith(f"{start}/kept.ckpt, the newest sound checkpoint of the run: {last} is damaged (its checksum")
+    assert said[0].startswith(
+        f"{start}/kept.ckpt, the newest sound checkpoint of the run: {last} is damaged (its checksum"
+    )
     assert said[1].startswith(f"{start}/best.ckpt") and f"{last} is truncated or no PyTorch file" in said[1]
     assert f"There is no file {last}." in said[2]
 
