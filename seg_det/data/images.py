@@ -98,6 +98,7 @@ def read_values(path: Path, *, colours: bool = False) -> np.ndarray:
             return _in_strips(image, np.asarray, np.uint8)
         if image.mode == "1" or image.mode.startswith("I"):
             return _in_strips(image, np.asarray, np.uint8 if image.mode == "1" else np.int64)
+        _require_palette(image)
         return _in_strips(image, lambda strip: np.asarray(strip.convert("RGB")), np.uint8, channels=3)
 
 
@@ -246,7 +247,14 @@ def _decode_with_pillow(data: bytes, path: Path) -> np.ndarray:
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I"):
             return _in_strips(image, _grey, np.uint8, channels=3)
+        _require_palette(image)
         return _in_strips(image, _opaque, np.uint8, channels=3)
+
+
+def _require_palette(image: Image.Image) -> None:
+    """Raises ValueError for pixels that the palette has no colour for; Pillow would make them black."""
+    if image.mode == "P" and (most := image.getextrema()[1]) >= (colours := len(image.getpalette() or []) // 3):
+        raise ValueError(f"its palette has {colours} colours and a pixel has number {most}")
 
 
 def _grey(image: Image.Image) -> np.ndarray:
