@@ -1,66 +1,22 @@
 """Files that only call themselves images, images that lie, and images of several pictures: one sentence, and no other program."""
 
-import io
 import os
-import random
 import re
 import struct
-import subprocess
-import sys
-import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from image_files import DECODERS, READERS, SENTENCE, encoded, noise, png, sentences
 from PIL import EpsImagePlugin, Image
 
 from seg_det.data import images
-from seg_det.data.images import image_size, is_turned, limit_pixels, read_rgb, read_values, verify_image
+from seg_det.data.images import image_size, read_rgb, read_values
 from seg_det.types import UserError
 
 ROOT = Path(__file__).parents[2]
-READERS = (read_rgb, read_values, image_size, verify_image, is_turned)
-DECODERS = (read_rgb, read_values)
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n(/tmp/written) (w) file closefile\nshowpage\n"
-SENTENCE = re.compile(r"the (image|JPEG|mask) [^\n]+ (is|has|holds) [^\n]+; [^\n]+")
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    monkeypatch.setenv(images.LIMIT, str(images.MOST_PIXELS))
-
-
-def sentences(path, data=None, readers=READERS):
-    """What each reader says of a file with ``data``: one line each that names the file."""
-    if data is not None:
-        path.write_bytes(data)
-    said = []
-    for read in readers:
-        with pytest.raises(UserError) as caught:
-            read(path)
-        said.append(str(caught.value))
-        assert SENTENCE.fullmatch(said[-1]) and str(path) in said[-1], said[-1]
-    return said
-
-
-def noise(mode="RGB", size=(24, 16)):
-    pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(pixels).convert(mode)
-
-
-def encoded(image, kind, **options):
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def png(*chunks, colour=2, depth=8, size=(4, 4), data=bytes(1000)):
-    """A PNG with extra chunks before its pixels."""
-    header = (b"IHDR", struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0))
-    chunks = [header, *chunks, (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
-    body = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
 
 
 @pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.eps"])
@@ -232,119 +188,3 @@ def test_a_jpeg_cannot_hide_its_size(tmp_path):
             assert "has 60000 x 60000 pixels" in said
     for said in sentences(tmp_path / "x.jpg", b"\xff\xd8\xff\xda" + big + b"\xff\xd9", (read_rgb,)):
         assert "x.jpg is broken (a JPEG without a frame)" in said
-
-
-def test_the_bound_is_said_with_the_key_that_raises_it(tmp_path):
-    noise(size=(100, 50)).save(path := tmp_path / "x.png")
-    limit_pixels(4999)
-    for said in sentences(path):
-        assert re.search(
-            r"x\.png has 100 x 50 pixels, .*at most 0\.005 million .*data\.max_pixels=5000 raises that", said
-        )
-    child = "from seg_det.data.images import most_pixels; print(most_pixels())"
-    assert subprocess.check_output([sys.executable, "-c", child], cwd=ROOT) == b"4999\n"  # as loader processes see it
-    limit_pixels(5000)
-    assert read_rgb(path).shape == (50, 100, 3)
-    limit_pixels(None)
-    assert images.most_pixels() == images.MOST_PIXELS == 2**28
-    for wrong in (0, -1, 1.5, "many", True):
-        with pytest.raises(UserError, match=f"data.max_pixels must be a whole number from 1, got {wrong}"):
-            limit_pixels(wrong)
-
-
-@pytest.mark.parametrize("name", ["train", "evaluate", "export"])
-def test_the_bound_is_a_key_of_each_command(name):
-    assert f"max_pixels: {images.MOST_PIXELS} " in (ROOT / "conf" / f"{name}.yaml").read_text()
-
-
-PEAK = """
-import sys
-from pathlib import Path
-from seg_det.data import images
-
-def peak():
-    return 1024 * int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
-
-read, *paths = sys.argv[1:]
-getattr(images, read)(Path(paths.pop(0)))  # loads the decoders
-before = peak()
-pixels = getattr(images, read)(Path(paths[0]))
-print((peak() - before) / (pixels.shape[0] * pixels.shape[1]))
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a process's peak of memory there")
-@pytest.mark.parametrize(
-    ("mode", "kind", "read", "most"),
-    [
-        ("RGB", "png", "read_rgb", 8),
-        ("P", "png", "read_rgb", 5),
-        ("RGBA", "tif", "read_rgb", 8),
-        ("RGB", "jpg", "read_rgb", 8),
-        ("L", "png", "read_values", 3),
-    ],
-)
-def test_memory_a_pixel(tmp_path, mode, kind, read, most):
-    for name, side in (("small", 16), ("large", 4096)):
-        options = {"compression": "tiff_lzw"} if kind == "tif" else {}
-        Image.new(mode, (side, side)).save(tmp_path / f"{name}.{kind}", **options)
-    command = [sys.executable, "-c", PEAK, read, tmp_path / f"small.{kind}", tmp_path / f"large.{kind}"]
-    assert 1 < float(subprocess.check_output(command, cwd=ROOT)) < most
-
-
-def valid_files():
-    still = noise()
-    exif = Image.Exif()
-    exif[274] = 6
-    options = {"exif": exif}
-    yield from (
-        (f"{mode}.png", encoded(noise(mode), "PNG", **options)) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")
-    )
-    yield from ((f"{c}.tif", encoded(still, "TIFF", compression=c)) for c in ("raw", "tiff_lzw", "jpeg", "packbits"))
-    yield from ((f"{mode}.bmp", encoded(noise(mode), "BMP")) for mode in ("1", "P", "RGB"))
-    yield from ((f"{p}.jpg", encoded(still, "JPEG", progressive=p, **options)) for p in (False, True))
-    yield "cmyk.jpg", encoded(noise("CMYK"), "JPEG", **options)
-    yield "p.gif", encoded(noise("P"), "GIF", transparency=3)
-    yield "lossy.webp", encoded(still, "WEBP", **options)
-    yield "lossless.webp", encoded(noise("RGBA"), "WEBP", lossless=True)
-
-
-def mutated(data, chance):
-    data = bytearray(data)
-    for _ in range(chance.choice((1, 1, 2, 4))):
-        place = chance.randrange(min(len(data), chance.choice((60, 200, len(data)))))
-        change = chance.choice((b"\0", b"\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", bytes([chance.randrange(256)])))
-        if chance.random() < 0.2:
-            del data[place : place + chance.randrange(1, 30)]
-        else:
-            data[place : place + len(change)] = change
-        if not data:
-            return b"x"
-    return bytes(data)
-
-
-def with_sums(data):
-    """A PNG with its chunks' checksums put right, so that a change is not refused for them."""
-    data, place = bytearray(data), 8
-    while place + 12 <= len(data) and place + 12 + (size := struct.unpack_from(">I", data, place)[0]) <= len(data):
-        struct.pack_into(">I", data, place + 8 + size, zlib.crc32(bytes(data[place + 4 : place + 8 + size])))
-        place += 12 + size
-    return bytes(data)
-
-
-def test_no_damage_ends_in_another_error(tmp_path):
-    chance, files, refused = random.Random(0), list(valid_files()), 0
-    limit_pixels(10**6)
-    for turn in range(1000):
-        name, data = files[turn % len(files)]
-        path = tmp_path / name
-        path.write_bytes(with_sums(found) if (found := mutated(data, chance))[:4] == b"\x89PNG" else found)
-        for read in READERS:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                try:
-                    read(path)
-                except UserError as error:
-                    refused += 1
-                    assert "\n" not in str(error) and str(path) in str(error)
-    assert refused > 500
