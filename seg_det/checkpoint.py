@@ -1,11 +1,16 @@
-"""Checkpoints: plain tensors and plain values, with the ModelCard inside; building a model from its card."""
+"""Checkpoints: plain tensors and plain values, with the ModelCard inside; building a model from its card.
+
+:func:`save` writes them whole and with a checksum, :func:`load_plain` refuses those that a checksum does not fit.
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import re
 import warnings
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +19,22 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from seg_det import checksums
+from seg_det.files import whole
 from seg_det.types import ModelCard, UserError
 
+log = logging.getLogger(__name__)
 PICKLES = tuple(bytes((128, protocol)) for protocol in (3, 4, 5))  # how those of newer protocols begin; torch writes 2
 PREFIX = "predictor.model."  # of the model's tensors among those of the training task
 LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file; by its format
 MODELS = "seg_det.models."  # a checkpoint may name classes of this package only: reading one never runs foreign code
+FOLDER = "checkpoints"  # of a run
+# Says in the content that a checksum stands behind it: one that was cut off or damaged itself is missed then.
+MARK = {"checksum": "sha256"}
+
+
+class Damaged(UserError):
+    """A file that is not what was written."""
 
 
 def build_model(config: dict[str, Any]) -> nn.Module:
@@ -46,21 +61,39 @@ def _find(config: dict[str, Any], arguments: dict[str, Any], given: tuple[str, .
     return cls
 
 
+def save(content: dict[str, Any], path: Path) -> None:
+    """Write ``content`` to ``path`` whole, with a checksum. Raises CannotWrite, and leaves the earlier file as it was."""
+    with whole(path) as file:
+        torch.save({**content, **MARK}, file)
+        checksums.append(file)
+
+
 def load_plain(path: Path) -> Any:
     """What ``torch.save`` or safetensors wrote to ``path``, on the CPU: tensors and plain values only, no code is ever run.
 
-    Raises UserError that names the file and what it is instead.
+    Raises UserError that names the file and what it is instead, Damaged where its checksum does not fit; files of other
+    tools and of earlier versions have none.
     """
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
     with path.open("rb") as file:
         head = file.read(256)
+        intact = checksums.fits(file)
+    if intact is False:
+        raise _altered(path)
     text = head.lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise UserError(f"{path} is a web page, not weights: delete it and download the file itself.")
     if text.startswith(b"version https://git-lfs"):
         raise UserError(f"{path} is a Git LFS pointer, not the weights themselves: run git lfs pull.")
-    return _load_safetensors(path) if _is_safetensors(path, head) else _load_pickle(path)
+    content = _load_safetensors(path) if _is_safetensors(path, head) else _load_pickle(path)
+    if intact is None and isinstance(content, dict) and MARK.items() <= content.items():
+        raise _altered(path)
+    return content
+
+
+def _altered(path: Path) -> Damaged:
+    return Damaged(f"{path} is damaged (its checksum does not fit): get it again.")
 
 
 def _is_safetensors(path: Path, head: bytes) -> bool:
@@ -99,14 +132,26 @@ def _load_pickle(path: Path) -> Any:
         raise _damaged(path, "PyTorch", error) from error
 
 
-def _damaged(path: Path, kind: str, error: Exception) -> UserError:
+def _damaged(path: Path, kind: str, error: Exception) -> Damaged:
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     cause = next((line for line in lines if line.startswith("Unsupported")), lines[0]).split(". ")[0].rstrip(".")
-    return UserError(f"{path} is truncated or no {kind} file ({cause[:240]}): get it again.")
+    return Damaged(f"{path} is truncated or no {kind} file ({cause[:240]}): get it again.")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint written by training, tensors on the CPU. Raises UserError naming the file."""
+    """The content of a checkpoint written by training, tensors on the CPU.
+
+    Raises UserError naming the file; if it is damaged, with the newest sound one of the run.
+    """
+    try:
+        return _read(path)
+    except Damaged as error:
+        if path.parent.name != FOLDER or (other := _newest_sound(path)) is None:
+            raise
+        raise Damaged(f"{str(error).rstrip('.')}, or name {other}, which is sound.") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
     content = load_plain(path)
     if not isinstance(content, dict) or "card" not in content:
         raise UserError(f"{path} carries no model card: it was not written by train.py; backbone.weights= may take it.")
@@ -134,17 +179,45 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
 
 
 def find(reference: str | Path, *, prefer: str = "best") -> Path:
-    """The checkpoint that ``reference`` means: itself, or of a run folder the one to ``prefer``, "best" or "last"."""
+    """The checkpoint that ``reference`` means: itself, or of a run folder the one to ``prefer``, "best" or "last".
+
+    "last" is for going on with a run: if that of a run folder is broken or missing, its newest sound one is taken, with a
+    warning. Raises UserError for a broken file that was named itself.
+    """
     path = Path(reference)
     if path.is_dir():
-        for name in sorted(("best.ckpt", "last.ckpt"), key=lambda name: not name.startswith(prefer)):
-            if (path / "checkpoints" / name).is_file():
-                return path / "checkpoints" / name
-        raise UserError(
-            f"The run {path} holds no checkpoints/best.ckpt or last.ckpt: it ended before its first evaluation."
-        )
+        names = sorted(("best.ckpt", "last.ckpt"), key=lambda name: not name.startswith(prefer))
+        found = [file for name in names if (file := path / FOLDER / name).is_file()]
+        if not found:
+            raise UserError(
+                f"The run {path} holds no checkpoints/best.ckpt or last.ckpt: it ended before its first evaluation."
+            )
+        return (prefer == "last" and _instead_of_broken(path / FOLDER / "last.ckpt")) or found[0]
     if not path.is_file():
         raise UserError(
             f"There is no run or checkpoint {path}: give the path of a folder below runs/ or of a .ckpt file."
         )
+    if prefer == "last":
+        read(path)
     return path
+
+
+def _instead_of_broken(path: Path) -> Path | None:
+    """The newest sound checkpoint beside ``path`` if that one is broken or missing, after a warning; else None."""
+    try:
+        _read(path)
+        return None
+    except UserError as error:
+        if other := _newest_sound(path):
+            log.warning("Resuming from %s, the newest sound checkpoint of the run: %s", other, error)
+        return other
+
+
+def _newest_sound(path: Path) -> Path | None:
+    """Of the checkpoints beside ``path``, the one with the most steps behind it that can be read."""
+    steps: dict[Path, int] = {}
+    for other in sorted(path.parent.glob("*.ckpt")):
+        if other != path:
+            with suppress(UserError, TypeError, ValueError):
+                steps[other] = int(_read(other).get("global_step", -1))
+    return max(steps, key=steps.__getitem__, default=None)

@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seg_det.report.tables import write_whole
+from seg_det.files import write_whole
 from seg_det.types import UserError
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from seg_det.files import write_whole
 from seg_det.ops.anchors import Shape, are_shapes
-from seg_det.report.tables import write_whole
 from seg_det.types import UserError
 
 KEY = "task.model.anchor_shapes"

@@ -17,6 +17,7 @@ from seg_det import checkpoint
 from seg_det.anchors.files import KEY, read_anchors, write_anchors
 from seg_det.anchors.fit import Shapes, fit_shapes
 from seg_det.anchors.grid import Grid
+from seg_det.data.images import limit_pixels
 from seg_det.data.objects import input_boxes
 from seg_det.data.records import DetectionSource
 from seg_det.metrics.coverage import Coverage, coverage
@@ -34,6 +35,7 @@ def fit_anchors(config: DictConfig) -> None:
             f"task={config.choices.task} has no anchors: choose a detector, such as task=ssdlite or task=ssd."
         )
     _check(config.fit)
+    limit_pixels(config.data.max_pixels)
     source = instantiate(config.dataset.train)
     if not isinstance(source, DetectionSource):
         raise UserError(

@@ -1,10 +1,14 @@
-"""Image files to pixels: always upright, always three channels of RGB, or one sentence that names the broken file."""
+"""Image files to pixels: always upright, always three channels of RGB, or one sentence that names the broken file.
+
+Only the decoders of :data:`FORMATS` ever see a file, whatever its name: Pillow by itself would start Ghostscript for an EPS.
+"""
 
 from __future__ import annotations
 
 import io
+import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,23 +20,57 @@ from seg_det.types import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # formats that keep every value
-JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")  # Pillow's names; its JPEG reads MPO too, which phones write
+READ = "JPEG, PNG, BMP, WebP, TIFF and GIF"
+OTHERS = (  # formats that are not read: what their files hold, and where
+    (0, b"%!PS", "PostScript (EPS)"),
+    (0, b"\xc5\xd0\xd3\xc6", "PostScript (EPS)"),
+    (0, b"%PDF", "PDF"),
+    (0, b"DDS ", "DDS"),
+    (0, b"8BPS", "Photoshop"),
+    (4, b"ftypavi", "AVIF"),
+    (4, b"ftyphei", "HEIC"),
+    (4, b"ftypmif1", "HEIC"),
+    (4, b"jP  \r\n", "JPEG 2000"),
+)
+LONGEST_SIGNATURE = 16  # bytes from the beginning in which those lie
+# Three bytes of JPEG's: of OpenCV's decoders none but libjpeg's takes a file that begins with them.
+JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame's header, whatever its coding
+JPEG_BARE = {0x00, 0x01, *range(0xD0, 0xD8)}  # markers without a length, which libjpeg skips
 PNG_END = b"IEND\xaeB`\x82"
-# What Pillow raises, each for some kind of broken file.
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 MOST_PIXELS = 2**28  # 268 million, 0.8 GB of RGB; the largest cameras of phones take 200 million
+LIMIT = "SEG_DET_MAX_PIXELS"  # the environment variable that carries another limit to loader processes
+STRIP = 2**20  # pixels that are converted at a time, so that the whole image exists but once as Pillow has it
+NEW_SUBFILE_TYPE = 254  # the tag of a TIFF that says what a page is for
+NOT_FULL = (0x1, 0x4)  # bits of it: a smaller copy of another page, a mask of its transparency
 # Pillow would refuse 200 million, warn of half of that, and not tell the size: _opened stands in its place.
 Image.MAX_IMAGE_PIXELS = None
 SHRINK = "make it smaller, cut it into parts or take it out of the data set"
 REMEDY = "fetch the file again or take it out of the data set"
 
 
+def limit_pixels(wanted: int | None) -> None:
+    """Set data.max_pixels, the most pixels of an image that is read, for this process and those that it starts.
+
+    None sets the default. Raises UserError for what is no such number.
+    """
+    if wanted is not None and (not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1):
+        raise UserError(f"data.max_pixels must be a whole number from 1, got {wanted}.")
+    os.environ[LIMIT] = str(wanted or MOST_PIXELS)
+
+
+def most_pixels() -> int:
+    """The limit in force."""
+    return int(os.environ.get(LIMIT, MOST_PIXELS))
+
+
 def read_rgb(path: Path) -> np.ndarray:
     """The pixels of an image file, upright (EXIF orientation applied): u8 [H, W, 3], RGB.
 
     Greyscale, palette, CMYK and 16-bit files come out as 8-bit RGB too; transparency is dropped.
-    Raises UserError naming the file where it is missing, empty, truncated, no image, or of more than MOST_PIXELS.
+    Raises UserError naming the file where it is missing, empty, truncated, of another format,
+    of several pictures, or of more pixels than the limit.
     """
     data = _read_bytes(path)
     if not data.startswith(JPEG_START):
@@ -40,6 +78,8 @@ def read_rgb(path: Path) -> np.ndarray:
     _require_moderate(_jpeg_size(data), path)
     if not _has_jpeg_end(data):
         raise UserError(f"the JPEG {path} is truncated (its end is missing after {len(data)} bytes); {REMEDY}")
+    if not any(_jpeg_size(data)):
+        raise UserError(f"the image {path} is broken (a JPEG without a frame); {REMEDY}")
     pixels = _decode_with_opencv(data)
     # Pillow knows rarer kinds of JPEG, and says what is wrong with the others.
     return _decode_with_pillow(data, path) if pixels is None else pixels
@@ -51,18 +91,15 @@ def read_values(path: Path, *, colours: bool = False) -> np.ndarray:
     A palette file gives its indices, or with ``colours`` the colours that they stand for; a bit gives 0 or 1.
     Raises UserError as :func:`read_rgb` does, and for fractions.
     """
-    data = _read_bytes(path)
-    try:
-        with _opened(io.BytesIO(data), path) as image:
-            if image.mode == "L" or (image.mode == "P" and not colours):
-                return np.array(image)
-            if image.mode == "1" or image.mode.startswith("I"):
-                return np.array(image).astype(np.uint8 if image.mode == "1" else np.int64)
-            if image.mode == "F":
-                raise UserError(f"the mask {path} holds fractions: save it with whole numbers, 8 or 16 bits each.")
-            return np.array(image.convert("RGB"))
-    except BROKEN as error:
-        raise _broken(path, error) from error
+    with _opened(io.BytesIO(_read_bytes(path)), path) as image:
+        if image.mode == "F":
+            raise UserError(f"the mask {path} holds fractions: save it with whole numbers, 8 or 16 bits each.")
+        if image.mode == "L" or (image.mode == "P" and not colours):
+            return _in_strips(image, np.asarray, np.uint8)
+        if image.mode == "1" or image.mode.startswith("I"):
+            return _in_strips(image, np.asarray, np.uint8 if image.mode == "1" else np.int64)
+        _require_palette(image)
+        return _in_strips(image, lambda strip: np.asarray(strip.convert("RGB")), np.uint8, channels=3)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -101,36 +138,90 @@ def _read_bytes(path: Path) -> bytes:
 
 @contextmanager
 def _opened(source: Path | io.BytesIO, path: Path) -> Iterator[Image.Image]:
-    """A file of which only the header is read yet. Raises UserError with its size if it is too large to be decoded."""
+    """A file of which only the header is read yet. Raises UserError for all that goes wrong with it, here or in the block."""
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=FORMATS) as image:
             _require_moderate(image.size, path)
+            _require_single(image, path)
             yield image
+    except UserError:
+        raise
     except MemoryError:
         raise UserError(f"the memory does not suffice for the image {path}; {SHRINK}") from None
+    except FileNotFoundError:
+        raise UserError(f"there is no image {path}; {REMEDY}") from None
+    except Image.UnidentifiedImageError as error:
+        raise _unknown(path) from error
+    except Exception as error:  # a broken file makes the decoders raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"the image {path} is broken ({reason}); {REMEDY}") from error
+
+
+def _unknown(path: Path) -> UserError:
+    """What to say of a file that is of none of FORMATS."""
+    with path.open("rb") as file:
+        head = file.read(LONGEST_SIGNATURE)
+    for place, signature, name in OTHERS:
+        if head[place:].startswith(signature):
+            return UserError(
+                f"the image {path} is {name} inside, which is not read ({READ} are); convert it or take it out of the data set"
+            )
+    return UserError(f"the image {path} is broken (no known image format); {READ} are read; {REMEDY}")
 
 
 def _require_moderate(size: tuple[int, int], path: Path) -> None:
-    """Raises UserError for a (width, height) of more than MOST_PIXELS."""
+    """Raises UserError for a (width, height) of more pixels than the limit."""
     width, height = size
-    if width * height > MOST_PIXELS:
+    if width * height > (limit := most_pixels()):
         raise UserError(
             f"the image {path} has {width} x {height} pixels, which would take {width * height * 3 / 1e9:.1f} GB of memory "
-            f"(at most {MOST_PIXELS / 1e6:.0f} million pixels are read); {SHRINK}"
+            f"(at most {limit / 1e6:.3g} million pixels are read; data.max_pixels={width * height} raises that); {SHRINK}"
         )
 
 
+def _require_single(image: Image.Image, path: Path) -> None:
+    """Raises UserError for an animation, and for a TIFF of several pages."""
+    if (count := _pictures(image)) > 1:
+        raise UserError(
+            f"the image {path} holds {count} pictures, and which of them is meant cannot be known; "
+            "save that one as a file of its own"
+        )
+
+
+def _pictures(image: Image.Image) -> int:
+    """How many pictures a file holds, without those that only go with another: an MPO's, and smaller copies in a TIFF."""
+    if image.format == "MPO" or not getattr(image, "is_animated", False):
+        return 1
+    if image.format != "TIFF":
+        return image.n_frames
+    count = 0
+    for page in range(image.n_frames):
+        image.seek(page)
+        kind = image.tag_v2.get(NEW_SUBFILE_TYPE, 0)
+        count += not any(kind & bit for bit in NOT_FULL)
+    image.seek(0)
+    return count
+
+
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """(width, height) that the frame header says, in a hundredth of Pillow's time; (0, 0) where a decoder is to say why not."""
-    place = len(JPEG_START)
-    while place + 9 <= len(data) and data[place] == 0xFF:
-        if data[place + 1] == 0xFF:  # markers may be preceded by any number of these
+    """(width, height) that the frame header says, in a hundredth of Pillow's time; (0, 0) without one.
+
+    Walks over the markers as libjpeg does, so that no other frame header can be put in the way of the one that it decodes.
+    """
+    place = 2
+    while (place := data.find(b"\xff", place)) >= 0 and place + 9 <= len(data):
+        marker = data[place + 1]
+        if marker == 0xFF:  # markers may be preceded by any number of these
             place += 1
-            continue
-        if data[place + 1] in JPEG_FRAMES:
+        elif marker in JPEG_BARE:
+            place += 2
+        elif marker in JPEG_FRAMES:
             height, width = struct.unpack_from(">HH", data, place + 5)
             return width, height
-        place += 2 + struct.unpack_from(">H", data, place + 2)[0]
+        elif marker in (JPEG_SCAN[1], JPEG_END[1]):
+            break
+        else:
+            place += 2 + max(2, struct.unpack_from(">H", data, place + 2)[0])
     return 0, 0
 
 
@@ -145,36 +236,56 @@ def _decode_with_opencv(data: bytes) -> np.ndarray | None:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # applies the EXIF orientation
     except cv2.error:
         return None
-    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+    if pixels is not None:
+        for rows in _strips(*pixels.shape[:2]):  # in place; of a whole image OpenCV would make a copy
+            cv2.cvtColor(pixels[rows], cv2.COLOR_BGR2RGB, dst=pixels[rows])
+    return pixels
 
 
 def _decode_with_pillow(data: bytes, path: Path) -> np.ndarray:
-    try:
-        with _opened(io.BytesIO(data), path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip it at 255
-                grey = (np.asarray(upright).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-                return np.repeat(grey[..., None], 3, axis=2)
-            opaque = upright.convert("RGBA") if "transparency" in upright.info else upright
-            return np.array(opaque.convert("RGB"))
-    except BROKEN as error:
-        raise _broken(path, error) from error
+    with _opened(io.BytesIO(data), path) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):
+            return _in_strips(image, _grey, np.uint8, channels=3)
+        _require_palette(image)
+        return _in_strips(image, _opaque, np.uint8, channels=3)
+
+
+def _require_palette(image: Image.Image) -> None:
+    """Raises ValueError for pixels that the palette has no colour for; Pillow would make them black."""
+    if image.mode == "P" and (most := image.getextrema()[1]) >= (colours := len(image.getpalette() or []) // 3):
+        raise ValueError(f"its palette has {colours} colours and a pixel has number {most}")
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    """16-bit grey as 8-bit [H, W, 1]; Pillow's own conversion would clip it at 255."""
+    return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255)[..., None]
+
+
+def _opaque(image: Image.Image) -> np.ndarray:
+    return np.asarray((image.convert("RGBA") if "transparency" in image.info else image).convert("RGB"))
+
+
+def _in_strips(
+    image: Image.Image, convert: Callable[[Image.Image], np.ndarray], dtype: type, *, channels: int | None = None
+) -> np.ndarray:
+    """``convert`` of the image, [H, W] or [H, W, channels], computed strip by strip: copies are never of the whole."""
+    image.load()
+    pixels = np.empty((image.height, image.width, *([channels] if channels else [])), dtype)
+    for rows in _strips(image.height, image.width):
+        pixels[rows] = convert(image.crop((0, rows.start, image.width, rows.stop)))
+    return pixels
+
+
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """The rows of each strip of STRIP pixels or a row."""
+    rows = max(1, STRIP // width)
+    return (slice(top, min(height, top + rows)) for top in range(0, height, rows))
 
 
 def _read_header(path: Path) -> tuple[tuple[int, int], bool]:
     """(H, W) as stored, and whether EXIF turns it."""
-    try:
-        with _opened(path, path) as image:
-            # Pillow decodes a whole PNG in search of EXIF data that its header does not announce.
-            exif = image.getexif() if "exif" in image.info else {}
-            return (image.height, image.width), exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    except FileNotFoundError:
-        raise UserError(f"there is no image {path}; {REMEDY}") from None
-    except BROKEN as error:
-        raise _broken(path, error) from error
-
-
-def _broken(path: Path, error: Exception) -> UserError:
-    # Pillow's message on an unknown format names its internal buffer, which helps nobody.
-    reason = "no known image format" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-    return UserError(f"the image {path} is broken ({reason}); {REMEDY}")
+    with _opened(path, path) as image:
+        # Pillow decodes a whole PNG in search of EXIF data that its header does not announce.
+        exif = image.getexif() if "exif" in image.info else {}
+        return (image.height, image.width), exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)

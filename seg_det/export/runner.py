@@ -1,8 +1,7 @@
 """The parts of the program that runs an exported model without this package: numpy, Pillow and the runtime, nothing else.
 
 :func:`source` writes the program of one file: the parts that its task, pipeline and rule of resizing (a function of the rule's
-name) need, and its target's ``open_session``.
-Each part therefore names others of this file, ``np``, ``Image`` and ``ImageDraw`` only.
+name) need, and its target's ``open_session``. Each part names others of this file, ``np``, ``Image`` and ``ImageDraw`` only.
 """
 
 from __future__ import annotations
@@ -41,7 +40,11 @@ def main():
     options = parser.parse_args()
     model = Path(__file__).resolve().parent / "{file}"
     about = json.loads(model.with_suffix(".json").read_text())
-    image = np.array(ImageOps.exif_transpose(Image.open(options.image)).convert("RGB"))
+    try:  # without formats Pillow would run the code in a PostScript file
+        opened = Image.open(options.image, formats=["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF"])
+        image = np.array(ImageOps.exif_transpose(opened).convert("RGB"))
+    except Exception as error:
+        parser.error(f"{{options.image}} cannot be read ({{error}}): give a JPEG, PNG, BMP, WebP, TIFF or GIF file")
     found = {predict}(about, open_session(str(model))({input}), image.shape[:2])
     content, drawing = {show}(about, image, found, options.score)
     folder = options.output or options.image.parent

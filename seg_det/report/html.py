@@ -13,10 +13,11 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from seg_det.files import write_whole
 from seg_det.report.curves import draw_class_bars, draw_learning_rate, draw_losses, draw_validation, read_history
 from seg_det.report.drawings import encode_jpeg, shrink
 from seg_det.report.mistakes import ERROR_KEYS, confusion_matrix, error_rows
-from seg_det.report.tables import column_names, format_cell, format_number, is_number, write_whole
+from seg_det.report.tables import column_names, format_cell, format_number, is_number
 
 TEMPLATE = "run.html.j2"
 TIMES = " \N{MULTIPLICATION SIGN} "

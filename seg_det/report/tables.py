@@ -1,15 +1,15 @@
-"""Figures as text: how a number is written everywhere, tables for the terminal, CSV files, and writing a file whole."""
+"""Figures as text: how a number is written everywhere, tables for the terminal, and CSV files."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
+
+from seg_det.files import write_whole
 
 MISSING = "-"
 GAP = "  "
@@ -71,19 +71,3 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     writer.writeheader()
     writer.writerows(rows)
     return write_whole(path, text.getvalue())
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Write a UTF-8 file so that ``path`` holds the old content or all of the new, never a part; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own for each writer: two jobs of a sweep may write the same file at the same time.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        temporary.chmod(0o644)  # mkstemp makes it private; a report is there to be passed on
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

@@ -19,6 +19,7 @@ from seg_det.data.classes import with_categories
 from seg_det.data.loaders import Source, evaluation_loader, train_loader
 from seg_det.data.multi_scale import MultiScale
 from seg_det.export.runtimes import Opened
+from seg_det.files import whole
 from seg_det.metrics.complexity import count
 from seg_det.report.html import write_report
 from seg_det.report.tables import write_csv
@@ -294,17 +295,14 @@ def _finish(
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write a JSON list, a line for each row, whole or not at all; half a million detections need no second copy."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w") as file:
-        file.write("[")
+    with whole(path) as file:
+        file.write(b"[")
         for i, row in enumerate(rows):
-            file.write((",\n" if i else "\n") + json.dumps(row, allow_nan=False))
-        file.write("\n]")
-    part.replace(path)
+            file.write(((",\n" if i else "\n") + json.dumps(row, allow_nan=False)).encode())
+        file.write(b"\n]")
 
 
 def write_json(path: Path, content: object) -> None:
     """Write ``content`` whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1, allow_nan=False))
-    part.replace(path)
+    with whole(path) as file:
+        file.write(json.dumps(content, indent=1, allow_nan=False).encode())

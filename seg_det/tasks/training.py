@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import lightning as L
 import torch
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from seg_det.tasks.learner import Learner
 from seg_det.tasks.optimisation import EMA, Recipe
+from seg_det.tasks.saving import BestCheckpoint, WholeCheckpoints
 from seg_det.types import UserError
 
 
@@ -83,7 +83,8 @@ def fit(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the sampler of the training set splits itself
         logger=_loggers(task.run),
-        callbacks=_callbacks(folder, f"val/{task.kind.monitor}", recipe, settings),
+        callbacks=_callbacks(folder, f"val/{task.kind.monitor}", recipe, settings, resume),
+        plugins=[WholeCheckpoints(folder)],
         enable_model_summary=False,
     )
     # On the CPU, bfloat16 and channels-last together make oneDNN's depthwise gradient on 1 x 1 maps read memory that nobody
@@ -114,19 +115,6 @@ def _native_precision(accelerator: str) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
-class BestCheckpoint(ModelCheckpoint):
-    """The best checkpoint so far, that of a resumed run included: its file comes along to the new folder."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        old, new = Path(state_dict["best_model_path"]), Path(self.dirpath) / "best.ckpt"
-        if old.is_file() and old.resolve() != new.resolve():
-            new.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(old, new)
-            best = {"best_k_models": {str(new): state_dict["best_model_score"]}, "kth_best_model_path": str(new)}
-            state_dict = {**state_dict, **best, "dirpath": self.dirpath, "best_model_path": str(new)}
-        super().load_state_dict(state_dict)
-
-
 def _loggers(run: Path) -> list[CSVLogger | TensorBoardLogger]:
     return [
         CSVLogger(run, name="", version="", flush_logs_every_n_steps=50),
@@ -134,7 +122,9 @@ def _loggers(run: Path) -> list[CSVLogger | TensorBoardLogger]:
     ]
 
 
-def _callbacks(folder: Path, monitor: str, recipe: Recipe, settings: TrainerSettings) -> list[Callback]:
+def _callbacks(
+    folder: Path, monitor: str, recipe: Recipe, settings: TrainerSettings, resume: Path | None
+) -> list[Callback]:
     callbacks: list[Callback] = [TQDMProgressBar(refresh_rate=5), LearningRateMonitor("step")]
     if recipe.ema_decay:
         callbacks.append(EMA(recipe.ema_decay))
@@ -143,6 +133,7 @@ def _callbacks(folder: Path, monitor: str, recipe: Recipe, settings: TrainerSett
     # Saved after the training epoch, not after its validation, so that a resumed run starts with a whole epoch.
     always = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
     every = settings.check_val_every_n_epoch
-    callbacks.append(BestCheckpoint(filename="best", monitor=monitor, mode="max", every_n_epochs=every, **always))
+    best = {"filename": "best", "monitor": monitor, "mode": "max", "every_n_epochs": every}
+    callbacks.append(BestCheckpoint(resumed=resume, **best, **always))
     callbacks.append(ModelCheckpoint(filename="last", **always))
     return callbacks

@@ -13,6 +13,7 @@ from torch import nn
 
 from seg_det import checkpoint
 from seg_det.anchors.files import read_anchors
+from seg_det.data.images import limit_pixels
 from seg_det.data.loaders import Source
 from seg_det.data.multi_scale import input_sizes
 from seg_det.export.base import require
@@ -53,6 +54,7 @@ def train(config: DictConfig) -> None:
     else:
         config = _with_anchors(config)
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
+    limit_pixels(config.data.get("max_pixels"))  # runs of earlier versions do not have it
     claim(folder, config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     metrics = train_model(_training(config, folder, resume))
@@ -62,6 +64,7 @@ def train(config: DictConfig) -> None:
 
 def evaluate(config: DictConfig) -> None:
     """``python evaluate.py``: the figures of a trained model on a labelled split."""
+    limit_pixels(config.data.max_pixels)
     model, card, source = _measured(config)
     folder = new_folder("evaluate", card.name)
     claim(folder, config)
@@ -82,6 +85,7 @@ def evaluate(config: DictConfig) -> None:
 
 def export(config: DictConfig) -> None:
     """``python export.py``: a file for a runtime, proved on images; exits with 1 where it is not the same model."""
+    limit_pixels(config.data.max_pixels)
     target = instantiate(config.target)
     require(target)
     reference = str(config.model or newest_run())

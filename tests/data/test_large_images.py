@@ -69,7 +69,7 @@ def test_two_hundred_million_pixels_are_fine(tmp_path, recwarn):
 def test_memory_that_does_not_suffice(tmp_path, monkeypatch):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(images.ImageOps, "exif_transpose", refuse)
