@@ -132,3 +132,21 @@ def test_evaluation_composes_with_and_without_a_dataset():
         assert "dataset" not in compose(name="evaluate")
     for dataset in names("dataset"):
         assert compose(f"dataset={dataset}", name="evaluate").dataset.name == dataset
+
+
+def test_defaults_are_those_that_the_published_figures_were_measured_with():
+    """The README's first row is `python train.py`: who changes one of these measures it again."""
+    config = compose()
+    recipe = {
+        "backbone_weights": "auto", "optimiser": "adamw", "lr": 0.002, "lr_batch": 16, "head_lr": 1.0, "momentum": 0.9,
+        "weight_decay": 0.02, "decay_depthwise": True, "rmsprop_alpha": 0.9, "eps": 1e-8, "schedule": "cosine",
+        "warmup_steps": 50, "warmup_epochs": 0.0, "warmup_start": 1e-3, "hold": 0.0, "final_lr": 0.0, "poly_power": 0.9,
+        "step_epochs": 30, "step_factor": 0.1, "clip_norm": 10.0, "ema_decay": 0.998, "freeze_until": "c2",
+        "frozen_norms": "stages", "quantise": False,
+    }  # fmt: skip
+    assert OmegaConf.to_container(config.recipe) == recipe
+    assert (config.data.size, config.data.batch_size, config.trainer.max_epochs) == (224, 16, 7)
+    assert (config.task.name, config.dataset.name, config.backbone.width, config.seed) == ("ssdlite", "shapes", 1.0, 0)
+    assert OmegaConf.to_container(config.task.postprocess) == {
+        "score_threshold": 0.01, "iou_threshold": 0.55, "max_candidates": 400, "max_detections": 100,
+    }  # fmt: skip

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from commands import run
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from test_commands import SMALL, run
+from test_commands import SMALL
 from test_conf import CONF, backbone_arguments, compose, names
 
 from seg_det import checkpoint

@@ -3,8 +3,6 @@
 import inspect
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import hydra
 import pytest
 import torch
+from commands import run
 from omegaconf import OmegaConf
 from references import reference
 from weight_files import SLIM_LEAVES, randomised, save
@@ -294,14 +293,9 @@ def test_another_file_keeps_its_outputs(coco_file, tmp_path):
 def test_evaluate_takes_a_detector_and_the_class_that_it_finds(tmp_path, tiny_shapes):
     path = save(as_tensorflow(tensorflow_detector(1)), tmp_path / "one.pth")
     data = ["dataset=shapes", f"dataset.root={tiny_shapes}", "dataset.train_images=24", "dataset.val_images=8"]
-    command = [sys.executable, ROOT / "evaluate.py", f"model={path}", *data]
-
-    def run(*more):
-        return subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-
-    assert "one.pth for each class (1) have no names, and the data has 8 classes: say which" in run().stderr
-    done = run("classes=[triangle]", "data.num_workers=0", "input_size=96")
-    assert done.returncode == 0, done.stderr
+    refused = run(tmp_path, "evaluate", f"model={path}", *data, check=False)
+    assert "one.pth for each class (1) have no names, and the data has 8 classes: say which" in refused.stderr
+    run(tmp_path, "evaluate", f"model={path}", *data, "classes=[triangle]", "data.num_workers=0", "input_size=96")
     (found,) = (tmp_path / "runs").rglob("metrics.json")
     card = json.loads(found.read_text())["card"]
     assert [category["name"] for category in card["categories"]] == ["triangle"]
