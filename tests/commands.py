@@ -41,6 +41,8 @@ def run(folder: Path, command: str, *arguments: object, check: bool = True, **en
         patch.chdir(folder)
         patch.setattr(sys, "argv", [f"{command}.py", *map(str, arguments)])
         patch.setattr(cli, "_keep_freed_memory", lambda: None)  # of the whole process, for good
+        # Hydra's logging ends all handlers so far; absl's then closes the stream that pytest had put in place of stderr.
+        patch.setattr(logging, "shutdown", lambda *_: None)
         for key, value in environment.items():
             patch.setenv(key, value)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
