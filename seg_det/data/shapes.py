@@ -26,6 +26,7 @@ from seg_det.data.masks import MaskedImage, MaskFile, mask_code, masked_records,
 from seg_det.data.problems import Problems
 from seg_det.data.records import DetectionSource, SegmentationSource
 from seg_det.data.shapes_scene import CLASSES, HEIGHT, WIDTH, Scene, lay_out, paint_scene
+from seg_det.registry import READERS
 from seg_det.types import Category, UserError
 
 SPLITS = ("train", "val")
@@ -34,6 +35,7 @@ FORMAT = 1  # raise it whenever the same seed would give other files
 MARKER = "shapes.json"
 
 
+@READERS.register
 def read_shapes(
     root: str | Path,
     split: str,

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
@@ -33,6 +33,7 @@ from seg_det.tasks.segmentation import SEGMENTATION
 from seg_det.tasks.start import Start, Started, load_start
 from seg_det.tasks.training import Trained, TrainerSettings, fit
 from seg_det.types import ModelCard, UserError
+from seg_det.values import shown
 from seg_det.weights import IMAGENET_MEAN, IMAGENET_STD
 from seg_det.weights.fit import some
 from seg_det.weights.unfold import unfold_norms
@@ -151,7 +152,7 @@ def evaluate_model(
     options: dict[str, Any],
 ) -> dict[str, Any]:
     """Evaluate a trained model or an exported file on a split and write the run folder; returns the content of metrics.json."""
-    kind = KINDS[card.task]
+    kind = kind_of(card)
     require_kind(kind, source)
     if unknown := sorted(set(options) - kind.options):
         raise UserError(f"The evaluation of {kind.name} has no option {', '.join(unknown)}: leave it out.")
@@ -159,12 +160,26 @@ def evaluate_model(
     loading = {"batch_size": batch_size, "num_workers": num_workers}
     if isinstance(model, Opened):
         evaluation = evaluate_file(kind, model, source, num_workers=num_workers, options=options)
-        model = checkpoint.build_model(card.model)  # whose size is reported
+        model = checkpoint.outline(card, f"The card of {model.path}")  # whose size is reported
     else:
         evaluation = evaluate(kind, model, card, source, **loading, device=device, options=options)
     metrics = {**_measured("evaluate", kind, model, card, evaluation, source), "problems": list(source.problems)}
     _finish(kind, run, metrics, evaluation, source, config, history=None)
     return metrics
+
+
+def kind_of(card: ModelCard, what: str = "The model card", model: nn.Module | None = None) -> Kind:
+    """The kind of the card's task. Raises UserError for a task or a rule of resizing that is none, and for another kind's model."""
+    if (kind := KINDS.get(card.task)) is None:
+        raise UserError(f"{what} is for the task {shown(card.task)}, which is not known here: {', '.join(KINDS)} are.")
+    if card.resize not in kind.resizes:
+        raise UserError(f"{what} resizes by {shown(card.resize)}, and {kind.name} has {', '.join(kind.resizes)}.")
+    if model is not None and (found := get_type_hints(type(model).forward)["return"]) is not kind.output:
+        raise UserError(
+            f"{what} is for {kind.name}, and its model {type(model).__name__} gives {found.__name__}, not "
+            f"{kind.output.__name__}: get the file again from where it was made."
+        )
+    return kind
 
 
 def require_kind(kind: Kind, source: Source) -> None:
@@ -193,21 +208,36 @@ def _check(kind: Kind, setup: Training, val: Source) -> None:
             f"Training for {kind.name} needs {kind.least_images} images a step for its norms: set data.batch_size to "
             f"{kind.least_images} or more; {setup.train.name} has {len(setup.train.records)}."
         )
-    if setup.resume and (done := checkpoint.read(setup.resume)["epoch"] + 1) >= setup.trainer.max_epochs:
-        raise UserError(f"{setup.resume} has {done} epochs behind it, all that trainer.max_epochs asks for: set more.")
+    if setup.resume:
+        _check_resume(setup)
+
+
+def _check_resume(setup: Training) -> None:
+    """Raises UserError for a checkpoint that has no epochs left, and for one of another model than the configuration's."""
+    content, what = checkpoint.read(setup.resume), f"The card of {setup.resume}"
+    card = ModelCard.from_dict(content["card"], what)
+    if not isinstance(epoch := content.get("epoch"), int) or epoch < 0:
+        raise UserError(f"{setup.resume} does not say how many epochs it has behind it: name a checkpoint of train.py.")
+    if epoch + 1 >= setup.trainer.max_epochs:
+        raise UserError(
+            f"{setup.resume} has {epoch + 1} epochs behind it, all that trainer.max_epochs asks for: set more."
+        )
+    configured = card.replace(model={**setup.model, "num_classes": len(card.categories)})
+    model = checkpoint.outline(configured, f"The configuration of {setup.resume}")
+    checkpoint.require_fit(model, checkpoint.model_state(content), f"The configuration of {setup.resume}")
 
 
 def _load_start(model: nn.Module, setup: Training) -> Started:
     names = [category.name for category in setup.train.categories]
     if setup.resume:  # brings all weights itself; they began where the first run began
-        card = checkpoint.read(setup.resume)["card"]
-        if (theirs := [category["name"] for category in card["categories"]]) != names:
+        card = ModelCard.from_dict(checkpoint.read(setup.resume)["card"], f"The card of {setup.resume}")
+        if (theirs := [category.name for category in card.categories]) != names:
             raise UserError(
                 f"{setup.resume} was trained on {len(theirs)} classes ({some(theirs)}), {setup.train.name} has {len(names)} "
                 f"({some(names)}): resume goes on with the same classes; to start anew on these from its backbone, leave "
                 f"resume out and set backbone.weights={setup.resume}."
             )
-        return Started(card["training_data"]["start"], tuple(card["mean"]), tuple(card["std"]))
+        return Started(str(card.training_data.get("start", "none")), card.mean, card.std)
     return load_start(model, setup.start, names, setup.model["backbone"])
 
 

@@ -17,7 +17,9 @@ from seg_det.types import Feature, UserError
 ACTIVATIONS: dict[str, Activation] = {"relu": ReLU, "relu6": ReLU6}
 TAILS = (None, "detection", "segmentation")
 STEM_STRIDE = 2
-PIXELS_IN_CACHE = 2**17  # of images a thread, whose widest maps then pass quickest: 4 of 224 x 224, 2 of 320 x 320 on two cores
+PIXELS_IN_CACHE = (
+    2**17
+)  # of images a thread, whose widest maps then pass quickest: 4 of 224 x 224, 2 of 320 x 320 on two cores
 
 
 class Hidden(NamedTuple):
