@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from seg_det.values import Wrong, matched, require_plain, shown
+from seg_det.values import Wrong, is_name, matched, require_plain, shown
 
-LONGEST_NAME = 200  # characters of ModelCard.name
 MOST_PIXELS = 2**24  # of ModelCard.input_size
 IGNORE = 255  # in masks: a pixel that is neither learned nor counted
 
@@ -176,10 +175,8 @@ class ModelCard:
 
 def _check_card(card: ModelCard) -> None:
     """Raises Wrong for a value that a card cannot have though its type is right."""
-    if not 0 < len(card.name) <= LONGEST_NAME or card.name[0] == "." or set(card.name) & set('/\\"'):
-        raise Wrong("card.name", f"is {shown(card.name)}, not a name without slashes that a folder can have")
-    if not card.name.isprintable():  # it names folders, and stands in the programs that the export writes
-        raise Wrong("card.name", f"is {shown(card.name)}, which holds control characters")
+    if not is_name(card.name):  # of folders, and in the programs that the export writes
+        raise Wrong("card.name", f"is {shown(card.name)}, not a name that a folder can have")
     height, width = card.input_size
     if min(height, width) < 1 or height * width > MOST_PIXELS:
         raise Wrong("card.input_size", f"is {list(card.input_size)}, not [height, width] of 1 to {MOST_PIXELS} pixels")

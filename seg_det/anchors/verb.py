@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from seg_det.anchors.grid import Grid
 from seg_det.data.objects import input_boxes
 from seg_det.data.records import DetectionSource
 from seg_det.metrics.coverage import Coverage, coverage
+from seg_det.registry import READERS, build
 from seg_det.report.tables import format_table
 from seg_det.types import UserError
 
@@ -34,7 +34,7 @@ def fit_anchors(config: DictConfig) -> None:
             f"task={config.choices.task} has no anchors: choose a detector, such as task=ssdlite or task=ssd."
         )
     _check(config.fit)
-    source = instantiate(config.dataset.train)
+    source = build(_plain(config.dataset.train), READERS)
     if not isinstance(source, DetectionSource):
         raise UserError(
             f"{source.name} does not hold boxes: choose dataset=coco, voc, custom_coco, custom_voc or shapes."

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from seg_det.export.base import PIPELINES, PRECISIONS
 from seg_det.types import ModelCard, UserError
-from seg_det.values import Wrong, matched, require_plain, shown
+from seg_det.values import Wrong, is_name, matched, require_plain, shown
 
 MOST_BYTES = 2**28  # of a card; most of it are anchors
 FACTS = {  # of an export that are read by name; a target may tell more, in plain values
@@ -143,7 +143,7 @@ def _check_facts(export: dict[str, Any]) -> None:
     if "pipeline" not in export:
         raise Wrong("export", "lacks pipeline")
     for name, digest in export.get("files", {}).items():
-        if not name or name.startswith(".") or set(name) & set("/\\:") or not name.isprintable():
+        if not is_name(name):
             raise Wrong("export.files", f"names {shown(name)}, which is no file in the same folder")
         if not re.fullmatch("[0-9a-f]{64}", digest):
             raise Wrong("export.files", f"has {shown(digest)} for {name}, which is no sha256")

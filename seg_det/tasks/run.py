@@ -169,7 +169,10 @@ def evaluate_model(
 
 
 def kind_of(card: ModelCard, what: str = "The model card", model: nn.Module | None = None) -> Kind:
-    """The kind of the card's task. Raises UserError for a task or a rule of resizing that is none, and for another kind's model."""
+    """The kind of the card's task.
+
+    Raises UserError for an unknown task, for a rule of resizing that it does not have and for another kind's model.
+    """
     if (kind := KINDS.get(card.task)) is None:
         raise UserError(f"{what} is for the task {shown(card.task)}, which is not known here: {', '.join(KINDS)} are.")
     if card.resize not in kind.resizes:

@@ -68,11 +68,10 @@ def cell(name, width=0.5, categories=CATEGORIES):
         if task == "segmentation":  # no class above all others everywhere
             last = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)][-1]
             last.bias -= model.eval()(images).logits.mean((0, 2, 3))
-    module = {SSDLite: "ssdlite", LRASPP: "lraspp", DeepLabv3: "deeplabv3", Classifier: "classifier"}[head]
     config = {
-        "_target_": f"seg_det.models.{module}.{head.__name__}",
+        "_target_": head.__name__,
         "num_classes": len(categories),
-        "backbone": {"_target_": f"{backbone.__module__}.{backbone.__name__}", "width": width},
+        "backbone": {"_target_": backbone.__name__, "width": width},
     }
     limits = {"max_candidates": 100} if task == "detection" else {}  # fewer than anchors, as real detectors have it
     card = ModelCard(
