@@ -157,7 +157,7 @@ def arguments(
 def _refuse_special(value: object, key: str) -> None:
     """Raise Wrong for keys that would have a value of a configuration built: nothing inside one is."""
     if isinstance(value, dict):
-        for name, part in value.items():
+        for name, part in sorted(value.items(), key=lambda item: item[0] != TARGET):
             if name.startswith("_") and name.endswith("_"):
                 raise Wrong(key, f"holds {name} ({shown(part)}), and no argument is built by itself")
             _refuse_special(part, f"{key}.{name}")

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 
 from seg_det import checkpoint, cli, verbs
 from seg_det.anchors.verb import fit_anchors
+from seg_det.data.shapes_scene import CLASSES
 from seg_det.types import Category, ModelCard
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -28,13 +29,26 @@ POSTPROCESS = {
     "segmentation": {"output": "logits", "align_corners": False, "flip": False, "scales": [1.0], "overlap": None},
     "classification": {},
 }  # fmt: skip
-SECTIONS = ["data", "trainer", "augmentation", "task", "backbone", "dataset", "recipe", "choices", "seed", "weights", "resume"]
+SECTIONS = [
+    "data",
+    "trainer",
+    "augmentation",
+    "task",
+    "backbone",
+    "dataset",
+    "recipe",
+    "choices",
+    "seed",
+    "weights",
+    "resume",
+]
 MARKER = "CODE_RAN"  # the file that the code of every attack would leave in the working folder
 
 
 def card(task="detection"):
     """The plain card of a small untrained model."""
-    names = tuple(Category(i, f"class {i}") for i in range(MODELS[task]["num_classes"]))
+    classes = {"detection": CLASSES, "segmentation": ("background", *CLASSES), "classification": ("a", "b", "c")}[task]
+    names = tuple(Category(i, name) for i, name in enumerate(classes))
     whole = ModelCard(
         task, f"small_{task}", MODELS[task], POSTPROCESS[task], names, (64, 64), (120.0, 115.0, 100.0), (58.0, 57.0, 57.0),
         resize=RESIZES[task], metrics={"AP": 0.5}, training_data={"name": "shapes train", "start": "none"}, version="0.1.0",
@@ -54,7 +68,7 @@ def write_run(folder, config, *, plain_card=None, task="detection"):
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     content = {"state_dict": state(task), "card": card(task) if plain_card is None else plain_card, "epoch": 0}
     torch.save(content, folder / "checkpoints" / "best.ckpt")
-    text = config if isinstance(config, str) else yaml.safe_dump(config)
+    text = config if isinstance(config, str) else yaml.safe_dump(json.loads(json.dumps(config)))  # without aliases
     (folder / "config.yaml").write_text(text)
     return folder
 

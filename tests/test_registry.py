@@ -43,7 +43,9 @@ def dishes(monkeypatch):
         return size, herbs, salt, folder
 
     soup.__module__ = "kitchen.soup"
-    monkeypatch.setattr(registry.pkgutil, "iter_modules", lambda path: [types.SimpleNamespace(name="soup", ispkg=False)])
+    monkeypatch.setattr(
+        registry.pkgutil, "iter_modules", lambda path: [types.SimpleNamespace(name="soup", ispkg=False)]
+    )
     monkeypatch.setattr(registry.importlib, "import_module", lambda name: family.register(soup) and package)
     return family
 
@@ -84,10 +86,13 @@ def test_a_member_is_found_wherever_its_module_lies_now(dishes):
 
 
 @pytest.mark.parametrize(
-    "target", ["os.system", "kitchen.soup", "builtins.soup", "soup ", "", None, 5, ["soup"], "seg_det.report.tables.write_whole"]
+    "target",
+    ["os.system", "kitchen.soup", "builtins.soup", "soup ", "", None, 5, ["soup"], "seg_det.report.tables.write_whole"],
 )
 def test_anything_else_is_refused_by_name(dishes, target):
-    with pytest.raises(UserError, match=r"is no dish of seg_det, and nothing else is run: _target_ must be one of soup\.$"):
+    with pytest.raises(
+        UserError, match=r"is no dish of seg_det, and nothing else is run: _target_ must be one of soup\.$"
+    ):
         build({"_target_": target, "size": 1}, dishes)
 
 
@@ -117,7 +122,10 @@ def test_values_reach_the_member(dishes):
         ({"herbs": [None]}, r"soup's argument herbs\[0\] is None, not a string"),
         ({"folder": "a\0b"}, "soup's argument folder is the string .* holds a zero byte"),
         ({"folder": "\ud800"}, "is not valid Unicode"),
-        ({"folder": {"_target_": "pathlib.Path"}}, r"soup's argument folder holds _target_ \('pathlib.Path'\), and no argument"),
+        (
+            {"folder": {"_target_": "pathlib.Path"}},
+            r"soup's argument folder holds _target_ \('pathlib.Path'\), and no argument",
+        ),
         ({"herbs": [{"a": [{"_target_": "os.system"}]}]}, r"holds _target_ \('os.system'\)"),
         ({"herbs": [open]}, "is a builtin_function_or_method, not a plain value"),
         ({"herbs": {1: 2}}, "holds the key 1, which is no string"),

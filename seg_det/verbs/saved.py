@@ -82,10 +82,16 @@ def config_of(path: Path) -> DictConfig:
 def dataset_of(path: Path) -> DictConfig:
     """The data set that the checkpoint ``path`` was trained on. Raises UserError."""
     config, file = config_of(path), path.parent.parent / "config.yaml"
-    sections = [OmegaConf.select(config, key) for key in ("dataset", "dataset.train", "dataset.val")]
-    if not all(isinstance(section, DictConfig) for section in sections):
+    if not all(_is_section(config, key) for key in ("dataset", "dataset.train", "dataset.val")):
         raise UserError(f"{file} names no dataset with its splits train and val: say which data with dataset=.")
     return config.dataset
+
+
+def _is_section(config: DictConfig, key: str) -> bool:
+    try:
+        return isinstance(OmegaConf.select(config, key), DictConfig)
+    except OmegaConfBaseException:  # a reference that leads nowhere
+        return False
 
 
 def resumable(config: DictConfig, path: Path) -> DictConfig:
