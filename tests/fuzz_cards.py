@@ -41,7 +41,8 @@ from seg_det.export import sidecar
 from seg_det.export.runtimes import open_file
 from seg_det.tasks.evaluation import evaluate
 from seg_det.tasks.exported import evaluate_file
-from seg_det.tasks.run import _check, _suits, kind_of
+from seg_det.tasks.kinds import kind_of
+from seg_det.tasks.run import _check, _suits
 from seg_det.verbs import _of_kind, _training
 from seg_det.verbs.saved import config_of, dataset_of, resumable
 from seg_det.verbs.settings import read_source

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import time
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from seg_det import checkpoint
 from seg_det.data.shapes import read_shapes
 from seg_det.export import sidecar
 from seg_det.registry import READERS, build
-from seg_det.tasks.run import kind_of
+from seg_det.tasks.kinds import kind_of
+from seg_det.tasks.run import _join_histories
 from seg_det.types import ModelCard, UserError
 from seg_det.verbs.saved import config_of, dataset_of
 
@@ -153,6 +155,7 @@ def test_a_configuration_that_is_none(here, text, message):
         ({"choices": {"task": "../../../up", "backbone": "v1", "dataset": "x"}}, "cannot name a folder of runs"),
         ({"choices": {"task": "ssdlite"}}, "config.yaml is no configuration of a training run: config.choices lacks backbone"),
         ({"task": "ssdlite"}, "config.task is 'ssdlite', not a dictionary"),
+        ({"task": {"kind": "x", "model": {}, "loss": {"_target_": "label_loss", "_partial_": True}, "postprocess": {}}}, "is for the task 'x'"),
         ({"recipe": {"lr": "fast"}}, "recipe.lr is 'fast', not a number"),
         ({"recipe": {"lr": 0.1, "unknown": 1}}, "recipe has no 'unknown': it has optimiser"),
         ({"trainer": {"max_epochs": "many"}}, "trainer.max_epochs is 'many', not a whole number"),
@@ -399,6 +402,26 @@ def test_a_card_and_the_card_inside_must_say_the_same(exported, here):
     assert (
         sidecar.read(here / "m.onnx", sealed({"card": card(), "export": {"pipeline": "raw"}})).card.task == "detection"
     )
+
+
+def test_curves_that_are_none_are_left_out(here):
+    (here / "new.csv").write_text("step,loss\n5,1.0\n")
+    for text in ("", "a,b\n1,2\n", "step\nx\n", "step\n\0\n", "step,loss\n1,2,3\n"):
+        (here / "old.csv").write_text(text)
+        _join_histories(here / "old.csv", here / "new.csv")
+        assert (here / "new.csv").read_text().splitlines()[-1].startswith("5,1.0")
+    (here / "old.csv").write_bytes(b"\xff\xfe")
+    _join_histories(here / "old.csv", here / "new.csv")
+
+
+def test_the_security_policy_names_tests_that_exist():
+    root = Path(__file__).parent.parent
+    text = (root / "SECURITY.md").read_text()
+    files = set(re.findall(r"tests/\w+\.py", text))
+    sources = "".join(path.read_text() for path in (root / "tests").glob("test_*.py"))
+    names = set(re.findall(r"\btest_\w+(?!\w*\.py)\b", text)) - {Path(file).stem for file in files}
+    assert files and names and all((root / file).is_file() for file in files)
+    assert [name for name in sorted(names) if f"def {name}(" not in sources] == []
 
 
 def test_the_program_of_an_export_holds_no_code_of_a_card(here):

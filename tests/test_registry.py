@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seg_det import registry
+from seg_det import checkpoint, registry
 from seg_det.registry import (
     AUGMENTATIONS,
     BACKBONES,
@@ -24,7 +24,7 @@ from seg_det.registry import (
 )
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.training import TrainerSettings
-from seg_det.types import UserError
+from seg_det.types import Category, ModelCard, UserError
 from seg_det.values import LARGEST, MOST, Wrong, hints_of, matched, require_plain
 
 FAMILIES = (READERS, AUGMENTATIONS, LOSSES, MODELS, BACKBONES, TARGETS)
@@ -196,11 +196,14 @@ def test_hints_of_tuples_and_unions():
 
 def test_seeded_weights_are_those_of_the_class_itself():
     config = {"_target_": "SSDLite", "num_classes": 2, "backbone": {"_target_": "MobileNetV1", "width": 0.25}}
-    from seg_det import checkpoint
-
     torch.manual_seed(3)
     built, after = checkpoint.build_model(config).state_dict(), torch.rand(1)
     torch.manual_seed(3)
     direct = MODELS.get("SSDLite")(partial(BACKBONES.get("MobileNetV1"), width=0.25), num_classes=2).state_dict()
     assert torch.equal(after, torch.rand(1)) and list(built) == list(direct)
+    before = torch.get_rng_state()
+    card = ModelCard("detection", "m", config, {}, (Category(1, "a"), Category(2, "b")), (64, 64), (0, 0, 0), (1, 1, 1))
+    outline = checkpoint.outline(card, "The card")
+    assert torch.equal(before, torch.get_rng_state()) and list(outline.state_dict()) == list(built)
+    assert torch.equal(outline.anchors((64, 64)), checkpoint.build_model(config).anchors((64, 64)))
     assert all(torch.equal(built[key], direct[key]) for key in built)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,25 +22,22 @@ from seg_det.export.runtimes import Opened
 from seg_det.metrics.complexity import count
 from seg_det.report.html import write_report
 from seg_det.report.tables import write_csv
-from seg_det.tasks.classification import CLASSIFICATION
-from seg_det.tasks.detection import DETECTION
 from seg_det.tasks.evaluation import Evaluation, evaluate
 from seg_det.tasks.exported import evaluate_file
+from seg_det.tasks.kinds import KINDS as KINDS  # where its readers look for it
+from seg_det.tasks.kinds import kind_named, kind_of, require_kind
 from seg_det.tasks.learner import Learner, Loss
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.predictor import Kind, Predictor
-from seg_det.tasks.segmentation import SEGMENTATION
-from seg_det.tasks.start import Start, Started, load_start
+from seg_det.tasks.start import Start, Started, check_resume, load_start
 from seg_det.tasks.training import Trained, TrainerSettings, fit
 from seg_det.types import ModelCard, UserError
-from seg_det.values import shown
 from seg_det.weights import IMAGENET_MEAN, IMAGENET_STD
 from seg_det.weights.fit import some
 from seg_det.weights.unfold import unfold_norms
 
 log = logging.getLogger(__name__)
 NORM_IMAGES = 32  # at most, for the statistics of folded norms
-KINDS = {kind.name: kind for kind in (DETECTION, CLASSIFICATION, SEGMENTATION)}
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def train_model(setup: Training) -> dict[str, Any] | None:
 
     With ``fast_dev_run`` nothing is saved or evaluated, and the result is None.
     """
-    kind = KINDS[setup.kind]
+    kind = kind_named(setup.kind, "The configuration")
     _suits(kind, setup)
     val = with_categories(setup.val, setup.train.categories, f"the training split {setup.train.name}")
     _check(kind, setup, val)
@@ -168,28 +165,6 @@ def evaluate_model(
     return metrics
 
 
-def kind_of(card: ModelCard, what: str = "The model card", model: nn.Module | None = None) -> Kind:
-    """The kind of the card's task.
-
-    Raises UserError for an unknown task, for a rule of resizing that it does not have and for another kind's model.
-    """
-    if (kind := KINDS.get(card.task)) is None:
-        raise UserError(f"{what} is for the task {shown(card.task)}, which is not known here: {', '.join(KINDS)} are.")
-    if card.resize not in kind.resizes:
-        raise UserError(f"{what} resizes by {shown(card.resize)}, and {kind.name} has {', '.join(kind.resizes)}.")
-    if model is not None and (found := get_type_hints(type(model).forward)["return"]) is not kind.output:
-        raise UserError(
-            f"{what} is for {kind.name}, and its model {type(model).__name__} gives {found.__name__}, not "
-            f"{kind.output.__name__}: get the file again from where it was made."
-        )
-    return kind
-
-
-def require_kind(kind: Kind, source: Source) -> None:
-    if not isinstance(source, kind.source):
-        raise UserError(f"{source.name} does not hold {kind.data}, which {kind.name} needs: choose {kind.suggestion}.")
-
-
 def _suits(kind: Kind, setup: Training) -> None:
     """The parts of the configuration that are of one kind each. Raises UserError."""
     for source in (setup.train, setup.val):
@@ -212,22 +187,7 @@ def _check(kind: Kind, setup: Training, val: Source) -> None:
             f"{kind.least_images} or more; {setup.train.name} has {len(setup.train.records)}."
         )
     if setup.resume:
-        _check_resume(setup)
-
-
-def _check_resume(setup: Training) -> None:
-    """Raises UserError for a checkpoint that has no epochs left, and for one of another model than the configuration's."""
-    content, what = checkpoint.read(setup.resume), f"The card of {setup.resume}"
-    card = ModelCard.from_dict(content["card"], what)
-    if not isinstance(epoch := content.get("epoch"), int) or epoch < 0:
-        raise UserError(f"{setup.resume} does not say how many epochs it has behind it: name a checkpoint of train.py.")
-    if epoch + 1 >= setup.trainer.max_epochs:
-        raise UserError(
-            f"{setup.resume} has {epoch + 1} epochs behind it, all that trainer.max_epochs asks for: set more."
-        )
-    configured = card.replace(model={**setup.model, "num_classes": len(card.categories)})
-    model = checkpoint.outline(configured, f"The configuration of {setup.resume}")
-    checkpoint.require_fit(model, checkpoint.model_state(content), f"The configuration of {setup.resume}")
+        check_resume(setup.resume, setup.model, setup.trainer.max_epochs)
 
 
 def _load_start(model: nn.Module, setup: Training) -> Started:
@@ -248,10 +208,18 @@ def _join_histories(earlier: Path, later: Path) -> None:
     """Put the rows of a resumed run's curves in front of those of the run that went on with it."""
     if not earlier.is_file():
         return
-    with earlier.open() as first, later.open() as second:
-        before, after = list(csv.DictReader(first)), list(csv.DictReader(second))
+    with later.open() as second:
+        after = list(csv.DictReader(second))
     begin = min((int(row["step"]) for row in after), default=0)
-    write_csv(later, [row for row in before if int(row["step"]) < begin] + after)
+    try:
+        with earlier.open() as first:
+            before = [row for row in csv.DictReader(first) if int(row["step"]) < begin]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        log.warning(
+            "The curves in %s cannot be read (%s), so those of this run begin at its own start.", earlier, error
+        )
+        return
+    write_csv(later, before + after)
 
 
 def _card(kind: Kind, setup: Training, start: Started) -> ModelCard:

@@ -149,6 +149,18 @@ def _nearest(backbone: Mapping[str, Any]) -> PublishedWeights | None:
     return CATALOGUE[nearest] if nearest else None
 
 
+def check_resume(path: Path, config: Mapping[str, Any], max_epochs: int) -> None:
+    """Raise UserError for a checkpoint without epochs left and for one of another model than the run's ``config`` describes."""
+    content, what = checkpoint.read(path), f"The configuration of {path}"
+    card = ModelCard.from_dict(content["card"], f"The card of {path}")
+    if not isinstance(epoch := content.get("epoch"), int) or epoch < 0:
+        raise UserError(f"{path} does not say how many epochs it has behind it: name a checkpoint of train.py.")
+    if epoch + 1 >= max_epochs:
+        raise UserError(f"{path} has {epoch + 1} epochs behind it, all that trainer.max_epochs asks for: set more.")
+    configured = card.replace(model={**config, "num_classes": len(card.categories)})
+    checkpoint.require_fit(checkpoint.outline(configured, what), checkpoint.model_state(content), what)
+
+
 def _same_classes(classes: Sequence[str], path: Path) -> None:
     card = ModelCard.from_dict(checkpoint.read(path)["card"], f"The card of {path}")
     theirs = [category.name for category in card.categories]

@@ -19,9 +19,10 @@ from seg_det.export.runtimes import Opened, is_exported, open_file
 from seg_det.export.sidecar import sha256
 from seg_det.registry import AUGMENTATIONS, LOSSES, TARGETS, filled
 from seg_det.report.terminal import figures, summary
+from seg_det.tasks.kinds import kind_of
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.published import is_published, load_published
-from seg_det.tasks.run import Training, evaluate_model, kind_of, train_model
+from seg_det.tasks.run import Training, evaluate_model, train_model
 from seg_det.tasks.sensitivity import search, search_text, sensitivity
 from seg_det.tasks.start import Start
 from seg_det.tasks.training import TrainerSettings
