@@ -149,13 +149,16 @@ def test_a_configuration_that_is_none(here, text, message):
         config_of(here / "run" / "checkpoints" / "best.ckpt")
 
 
+LOSS = {"_target_": "label_loss", "_partial_": True}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"choices": {"task": "../../../up", "backbone": "v1", "dataset": "x"}}, "cannot name a folder of runs"),
         ({"choices": {"task": "ssdlite"}}, "config.yaml is no configuration of a training run: config.choices lacks backbone"),
         ({"task": "ssdlite"}, "config.task is 'ssdlite', not a dictionary"),
-        ({"task": {"kind": "x", "model": {}, "loss": {"_target_": "label_loss", "_partial_": True}, "postprocess": {}}}, "is for the task 'x'"),
+        ({"task": {"kind": "x", "model": {}, "loss": LOSS, "postprocess": {}}}, "is for the task 'x', which is not known"),
         ({"recipe": {"lr": "fast"}}, "recipe.lr is 'fast', not a number"),
         ({"recipe": {"lr": 0.1, "unknown": 1}}, "recipe has no 'unknown': it has optimiser"),
         ({"trainer": {"max_epochs": "many"}}, "trainer.max_epochs is 'many', not a whole number"),
