@@ -110,7 +110,9 @@ class Mutator:
         if isinstance(value, bool) or value is None:
             owner[key] = choose((not value, 0, 1, "true", None))
         elif isinstance(value, int | float):
-            owner[key] = choose((value + 1, value - 1, -value, value * 2, value / 2, float(value), str(value), [value]))
+            owner[key] = choose(
+                (value + 1, value - 1, -value, value * 2, value // 2, float(min(value, 1e9)), str(value), [value])
+            )
         elif isinstance(value, str):
             owner[key] = choose(
                 (value + "x", value[:-1], value.upper(), [value], f"seg_det.models.{value}", f"os.{value}")
@@ -390,7 +392,7 @@ def workplace():
         os.chdir(work)
         os.environ["SEG_DET_FUZZ_TARGET"] = "distutils.spawn.spawn"
         sys.path.insert(0, str(work / "modules"))
-        HydraConfig.instance().set_config(composed("train", ()))
+        HydraConfig.instance().set_config(composed("train", ()).copy())
         alarm = signal.signal(signal.SIGALRM, _too_long)
         try:
             with redirect_stderr(io.StringIO()):  # progress bars
