@@ -10,7 +10,7 @@ import pytest
 import torch
 from hostile import MARKER, MODELS, card, invoke, sealed, state, training_config, write_run
 
-from seg_det import checkpoint
+from seg_det import checkpoint, cli
 from seg_det.data.shapes import read_shapes
 from seg_det.export import sidecar
 from seg_det.registry import READERS, build
@@ -159,6 +159,7 @@ LOSS = {"_target_": "label_loss", "_partial_": True}
         ({"choices": {"task": "ssdlite"}}, "config.yaml is no configuration of a training run: config.choices lacks backbone"),
         ({"task": "ssdlite"}, "config.task is 'ssdlite', not a dictionary"),
         ({"task": {"kind": "x", "model": {}, "loss": LOSS, "postprocess": {}}}, "is for the task 'x', which is not known"),
+        ({"dataset": {"train": 5, "val": "x"}}, "dataset.train must be a section with _target_, a reader, and its arguments, got 5"),
         ({"recipe": {"lr": "fast"}}, "recipe.lr is 'fast', not a number"),
         ({"recipe": {"lr": 0.1, "unknown": 1}}, "recipe has no 'unknown': it has optimiser"),
         ({"trainer": {"max_epochs": "many"}}, "trainer.max_epochs is 'many', not a whole number"),
@@ -228,6 +229,7 @@ FOREIGN_CARDS = {
     "a backbone that is text": (model_with(backbone="v2"), "The configuration of a backbone must be a dictionary"),
     "taps of the backbone": (model_with(backbone={**MODELS["detection"]["backbone"], "taps": ["c5"]}), "takes no argument taps"),
     "a wrong type": (model_with(bn_eps="small"), "SSDLite's argument bn_eps is 'small', not a number"),
+    "no classes": (model_with(num_classes=-1), "task.model.class_outputs must name -1 of the outputs 1 to -1"),
     "other classes": ({"categories": []}, "names 0 classes, and its model has 8"),
     "another width": (model_with(backbone={"_target_": "MobileNetV1", "width": 0.5}), "and its tensors do not belong together"),
     "an unknown task": ({"task": "telepathy"}, "is for the task 'telepathy', which is not known here: detection"),
@@ -355,6 +357,7 @@ SIDECARS = {
     "an unknown pipeline": ({}, {"pipeline": "os.system"}, "export.pipeline is 'os.system', not one of full, normalised, raw"),
     "a checkpoint that is text": ({}, {"checkpoint": "x"}, "export.checkpoint is 'x', not a dictionary"),
     "no checkpoint": ({}, {"checkpoint": {}}, "m.onnx names no checkpoint: say which data with dataset="),
+    "a sum that is a number": ({}, {"files": {"m.onnx": 5}}, "export.files has '5' for m.onnx, which is no sha256"),
     "a path that is none": ({}, {"checkpoint": {"path": 5}}, "m.onnx names no checkpoint: say which data with dataset="),
     "anchors": ({}, {"anchors": [[1, 2, 3]]}, "export.anchors holds rows that are not four numbers"),
     "an unknown key of the card": ({"hook": 1}, {}, "m.json cannot be used: card has no 'hook'"),
@@ -405,6 +408,10 @@ def test_a_card_and_the_card_inside_must_say_the_same(exported, here):
     assert (
         sidecar.read(here / "m.onnx", sealed({"card": card(), "export": {"pipeline": "raw"}})).card.task == "detection"
     )
+
+
+def test_a_sentence_is_one_line_whatever_a_file_holds():
+    assert cli.one_sentence(UserError("no class\n'a\x1b[2J\x07b' here")) == r"no class 'a\x1b[2J\x07b' here"
 
 
 def test_curves_that_are_none_are_left_out(here):

@@ -127,16 +127,14 @@ def _checked(export: Any, what: str) -> dict[str, Any]:
         if not isinstance(export, dict):
             raise Wrong("export", f"is {shown(export)}, not a dictionary")
         require_plain({key: value for key, value in export.items() if key != "anchors"}, "export")
-        _check_facts(export)
+        typed = {key: matched(export[key], hint, f"export.{key}") for key, hint in FACTS.items() if key in export}
+        _check_facts(typed)
     except Wrong as error:
         raise UserError(f"{what} cannot be used: {error}; export it again.") from error
-    return export
+    return {**export, **typed}
 
 
 def _check_facts(export: dict[str, Any]) -> None:
-    for key, hint in FACTS.items():
-        if key in export:
-            matched(export[key], hint, f"export.{key}")
     for key, known in (("pipeline", PIPELINES), ("precision", PRECISIONS)):
         if export.get(key, known[0]) not in known:
             raise Wrong(f"export.{key}", f"is {shown(export[key])}, not one of {', '.join(known)}")

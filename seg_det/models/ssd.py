@@ -146,7 +146,7 @@ class SSD(nn.Module):
         chosen = every if class_outputs is None else list(class_outputs)
         if len(chosen) != self.num_classes or not set(chosen) <= set(every):
             raise UserError(
-                f"task.model.class_outputs must name {self.num_classes} of the outputs 1 to {every[-1]}, got {chosen}."
+                f"task.model.class_outputs must name {self.num_classes} of the outputs 1 to {self.outputs - 1}, got {chosen}."
             )
         self.merges = chosen != every
         self.register_buffer("chosen", torch.tensor(chosen), persistent=False)

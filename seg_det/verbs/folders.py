@@ -22,7 +22,7 @@ def relative(path: Path) -> Path:
 
 def run_name(config: DictConfig) -> str:
     """What a training run is called: its choices of task, backbone and dataset."""
-    return "_".join(config.choices[key] for key in ("task", "backbone", "dataset"))
+    return "_".join(str(config.choices[key]) for key in ("task", "backbone", "dataset"))
 
 
 def new_folder(verb: str, name: str) -> Path:

@@ -66,9 +66,13 @@ def read_source(dataset: DictConfig, split: str, *, within: Sequence[Path] | Non
     """
     if split not in ("train", "val"):
         raise UserError(f"split must be train or val, got {split!r}.")
-    reader = READERS.get(dataset[split].get("_target_"))
+    if not isinstance(section := dataset.get(split), DictConfig):
+        raise UserError(
+            f"dataset.{split} must be a section with _target_, a reader, and its arguments, got {section!r}."
+        )
+    reader = READERS.get(section.get("_target_"))
     given = {"within": within} if "within" in signature(reader).parameters else {}
-    return build(dataset[split], READERS, **given)
+    return build(section, READERS, **given)
 
 
 def read_measured(dataset: DictConfig, config: DictConfig, split: str) -> Source:
