@@ -159,7 +159,7 @@ LOSS = {"_target_": "label_loss", "_partial_": True}
         ({"choices": {"task": "ssdlite"}}, "config.yaml is no configuration of a training run: config.choices lacks backbone"),
         ({"task": "ssdlite"}, "config.task is 'ssdlite', not a dictionary"),
         ({"task": {"kind": "x", "model": {}, "loss": LOSS, "postprocess": {}}}, "is for the task 'x', which is not known"),
-        ({"dataset": {"train": 5, "val": "x"}}, "dataset.train must be a section with _target_, a reader, and its arguments, got 5"),
+        ({"dataset": {"train": 5, "val": "x"}}, "dataset.train must be a section with _target_, a reader, and its arg"),
         ({"recipe": {"lr": "fast"}}, "recipe.lr is 'fast', not a number"),
         ({"recipe": {"lr": 0.1, "unknown": 1}}, "recipe has no 'unknown': it has optimiser"),
         ({"trainer": {"max_epochs": "many"}}, "trainer.max_epochs is 'many', not a whole number"),
