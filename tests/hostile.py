@@ -58,6 +58,11 @@ def card(task="detection"):
 
 def state(task="detection"):
     """The tensors of that model, under the names that training gives them."""
+    return dict(_state(task))
+
+
+@cache
+def _state(task):
     torch.manual_seed(0)
     model = checkpoint.build_model(MODELS[task])
     return {checkpoint.PREFIX + key: value for key, value in model.state_dict().items()}
