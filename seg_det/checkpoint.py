@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import logging
 import re
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,13 +20,15 @@ from torch import Tensor, nn
 
 from seg_det import checksums
 from seg_det.files import whole
+from seg_det.registry import BACKBONES, MODELS, build, configured
 from seg_det.types import ModelCard, UserError
 
 log = logging.getLogger(__name__)
 PICKLES = tuple(bytes((128, protocol)) for protocol in (3, 4, 5))  # how those of newer protocols begin; torch writes 2
 PREFIX = "predictor.model."  # of the model's tensors among those of the training task
 LONGEST_HEADER = 100_000_000  # bytes, of a safetensors file; by its format
-MODELS = "seg_det.models."  # a checkpoint may name classes of this package only: reading one never runs foreign code
+LARGEST_COUNT = 1_000_000  # of classes, channels and every other whole number of a model
+MOST_ELEMENTS = 2**29  # of all tensors of a model: 2 GiB in 32 bits
 FOLDER = "checkpoints"  # of a run
 # Says in the content that a checksum stands behind it: one that was cut off or damaged itself is missed then.
 MARK = {"checksum": "sha256"}
@@ -37,28 +38,72 @@ class Damaged(UserError):
     """A file that is not what was written."""
 
 
-def build_model(config: dict[str, Any]) -> nn.Module:
-    """The model that ``config`` describes: ``_target_`` and its arguments, with the backbone's in ``backbone``."""
-    arguments = {key: value for key, value in config.items() if key != "_target_"}
-    if isinstance(backbone := arguments.get("backbone"), dict):
-        settings = {key: value for key, value in backbone.items() if key != "_target_"}
-        arguments["backbone"] = partial(_find(backbone, settings, given=("taps", "output_stride")), **settings)
-    return _find(config, arguments)(**arguments)
+def build_model(config: Mapping[str, Any]) -> nn.Module:
+    """The model that ``config`` describes: ``_target_`` and its arguments, with the backbone's in ``backbone``.
+
+    Both are names of the registries, with plain values. Raises UserError for anything else.
+    """
+    settings, given = dict(config), {}
+    if "backbone" in settings:
+        backbone, values = configured(settings.pop("backbone"), BACKBONES, hidden=("taps", "output_stride"))
+        given["backbone"] = partial(backbone, **values)
+    return build(settings, MODELS, **given)
 
 
-def _find(config: dict[str, Any], arguments: dict[str, Any], given: tuple[str, ...] = ()) -> type[nn.Module]:
-    target = str(config.get("_target_", ""))
-    if not target.startswith(MODELS):
-        raise UserError(f"The model's _target_ must be a class of {MODELS[:-1]}, got {target!r}.")
-    module, _, name = target.rpartition(".")
+def outline(card: ModelCard, what: str) -> nn.Module:
+    """The card's model without memory for its tensors: their names and shapes, and its anchors.
+
+    Raises UserError, which begins with ``what``, where the card describes no model, one for another number of classes than it
+    names, or one of more than 2**29 elements.
+    """
     try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"This version of seg_det has no model {target}: {error}.") from error
-    allowed = [key for key in inspect.signature(cls).parameters if key not in given]
-    if unknown := [key for key in arguments if key not in allowed]:
-        raise UserError(f"{name} takes no argument {', '.join(unknown)}; it takes {', '.join(allowed)}.")
-    return cls
+        require_counts(card.model)
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is nothing to initialise
+            model = build_model(card.model)
+    except UserError as error:
+        raise UserError(f"{what} describes a model that cannot be built: {error}") from error
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:  # of numbers that no layer can have
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")
+        raise UserError(
+            f"{what} describes a model that cannot be built ({reason}): get the file again from where it was made."
+        ) from error
+    elements = sum(tensor.numel() for tensor in model.state_dict().values())
+    if elements > MOST_ELEMENTS:
+        raise UserError(f"{what} describes a model of {elements:.3g} elements, and {MOST_ELEMENTS:.3g} are the most.")
+    if model.num_classes != len(card.categories):
+        raise UserError(f"{what} names {len(card.categories)} classes, and its model has {model.num_classes}.")
+    return model
+
+
+def require_counts(config: Mapping[str, Any]) -> None:
+    """Raise UserError for a whole number in a model's configuration that is beyond what a model can have."""
+    pending: list[Any] = [config]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, int) and abs(value) > LARGEST_COUNT:
+            raise UserError(f"its number {value:.3g} is beyond {LARGEST_COUNT}, the most of anything in a model.")
+        pending += value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+
+
+def require_fit(model: nn.Module, tensors: Mapping[str, Any], what: str) -> None:
+    """Raise UserError, which begins with ``what``, unless ``tensors`` are exactly those of ``model`` by names and shapes."""
+    own = model.state_dict()
+    strange = [key for key in [*own, *tensors] if not _fits(own.get(key), tensors.get(key))]
+    if strange:
+        more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+        names = ", ".join(str(key)[:80] for key in strange[:3])
+        raise UserError(
+            f"{what} and its tensors do not belong together: {names}{more} are missing, of another shape or unknown to the "
+            "model; get the file again from where it was made."
+        )
+
+
+def _fits(own: Tensor | None, found: Any) -> bool:
+    if own is None or not isinstance(found, Tensor) or found.shape != own.shape:
+        return False
+    whole = found.layout == torch.strided and found.device.type == "cpu" and not found.is_quantized
+    return whole and found.is_floating_point() == own.is_floating_point() and not found.is_complex()
 
 
 def save(content: dict[str, Any], path: Path) -> None:
@@ -161,20 +206,25 @@ def _read(path: Path) -> dict[str, Any]:
 def card_of(path: Path) -> ModelCard | None:
     """The card that a checkpoint carries, None for one of other tools."""
     content = load_plain(path)
-    return ModelCard.from_dict(content["card"]) if isinstance(content, dict) and "card" in content else None
+    if not isinstance(content, dict) or "card" not in content:
+        return None
+    return ModelCard.from_dict(content["card"], f"The card of {path}")
 
 
 def model_state(content: dict[str, Any]) -> dict[str, Tensor]:
     """The model's own tensors of a checkpoint: the averaged ones, where training averaged."""
-    return {key.removeprefix(PREFIX): value for key, value in content["state_dict"].items()}
+    state = content.get("state_dict")
+    return {str(key).removeprefix(PREFIX): value for key, value in state.items()} if isinstance(state, dict) else {}
 
 
 def load(path: Path) -> tuple[nn.Module, ModelCard]:
     """The trained model in evaluation mode, and its card."""
-    content = read(path)
-    card = ModelCard.from_dict(content["card"])
+    content, what = read(path), f"The card of {path}"
+    card = ModelCard.from_dict(content["card"], what)
+    state = model_state(content)
+    require_fit(outline(card, what), state, what)
     model = build_model(card.model)
-    model.load_state_dict(model_state(content))
+    model.load_state_dict(state)
     return model.eval(), card
 
 

@@ -81,11 +81,17 @@ def one_sentence(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, UserError):
             # From a loader's process it arrives with that process's traceback in front.
-            return re.split(r"(?:^|\n)(?:seg_det\.types\.)?UserError: ", str(error))[-1].strip()
+            return _one_line(re.split(r"(?:^|\n)(?:seg_det\.types\.)?UserError: ", str(error))[-1])
         if isinstance(error, OmegaConfBaseException):
-            return f"{str(error).splitlines()[0]}: set {error.full_key or 'it'} on the command line."
+            return f"{_one_line(str(error).splitlines()[0])}: set {error.full_key or 'it'} on the command line."
         error = error.__cause__ or (error.__context__ if isinstance(error, InstantiationException) else None)
     return None
+
+
+def _one_line(text: str) -> str:
+    """``text`` without what a terminal would not print as it is: a name in it may come from anybody's file."""
+    words = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in words)
 
 
 def _keep_freed_memory() -> None:

@@ -16,6 +16,7 @@ from seg_det.types import DenseDetections, Detections, UserError
 SCORES = ("softmax", "sigmoid")
 OUTPUTS = ("logits", "labels")
 LONGEST_PREFIX = 2**11  # of the best pairs of anchor and class that are compared with one another, image by image
+MOST_ROWS = 10**6  # of candidates and of detections
 COMPARED = 2**24  # of them at a time, all images together: bounds the memory
 BAND = {"cpu": 2**20, "other": 2**24}  # logits interpolated at a time: what a cache holds, what a device likes
 
@@ -46,6 +47,8 @@ def check_limits(
         if not (isinstance(count, int) and count > 0) and (count is not None or key == "max_detections"):
             also = ", or null for all" if key == "max_candidates" else ""
             raise UserError(f"postprocess.{key} must be a whole number from 1{also}, got {count}.")
+        if count is not None and count > MOST_ROWS:
+            raise UserError(f"postprocess.{key} must be at most {MOST_ROWS}, got {count}.")
 
 
 def candidates(

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from seg_det.values import Wrong, is_name, matched, require_plain, shown
+
+MOST_PIXELS = 2**24  # of ModelCard.input_size
 IGNORE = 255  # in masks: a pixel that is neither learned nor counted
 
 
@@ -140,7 +143,7 @@ class ModelCard:
     std: tuple[float, float, float]
     resize: str = "stretch"  # to input_size, bilinear, aspect ratio not kept
     colour_order: str = "RGB"
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
     training_data: dict[str, Any] = field(default_factory=dict)
     version: str = ""
 
@@ -156,7 +159,28 @@ class ModelCard:
         return replace(self, **changes)
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> ModelCard:
-        """Inverse of :meth:`to_dict`."""
-        tuples = {key: tuple(plain[key]) for key in ("input_size", "mean", "std")}
-        return cls(**{**plain, **tuples, "categories": tuple(Category(**c) for c in plain["categories"])})
+    def from_dict(cls, plain: dict[str, Any], what: str = "The model card") -> ModelCard:
+        """Inverse of :meth:`to_dict`, for cards that come from anywhere.
+
+        Raises UserError, which begins with ``what``, for a key that a card does not have and a value that it cannot have.
+        """
+        try:
+            require_plain(plain, "card")
+            card = matched(plain, cls, "card")
+            _check_card(card)
+        except Wrong as error:
+            raise UserError(f"{what} cannot be used: {error}; get the file again from where it was made.") from error
+        return card
+
+
+def _check_card(card: ModelCard) -> None:
+    """Raises Wrong for a value that a card cannot have though its type is right."""
+    if not is_name(card.name):  # of folders, and in the programs that the export writes
+        raise Wrong("card.name", f"is {shown(card.name)}, not a name that a folder can have")
+    height, width = card.input_size
+    if min(height, width) < 1 or height * width > MOST_PIXELS:
+        raise Wrong("card.input_size", f"is {list(card.input_size)}, not [height, width] of 1 to {MOST_PIXELS} pixels")
+    if min(card.std) <= 0:
+        raise Wrong("card.std", f"is {list(card.std)}, not three numbers above 0")
+    if card.colour_order != "RGB":
+        raise Wrong("card.colour_order", f"is {shown(card.colour_order)}, not 'RGB', the only one that is known")

@@ -7,8 +7,8 @@ import torch
 from seg_det import checkpoint
 from seg_det.types import Category, ModelCard, UserError
 
-BACKBONE = {"_target_": "seg_det.models.backbones.mobilenet_v2.MobileNetV2", "width": 0.35}
-MODEL = {"_target_": "seg_det.models.ssdlite.SSDLite", "num_classes": 2, "width": 0.35, "backbone": BACKBONE}
+BACKBONE = {"_target_": "MobileNetV2", "width": 0.35}
+MODEL = {"_target_": "SSDLite", "num_classes": 2, "width": 0.35, "backbone": BACKBONE}
 CARD = ModelCard(
     task="detection",
     name="m",
@@ -43,17 +43,23 @@ def test_build_save_load(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"_target_": "os.system", "command": "true"}, "must be a class of seg_det.models, got 'os.system'"),
+        (
+            {"_target_": "os.system", "command": "true"},
+            "'os.system' is no model of seg_det, and nothing else is run: _target_ must be one of Classifier",
+        ),
         (
             {**MODEL, "backbone": {"_target_": "subprocess.run"}},
-            "must be a class of seg_det.models, got 'subprocess.run'",
+            "'subprocess.run' is no backbone of seg_det, and nothing else is run: _target_ must be one of Incep",
         ),
         ({**MODEL, "widht": 1}, "SSDLite takes no argument widht; it takes backbone, num_classes, width, taps"),
         (
             {**MODEL, "backbone": {**BACKBONE, "depth": 1}},
             "MobileNetV2 takes no argument depth; it takes width, scale_head",
         ),
-        ({"_target_": "seg_det.models.yolo.YOLO"}, "has no model seg_det.models.yolo.YOLO"),
+        (
+            {"_target_": "seg_det.models.yolo.YOLO"},
+            "'seg_det.models.yolo.YOLO' is no model of seg_det, and nothing else is run",
+        ),
     ],
 )
 def test_only_this_package_s_models_are_built(config, message):

@@ -3,17 +3,17 @@
 import pytest
 import torch
 from commands import run
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from test_commands import SMALL
 from test_conf import CONF, backbone_arguments, compose, names
 
 from seg_det import checkpoint
 from seg_det.losses.boxes import BOX_LOSSES
+from seg_det.registry import AUGMENTATIONS, LOSSES
 from seg_det.tasks.optimisation import Recipe, optimiser, schedule
 from seg_det.tasks.run import KINDS
 from seg_det.types import DetectionBatch, ModelCard
-from seg_det.verbs.settings import postprocess
+from seg_det.verbs.settings import build, postprocess
 
 # images, GPUs, rate of a whole step, epochs; steps a run of COCO's 118,287 images has, and those that the source says
 RECIPES = {
@@ -97,7 +97,7 @@ def test_heads_say_where_it_comes_from_and_that_it_was_not_run(name):
     for words in ("# Source: ", " AP on ", " hours", "not run here", "What differs"):
         assert words in head
     config = compose(f"experiment={name}", "dataset.root=/data")
-    instantiate(config.augmentation, size=[64, 64])
+    build(config.augmentation, AUGMENTATIONS, size=[64, 64])
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -110,7 +110,7 @@ def test_a_step_of_every_recipe(name):
     before = predictor.model.class_predictors[0].project.weight.detach().clone()
     for _ in range(2):
         batch = batch_of([2, 1], size)
-        loss = predictor.loss(instantiate(config.task.loss), predictor(batch.images), batch).total()
+        loss = predictor.loss(build(config.task.loss, LOSSES), predictor(batch.images), batch).total()
         opt.zero_grad()
         loss.backward()
         opt.step()
@@ -145,9 +145,8 @@ def test_every_detector_takes_every_loss(task):
         for localisation in BOX_LOSSES:
             smoothing = 0.0 if classification == "focal" else 0.1
             keys = [f"classification={classification}", f"localisation={localisation}", f"label_smoothing={smoothing}"]
-            function = instantiate(
-                OmegaConf.merge(config.task.loss, OmegaConf.from_dotlist([*keys, "negative_ratio=2"]))
-            )
+            chosen = OmegaConf.merge(config.task.loss, OmegaConf.from_dotlist([*keys, "negative_ratio=2"]))
+            function = build(chosen, LOSSES)
             for name, batch in batches.items():
                 losses = predictor.loss(function, raw[name], batch)
                 predictor.model.zero_grad()
@@ -164,7 +163,7 @@ def test_box_losses_in_autocast(precision):
     config = compose("task=ssdlite", "backbone=v2", "backbone.width=0.35")
     predictor, batch = predictor_of(config, size), batch_of([2, 0], size)
     for localisation in BOX_LOSSES:
-        function = instantiate(config.task.loss, localisation=localisation)
+        function = build(OmegaConf.merge(config.task.loss, {"localisation": localisation}), LOSSES)
         with torch.autocast("cpu", precision):
             losses = predictor.loss(function, predictor(batch.images), batch)
         predictor.model.zero_grad()

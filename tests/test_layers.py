@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "seg_det"
 # The higher the number, the nearer to the user. A room imports from lower rooms and from its own.
 RANK = {
-    "types": 0, "files": 0, "checksums": 0,
+    "values": 0, "types": 0, "registry": 0, "files": 0, "checksums": 0,
     "download": 1, "archives": 1, "ops": 1, "nn": 1,
     "models": 2, "losses": 2, "postprocess": 2, "metrics": 2, "data": 2,
     "weights": 2, "checkpoint": 2,

@@ -39,6 +39,7 @@ from seg_det.models.classifier import Classifier
 from seg_det.models.ssd import SSD
 from seg_det.models.ssdlite import SSDLite
 from seg_det.nn.blocks import ConvNormAct, DepthwiseSeparable, batch_norm
+from seg_det.registry import BACKBONES
 
 HERE = Path(__file__).parent
 UNITS = {"M": 1e6, "G": 1e9}
@@ -72,7 +73,7 @@ def backbone_of(name: str, settings: str, scale_head: bool) -> functools.partial
         key, _, value = setting.partition("=")
         assert key in arguments, f"conf/backbone/{name}.yaml has no {key}"
         arguments[key] = literal_eval(value) if value[0] in "0123456789(" else value
-    return functools.partial(hydra.utils.get_class(arguments.pop("_target_")), **arguments)
+    return functools.partial(BACKBONES.get(arguments.pop("_target_")), **arguments)
 
 
 @functools.cache

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from seg_det.data.images import limit_pixels
 from seg_det.data.objects import input_boxes
 from seg_det.data.records import DetectionSource
 from seg_det.metrics.coverage import Coverage, coverage
+from seg_det.registry import READERS, build
 from seg_det.report.tables import format_table
 from seg_det.types import UserError
 
@@ -36,7 +36,7 @@ def fit_anchors(config: DictConfig) -> None:
         )
     _check(config.fit)
     limit_pixels(config.data.max_pixels)
-    source = instantiate(config.dataset.train)
+    source = build(_plain(config.dataset.train), READERS)
     if not isinstance(source, DetectionSource):
         raise UserError(
             f"{source.name} does not hold boxes: choose dataset=coco, voc, custom_coco, custom_voc or shapes."

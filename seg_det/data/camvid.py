@@ -8,6 +8,7 @@ from seg_det.data.masks import MaskedImage, MaskFile, mask_code, masked_records,
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
 from seg_det.data.voc import list_images
+from seg_det.registry import READERS
 from seg_det.types import Category, UserError
 
 CLASSES = (
@@ -16,6 +17,7 @@ CLASSES = (
 UNLABELLED = len(CLASSES)
 
 
+@READERS.register
 def read_camvid(*, root: str | Path, split: str, on_bad: str = "error") -> SegmentationSource:
     """Read one split (``train``, ``val`` or ``test``): images in root/SPLIT/, masks of their names in root/SPLITannot/.
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from seg_det.data.masks import MaskedImage, MaskFile, mask_code, masked_records, segmentation_source
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
+from seg_det.registry import READERS
 from seg_det.types import Category, UserError
 
 IDS = range(34)  # of all labels; 255 stands for -1, the licence plate
@@ -46,6 +47,7 @@ IMAGE, MASK = "_leftImg8bit", "_{annotations}_{labels}.png"
 SUFFIXES = (".png", ".jpg")  # of images: the official ones are PNG
 
 
+@READERS.register
 def read_cityscapes(
     *, root: str | Path, split: str, annotations: str = "gtFine", on_bad: str = "error"
 ) -> SegmentationSource:

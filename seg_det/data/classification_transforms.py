@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from seg_det.data.arguments import height_width, number_range
 from seg_det.data.mixing import checked_mixing
 from seg_det.data.transforms import ClassificationTransform, InceptionCrop, flips, photometric
+from seg_det.registry import AUGMENTATIONS
 
 
+@AUGMENTATIONS.register
 def inception_augmentation(
     size: Sequence[int],
     *,

@@ -15,12 +15,14 @@ from tqdm import tqdm
 from seg_det.data.images import verify_image
 from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes, require
 from seg_det.data.records import DetectionSource, ImageFile, ObjectTable, build_records
+from seg_det.registry import READERS
 from seg_det.types import Category, UserError
 
 # A JSON entry that is no dict, lacks a key, or holds a string where a number belongs.
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
 
 
+@READERS.register
 def read_coco(
     *,
     images: str | Path,

@@ -14,8 +14,10 @@ from seg_det.data.transforms import (
     flips,
     photometric,
 )
+from seg_det.registry import AUGMENTATIONS
 
 
+@AUGMENTATIONS.register
 def ssd_augmentation(
     size: Sequence[int],
     *,

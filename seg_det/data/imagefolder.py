@@ -13,9 +13,11 @@ from tqdm import tqdm
 from seg_det.data.images import IMAGE_SUFFIXES
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import ClassificationRecord, ClassificationSource
+from seg_det.registry import READERS
 from seg_det.types import Category, UserError
 
 
+@READERS.register
 def read_imagefolder(
     *,
     root: str | Path,

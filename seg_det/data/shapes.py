@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -26,14 +27,17 @@ from seg_det.data.masks import MaskedImage, MaskFile, mask_code, masked_records,
 from seg_det.data.problems import Problems
 from seg_det.data.records import DetectionSource, SegmentationSource
 from seg_det.data.shapes_scene import CLASSES, HEIGHT, WIDTH, Scene, lay_out, paint_scene
+from seg_det.registry import READERS
 from seg_det.types import Category, UserError
 
 SPLITS = ("train", "val")
 JPEG_QUALITY = 90
+MOST_IMAGES = 10**6  # a split: file names have six digits
 FORMAT = 1  # raise it whenever the same seed would give other files
 MARKER = "shapes.json"
 
 
+@READERS.register
 def read_shapes(
     root: str | Path,
     split: str,
@@ -43,19 +47,32 @@ def read_shapes(
     seed: int = 0,
     train_images: int = 1500,
     val_images: int = 200,
+    within: Sequence[Path] | None = None,
 ) -> DetectionSource | SegmentationSource:
     """One split (``train`` or ``val``) of the embedded data set below ``root``, generated first where it is missing.
 
-    Its masks if ``kind`` is "segmentation", with the background as class 0; else its boxes.
+    Its masks if ``kind`` is "segmentation", with the background as class 0; else its boxes. ``within`` are the only folders
+    in which it may be generated, None: anywhere.
     Raises UserError as :func:`generate_shapes` does, and for an unknown split.
     """
     if split not in SPLITS:
         raise UserError(f"the shapes data set has no split {split!r}; choose one of {', '.join(SPLITS)}")
+    if within is not None and not (Path(root) / MARKER).is_file():
+        _require_within(Path(root), within)
     root = generate_shapes(Path(root), seed=seed, train_images=train_images, val_images=val_images)
     if kind == "segmentation":
         return _read_masks(root, split, Problems(on_bad))
     annotations = root / "annotations" / f"instances_{split}.json"
     return read_coco(images=root / "images" / split, annotations=annotations, on_bad=on_bad)
+
+
+def _require_within(root: Path, folders: Sequence[Path]) -> None:
+    """Raise UserError unless ``root`` is one of ``folders`` or lies in one of them, links followed."""
+    if not any(root.resolve().is_relative_to(Path(folder).resolve()) for folder in folders):
+        raise UserError(
+            f"The run's shapes data set {root} is missing, and a saved configuration generates none outside the working folder: "
+            f"name it yourself with dataset=shapes dataset.root={root}, or with dataset.root= alone where you resume."
+        )
 
 
 def _read_masks(root: Path, split: str, problems: Problems) -> SegmentationSource:
@@ -82,6 +99,8 @@ def generate_shapes(root: Path, *, seed: int = 0, train_images: int = 1500, val_
     marker = {"format": FORMAT, "seed": seed, "train_images": train_images, "val_images": val_images}
     if seed < 0 or train_images < 1 or val_images < 1:
         raise UserError(f"the shapes data set needs seed >= 0 and at least one image a split, got {marker}")
+    if max(train_images, val_images) > MOST_IMAGES:
+        raise UserError(f"the shapes data set has at most {MOST_IMAGES} images a split, got {marker}")
     if _is_complete(root, marker):
         return root
     try:

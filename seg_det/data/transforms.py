@@ -32,6 +32,7 @@ from seg_det.data.viewport import (
     zoom_out_window,
 )
 from seg_det.data.views import Fitted, ImageAndMask, View
+from seg_det.registry import AUGMENTATIONS
 from seg_det.types import UserError
 
 # Read while albumentations is imported, which asks a server for its newest version otherwise.
@@ -236,6 +237,7 @@ class AntialiasedResize(A.DualTransform):
         return bboxes
 
 
+@AUGMENTATIONS.register
 def centre_crop(size: Sequence[int], *, crop_fraction: float = CROP_FRACTION) -> ClassificationTransform:
     """The middle of the image in ``size`` (H, W): evaluation, whatever the seed.
 
@@ -245,6 +247,7 @@ def centre_crop(size: Sequence[int], *, crop_fraction: float = CROP_FRACTION) ->
     return ClassificationTransform([_centre(size, number("crop_fraction", crop_fraction, 0.1, 1))])
 
 
+@AUGMENTATIONS.register
 def flip_only(
     size: Sequence[int],
     *,
@@ -266,6 +269,7 @@ def flip_only(
     return _resized(kind, size, mirrored, checked_mixing(mosaic, mixup, unmixed_epochs), min_side=1.0)
 
 
+@AUGMENTATIONS.register
 def resize_only(
     size: Sequence[int], *, kind: str = "detection"
 ) -> DetectionTransform | ClassificationTransform | SegmentationTransform:
@@ -276,6 +280,7 @@ def resize_only(
     return _resized(kind, size, [], UNMIXED, min_side=0.0)
 
 
+@AUGMENTATIONS.register
 def resize_antialiased_only(size: Sequence[int]) -> DetectionTransform:
     """:func:`resize_only` with boxes, antialiased where it shrinks, as detectors of other tools may have been measured."""
     return DetectionTransform([AntialiasedResize(height_width(size))], min_side=0.0)

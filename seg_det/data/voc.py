@@ -16,11 +16,13 @@ from tqdm import tqdm
 from seg_det.data.images import IMAGE_SUFFIXES, is_turned, verify_image
 from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes, require
 from seg_det.data.records import DetectionSource, ImageFile, ObjectTable, build_records
+from seg_det.registry import READERS
 from seg_det.types import Category, UserError
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
+@READERS.register
 def read_voc(
     *, root: str | Path, split: str, categories: Sequence[str] | None = None, on_bad: str = "error"
 ) -> DetectionSource:

@@ -20,6 +20,7 @@ from seg_det.data.masks import (
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
 from seg_det.data.voc import image_ids, list_images, read_split
+from seg_det.registry import READERS
 from seg_det.types import IGNORE, Category
 
 CLASSES = (
@@ -28,6 +29,7 @@ CLASSES = (
 )  # fmt: skip
 
 
+@READERS.register
 def read_voc_seg(
     *,
     root: str | Path,

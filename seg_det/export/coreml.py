@@ -26,6 +26,7 @@ from torch import Tensor
 from seg_det.export.base import Found, Job, Session, Target, unsupported
 from seg_det.export.pipeline import CONSIDERED, Graph, build_graph
 from seg_det.ops.nms import rivals
+from seg_det.registry import TARGETS
 from seg_det.types import UserError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def open_session(path: str) -> Session:
     return run
 
 
+@TARGETS.register
 @dataclass(frozen=True)
 class CoreMlTarget(Target):
     """``ios`` is the oldest system that is to run the file, 16 or later; macOS counts as the iOS of its year."""

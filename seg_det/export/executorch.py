@@ -19,6 +19,7 @@ from seg_det.export.executorch_graph import delegated, modules_of, rewrite
 from seg_det.export.pipeline import CONSIDERED, Graph, build_graph
 from seg_det.ops.boxes import area
 from seg_det.ops.images import normalise
+from seg_det.registry import TARGETS
 from seg_det.types import UserError
 
 aten = torch.ops.aten
@@ -49,6 +50,7 @@ def open_session(path: str) -> Session:
     return run
 
 
+@TARGETS.register
 @dataclass(frozen=True)
 class ExecuTorchTarget(Target):
     """``observer`` finds the ranges of activations for 8 bits: "histogram" (least square error), "mean_minmax" or "minmax".

@@ -28,6 +28,7 @@ from seg_det.export.pipeline import CONSIDERED, Graph, build_graph
 from seg_det.models.segmentation_heads import ImagePooling
 from seg_det.ops.boxes import area
 from seg_det.ops.nms import nms
+from seg_det.registry import TARGETS
 from seg_det.types import UserError
 
 KEY = "seg_det"  # of the metadata
@@ -51,6 +52,7 @@ def open_session(path: str) -> Session:
     return session
 
 
+@TARGETS.register
 @dataclass(frozen=True)
 class LiteRtTarget(Target):
     """``observer`` finds the ranges of activations for 8 bits.

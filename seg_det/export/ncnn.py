@@ -23,6 +23,7 @@ from torch.export import ExportedProgram
 
 from seg_det.export.base import Job, Session, Target, unsupported
 from seg_det.export.pipeline import Graph, build_graph
+from seg_det.registry import TARGETS
 from seg_det.types import UserError
 
 MAGIC = "7767517"  # the first line of a .param
@@ -53,6 +54,7 @@ def open_session(path: str) -> Session:
     return run
 
 
+@TARGETS.register
 @dataclass(frozen=True)
 class NcnnTarget(Target):
     """The ``.param`` has the layers and the card, the ``.bin`` beside it the weights."""

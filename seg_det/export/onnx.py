@@ -20,6 +20,7 @@ from seg_det.export.base import Found, Job, Session, Target, unsupported
 from seg_det.export.pipeline import Graph, build_graph
 from seg_det.export.resize import CROP_FRACTION
 from seg_det.ops.nms import nms
+from seg_det.registry import TARGETS
 from seg_det.types import UserError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def open_session(path: str) -> Session:
     return lambda image: dict(zip(outputs, session.run(outputs, {name: image}), strict=True))
 
 
+@TARGETS.register
 @dataclass(frozen=True)
 class OnnxTarget(Target):
     """``opset`` is the version of the operators, 18 or later.

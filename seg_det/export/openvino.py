@@ -19,6 +19,7 @@ from torch import nn
 from seg_det.export.base import Job, Session, Target, unsupported
 from seg_det.export.onnx import as_input, non_max_suppression
 from seg_det.export.pipeline import Graph, build_graph
+from seg_det.registry import TARGETS
 from seg_det.types import UserError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def open_session(path: str) -> Session:
     return lambda image: dict(zip(names, compiled([image]).values(), strict=True))
 
 
+@TARGETS.register
 @dataclass(frozen=True)
 class OpenVinoTarget(Target):
     """``observer`` finds the ranges of activations for 8 bits: a set of NNCF's range estimators, in lower case.

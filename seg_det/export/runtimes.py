@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seg_det import export
 from seg_det.export import sidecar
 from seg_det.export.base import Session, Target, require
+from seg_det.registry import TARGETS
 from seg_det.types import ModelCard, UserError
 
 
@@ -25,11 +23,8 @@ class Opened(NamedTuple):
 
 @cache
 def targets() -> dict[str, type[Target]]:
-    """The targets by the suffix of their files: one for each module of this package that has one."""
-    for module in pkgutil.iter_modules(export.__path__):
-        if module.name != "runner":
-            importlib.import_module(f"{export.__name__}.{module.name}")
-    return {target.suffix: target for target in Target.__subclasses__()}
+    """The targets by the suffix of their files."""
+    return {target.suffix: target for target in map(TARGETS.get, TARGETS)}
 
 
 def is_exported(reference: str) -> bool:

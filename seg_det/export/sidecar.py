@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seg_det.export.base import PIPELINES, PRECISIONS
 from seg_det.types import ModelCard, UserError
+from seg_det.values import Wrong, is_name, matched, require_plain, shown
+
+MOST_BYTES = 2**28  # of a card; most of it are anchors
+FACTS = {  # of an export that are read by name; a target may tell more, in plain values
+    "target": str,
+    "precision": str,
+    "pipeline": str,
+    "input": str,
+    "outputs": list[str],
+    "checkpoint": dict[str, Any],
+    "files": dict[str, str],
+    "anchors": list[list[Any]],
+}
 
 
 class Described(NamedTuple):
@@ -57,10 +72,25 @@ def read(path: Path, embedded: str | None) -> Described:
         if inside is None:
             raise UserError(f"{path} has no card: {beside(path)} is missing; copy it from where it was exported.")
         return inside
-    found = _opened(beside(path).read_text(), f"The card {beside(path)}")
-    if inside is not None and inside.card != found.card:
+    found = _opened(_text(beside(path)), f"The card {beside(path)}")
+    if inside is not None and not _agree(inside, found):
         raise UserError(
             f"The card {beside(path)} is not the one inside {path}: copy both from where they were exported."
+        )
+    _check_files(path, found)
+    return found
+
+
+def _agree(inside: Described, beside: Described) -> bool:
+    """Whether two cards of one file say the same; the one beside it was written later and tells more of the export."""
+    return inside.card == beside.card and all(beside.export.get(key) == inside.export[key] for key in inside.export)
+
+
+def _check_files(path: Path, found: Described) -> None:
+    """Raise UserError unless the files that belong to ``path`` are those that its card ``found`` describes."""
+    if path.name not in found.export.get("files", {}):
+        raise UserError(
+            f"The card {beside(path)} does not describe {path.name}: copy both from where they were exported."
         )
     for name, wanted in found.export["files"].items():
         file = path.parent / name
@@ -70,15 +100,50 @@ def read(path: Path, embedded: str | None) -> Described:
             raise UserError(
                 f"{file} is not the file that {beside(path)} describes (its sha256 differs): export it again."
             )
-    return found
+
+
+def _text(path: Path) -> str:
+    if path.stat().st_size > MOST_BYTES:
+        raise UserError(f"The card {path} has more than {MOST_BYTES} bytes: copy it from where it was exported.")
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _opened(text: str, what: str) -> Described:
     try:
         content = json.loads(text)
         wanted = content.pop("checksum")
-        if wanted != _checksum(content):
-            raise UserError(f"{what} was altered after the export (its checksum does not fit): export it again.")
-        return Described(ModelCard.from_dict(content["card"]), content["export"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        fits = wanted == _checksum(content)
+        card, export = content["card"], content["export"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{what} is no card of an exported model ({type(error).__name__}): export it again.") from error
+    if not fits:
+        raise UserError(f"{what} was altered after the export (its checksum does not fit): export it again.")
+    return Described(ModelCard.from_dict(card, what), _checked(export, what))
+
+
+def _checked(export: Any, what: str) -> dict[str, Any]:
+    """The facts of an export, those that are read by name with the types that they must have. Raises UserError."""
+    try:
+        if not isinstance(export, dict):
+            raise Wrong("export", f"is {shown(export)}, not a dictionary")
+        require_plain({key: value for key, value in export.items() if key != "anchors"}, "export")
+        typed = {key: matched(export[key], hint, f"export.{key}") for key, hint in FACTS.items() if key in export}
+        _check_facts(typed)
+    except Wrong as error:
+        raise UserError(f"{what} cannot be used: {error}; export it again.") from error
+    return {**export, **typed}
+
+
+def _check_facts(export: dict[str, Any]) -> None:
+    for key, known in (("pipeline", PIPELINES), ("precision", PRECISIONS)):
+        if export.get(key, known[0]) not in known:
+            raise Wrong(f"export.{key}", f"is {shown(export[key])}, not one of {', '.join(known)}")
+    if "pipeline" not in export:
+        raise Wrong("export", "lacks pipeline")
+    for name, digest in export.get("files", {}).items():
+        if not is_name(name):
+            raise Wrong("export.files", f"names {shown(name)}, which is no file in the same folder")
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            raise Wrong("export.files", f"has {shown(digest)} for {name}, which is no sha256")
+    if not all(len(row) == 4 and all(type(side) in (int, float) for side in row) for row in export.get("anchors", ())):
+        raise Wrong("export.anchors", "holds rows that are not four numbers")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from seg_det.registry import LOSSES
 from seg_det.types import ClassificationBatch, UserError
 
 
@@ -19,6 +20,7 @@ class ClassificationLosses(NamedTuple):
         return self.classification
 
 
+@LOSSES.register
 def label_loss(raw: Tensor, batch: ClassificationBatch, *, label_smoothing: float = 0.1) -> ClassificationLosses:
     """Cross-entropy of logits [B, C], mean over the batch, with a share of the target spread over all classes.
 

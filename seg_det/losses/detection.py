@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seg_det.losses.boxes import BOX_LOSSES
 from seg_det.ops.matching import match
+from seg_det.registry import LOSSES
 from seg_det.types import DenseDetections, DetectionBatch, UserError
 
 SCORES = {
@@ -30,6 +31,7 @@ class DetectionLosses(NamedTuple):
         return self.classification + self.localisation
 
 
+@LOSSES.register
 def multibox_loss(
     raw: DenseDetections,
     batch: DetectionBatch,

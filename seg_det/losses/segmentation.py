@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seg_det.ops.interpolation import Side
+from seg_det.registry import LOSSES
 from seg_det.types import IGNORE, DenseSegmentation, SegmentationBatch, UserError
 
 
@@ -26,6 +27,7 @@ class SegmentationLosses(NamedTuple):
         return self.pixels + self.regions + self.auxiliary
 
 
+@LOSSES.register
 def segmentation_loss(
     raw: DenseSegmentation,
     batch: SegmentationBatch,

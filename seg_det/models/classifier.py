@@ -5,9 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from seg_det.models.backbones.base import BackboneBuilder
+from seg_det.registry import MODELS
 from seg_det.types import UserError
 
 
+@MODELS.register
 class Classifier(nn.Module):
     """Images f32 [B, 3, H, W] -> logits [B, C].
 

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from seg_det.models.backbones.base import BackboneBuilder
 from seg_det.models.segmentation_heads import ASPP, init_head
 from seg_det.nn.blocks import ConvNormAct, Norm, ReLU, batch_norm
+from seg_det.registry import MODELS
 from seg_det.types import DenseSegmentation, UserError
 
+MOST_RATES = 16
 RATES_STRIDE = 16  # the output stride that atrous rates are given for
 
 
@@ -27,6 +29,7 @@ class AuxiliaryHead(nn.Module):
         return self.classifier(self.dropout(self.reduce(x)))
 
 
+@MODELS.register
 class DeepLabv3(nn.Module):
     """Segmenter: images f32 [B, 3, H, W] -> DenseSegmentation(logits [B, C, ceil(H / output_stride), ceil(W / ...)], auxiliary).
 
@@ -93,6 +96,8 @@ class DeepLabv3(nn.Module):
 
 def scaled_rates(rates: Sequence[int], output_stride: int) -> list[int]:
     """Atrous rates at ``output_stride`` that reach as far in the image as ``rates`` at 16. Raises UserError below 1."""
+    if len(rates) > MOST_RATES:
+        raise UserError(f"task.model.rates must be at most {MOST_RATES} branches, got {len(rates)}.")
     scaled = [rate * RATES_STRIDE // output_stride for rate in rates]
     if scaled and min(scaled) < 1:
         raise UserError(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from seg_det.models.backbones.base import BackboneBuilder
 from seg_det.models.segmentation_heads import init_head
 from seg_det.nn.blocks import ConvNormAct, ReLU, batch_norm
+from seg_det.registry import MODELS
 from seg_det.types import DenseSegmentation, UserError
 
 GATES = {"sigmoid": nn.Sigmoid, "hard_sigmoid": nn.Hardsigmoid}
@@ -50,6 +51,7 @@ class Gate(nn.Module):
         return F.interpolate(gates, size=size, mode="bilinear", align_corners=self.align_corners)
 
 
+@MODELS.register
 class LRASPP(nn.Module):
     """Segmenter: images f32 [B, 3, H, W] -> DenseSegmentation(logits [B, C, h, w] of the first tap's size, None).
 

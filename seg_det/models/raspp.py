@@ -6,9 +6,11 @@ from torch import Tensor, nn
 
 from seg_det.models.backbones.base import BackboneBuilder
 from seg_det.models.segmentation_heads import ASPP, init_head
+from seg_det.registry import MODELS
 from seg_det.types import DenseSegmentation
 
 
+@MODELS.register
 class RASPP(nn.Module):
     """Segmenter: images f32 [B, 3, H, W] -> DenseSegmentation(logits [B, C, ceil(H / output_stride), ceil(W / ...)], None).
 

@@ -11,9 +11,12 @@ from seg_det.models.backbones.base import BackboneBuilder
 from seg_det.nn.blocks import ConvNormAct, Norm, batch_norm
 from seg_det.nn.convolutions import PADDINGS
 from seg_det.ops.anchors import Shape, are_shapes, grid_anchors, ssd_shapes
+from seg_det.registry import MODELS
 from seg_det.types import DenseDetections, UserError
 
 EXTRA_MAPS = (512, 256, 256, 128)
+MOST_TAPS = 16
+MOST_ANCHORS = 2**22  # of one image size
 
 
 def flatten_predictions(x: Tensor, outputs: int) -> Tensor:
@@ -53,6 +56,7 @@ class Predictor(nn.Module):
         return self.project(x)
 
 
+@MODELS.register
 class SSD(nn.Module):
     """Single-shot detector: images f32 [B, 3, H, W] -> DenseDetections(logits [B, A, C + 1], deltas [B, A, 4]).
 
@@ -95,6 +99,8 @@ class SSD(nn.Module):
         bn_momentum: float = 0.03,
     ):
         super().__init__()
+        if len(taps) > MOST_TAPS:
+            raise UserError(f"task.model.taps must name at most {MOST_TAPS} feature maps, got {len(taps)}.")
         norm = batch_norm(eps=bn_eps, momentum=bn_momentum)
         self.num_classes = num_classes
         self.outputs = outputs or num_classes + 1
@@ -140,7 +146,7 @@ class SSD(nn.Module):
         chosen = every if class_outputs is None else list(class_outputs)
         if len(chosen) != self.num_classes or not set(chosen) <= set(every):
             raise UserError(
-                f"task.model.class_outputs must name {self.num_classes} of the outputs 1 to {every[-1]}, got {chosen}."
+                f"task.model.class_outputs must name {self.num_classes} of the outputs 1 to {self.outputs - 1}, got {chosen}."
             )
         self.merges = chosen != every
         self.register_buffer("chosen", torch.tensor(chosen), persistent=False)
@@ -167,7 +173,14 @@ class SSD(nn.Module):
 
     def anchors(self, image_size: tuple[int, int]) -> Tensor:
         """Anchors f32 [A, 4], xyxy pixels, one for each row of the raw output at ``image_size`` (H, W)."""
-        return grid_anchors(self.anchor_shapes, self.map_sizes(image_size), image_size, rule=self.anchor_rule)
+        sizes = self.map_sizes(image_size)
+        count = sum(len(s) * rows * columns for s, (rows, columns) in zip(self.anchor_shapes, sizes, strict=True))
+        if count > MOST_ANCHORS:
+            raise UserError(
+                f"The detector has {count} anchors at {image_size[0]} x {image_size[1]} pixels, and {MOST_ANCHORS} are the most: "
+                "choose a smaller input size or fewer task.model.anchor_shapes."
+            )
+        return grid_anchors(self.anchor_shapes, sizes, image_size, rule=self.anchor_rule)
 
 
 def _init(module: nn.Module) -> None:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from seg_det.models.ssd import SSD
 from seg_det.nn.blocks import ConvNormAct, DepthwiseSeparable, Norm
+from seg_det.registry import MODELS
 
 
 class SeparableExtraMap(nn.Module):
@@ -32,6 +33,7 @@ class SeparablePredictor(nn.Module):
         return self.project(self.depthwise(x))
 
 
+@MODELS.register
 class SSDLite(SSD):
     """:class:`SSD`, arguments and all, at an eighth of its size: every 3x3 convolution of the head is separable."""
 

@@ -55,6 +55,7 @@ CLASSIFICATION = Kind(
     transform=ClassificationTransform,
     suggestion="dataset=imagefolder",
     predictor=ImageClassifier,
+    output=Tensor,
     resizes=("centre_crop",),
     evaluation_transform=lambda card: centre_crop(card.input_size),
     metric=lambda source: ClassificationMetric(source.records, source.categories),

@@ -19,6 +19,7 @@ from seg_det.metrics.coverage import coverage
 from seg_det.metrics.detection import DetectionMetric
 from seg_det.ops.anchors import best_overlaps
 from seg_det.postprocess import check_limits, detect, to_file_size
+from seg_det.registry import arguments
 from seg_det.report.drawings import draw_boxes, side_by_side
 from seg_det.tasks.predictor import Kind, Predictor
 from seg_det.types import DenseDetections, DetectionBatch, Detections, ModelCard, UserError
@@ -37,7 +38,7 @@ class Detector(Predictor):
 
     def __init__(self, model: nn.Module, card: ModelCard):
         super().__init__(model, card)
-        check_limits(**card.postprocess)
+        check_limits(**arguments(check_limits, card.postprocess, key="postprocess"))
         self.register_buffer("anchors", model.anchors(card.input_size), persistent=False)
         self._anchors_at: dict[tuple[int, int], Tensor] = {}  # of other sizes, where training changes its
 
@@ -122,6 +123,7 @@ DETECTION = Kind(
     transform=DetectionTransform,
     suggestion="dataset=shapes, coco, voc, custom_coco or custom_voc, with augmentation=ssd, light, flip or none",
     predictor=Detector,
+    output=DenseDetections,
     resizes=tuple(RESIZES),
     evaluation_transform=lambda card: RESIZES[card.resize](card.input_size),
     metric=_metric,

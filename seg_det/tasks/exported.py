@@ -14,13 +14,14 @@ from seg_det.data.loaders import Source, evaluation_loader
 from seg_det.data.segmentation_transforms import fitted
 from seg_det.data.transforms import ClassificationTransform, DetectionTransform, flips
 from seg_det.export.base import Session
+from seg_det.export.pipeline import outputs_of
 from seg_det.export.runtimes import Opened
 from seg_det.metrics.segmentation import LabelMaps
 from seg_det.ops.placement import content_size
 from seg_det.postprocess import to_file_size
 from seg_det.tasks.evaluation import Evaluation, measure
 from seg_det.tasks.predictor import Kind
-from seg_det.types import DenseDetections, DenseSegmentation, Detections, ModelCard
+from seg_det.types import DenseDetections, DenseSegmentation, Detections, ModelCard, UserError
 
 AS_THEY_ARE = {  # transforms that leave the images of a kind alone: pipeline=full does its own
     "detection": lambda: DetectionTransform(flips(0, 0), min_side=0.0),
@@ -35,11 +36,13 @@ class FilePredictor(nn.Module):
     def __init__(self, kind: Kind, card: ModelCard, export: dict[str, Any], session: Session):
         super().__init__()
         self.kind = kind
+        self.expected = outputs_of(card, export["pipeline"])
         self.card = card
         self.pipeline = export["pipeline"]
         self.session = session
-        # Reads raw outputs; it needs the anchors of the model and none of its weights.
-        self.inner = kind.predictor(checkpoint.build_model(card.model), card) if self.pipeline == "raw" else None
+        self.inner = None
+        if self.pipeline == "raw":  # reads raw outputs; it needs the anchors of the model and none of its weights
+            self.inner = kind.predictor(checkpoint.outline(card, f"The card of the exported {card.name}"), card)
 
     def predict(self, images: Tensor, batch: Any) -> Any:
         """What the metric takes for ``images`` u8 [1, 3, H, W]."""
@@ -51,9 +54,26 @@ class FilePredictor(nn.Module):
     def outputs(self, images: Tensor) -> dict[str, np.ndarray]:
         """The file's own outputs, without the dimension of the batch where it has one."""
         if self.pipeline == "full":
-            return self.session(np.ascontiguousarray(images[0].permute(1, 2, 0).numpy()))
-        found = self.session(images.float().contiguous().numpy())
+            return self._run(np.ascontiguousarray(images[0].permute(1, 2, 0).numpy()))
+        found = self._run(images.float().contiguous().numpy())
         return found if self.pipeline == "raw" else {name: value[0] for name, value in found.items()}
+
+    def _run(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """What the runtime gives. Raises UserError where that is not what the card promises."""
+        try:
+            found = self.session(image)
+        except Exception as error:  # each runtime has its own
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+            raise UserError(
+                f"The exported {self.card.name} cannot be run on an input of {list(image.shape)} ({reason}): its card and its "
+                "file do not belong together; export it again."
+            ) from error
+        if missing := [name for name in self.expected if name not in found]:
+            raise UserError(
+                f"The exported {self.card.name} gives no {', '.join(missing)} but {', '.join(found)}: its card and its file do "
+                "not belong together; export it again."
+            )
+        return found
 
     def _boxes(self, outputs: dict[str, np.ndarray], batch: Any) -> list[Detections]:
         count = int(outputs["count"])

@@ -80,6 +80,7 @@ class Kind:
     transform: type  # what its augmentations are
     suggestion: str  # overrides that suit it, for messages
     predictor: type[Predictor]
+    output: type  # what the forward of its models says that it returns
     resizes: tuple[str, ...]  # rules of evaluation for ModelCard.resize, the usual one first
     evaluation_transform: Callable[[ModelCard], Any]
     metric: Callable[..., Metric]  # of a source and the options of the evaluation

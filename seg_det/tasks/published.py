@@ -14,7 +14,7 @@ from seg_det.types import Category, ModelCard, UserError
 from seg_det.weights import CATALOGUE, PublishedModel, load_model, published_classifier, published_model
 
 log = logging.getLogger(__name__)
-CLASSIFIER = "seg_det.models.classifier.Classifier"
+CLASSIFIER = "Classifier"
 
 
 def is_published(reference: str) -> bool:

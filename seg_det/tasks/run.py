@@ -23,15 +23,14 @@ from seg_det.files import whole
 from seg_det.metrics.complexity import count
 from seg_det.report.html import write_report
 from seg_det.report.tables import write_csv
-from seg_det.tasks.classification import CLASSIFICATION
-from seg_det.tasks.detection import DETECTION
 from seg_det.tasks.evaluation import Evaluation, evaluate
 from seg_det.tasks.exported import evaluate_file
+from seg_det.tasks.kinds import KINDS as KINDS  # where its readers look for it
+from seg_det.tasks.kinds import kind_named, kind_of, require_kind
 from seg_det.tasks.learner import Learner, Loss
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.predictor import Kind, Predictor
-from seg_det.tasks.segmentation import SEGMENTATION
-from seg_det.tasks.start import Start, Started, load_start
+from seg_det.tasks.start import Start, Started, check_resume, load_start
 from seg_det.tasks.training import Trained, TrainerSettings, fit
 from seg_det.types import ModelCard, UserError
 from seg_det.weights import IMAGENET_MEAN, IMAGENET_STD
@@ -40,7 +39,6 @@ from seg_det.weights.unfold import unfold_norms
 
 log = logging.getLogger(__name__)
 NORM_IMAGES = 32  # at most, for the statistics of folded norms
-KINDS = {kind.name: kind for kind in (DETECTION, CLASSIFICATION, SEGMENTATION)}
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def train_model(setup: Training) -> dict[str, Any] | None:
 
     With ``fast_dev_run`` nothing is saved or evaluated, and the result is None.
     """
-    kind = KINDS[setup.kind]
+    kind = kind_named(setup.kind, "The configuration")
     _suits(kind, setup)
     val = with_categories(setup.val, setup.train.categories, f"the training split {setup.train.name}")
     _check(kind, setup, val)
@@ -152,7 +150,7 @@ def evaluate_model(
     options: dict[str, Any],
 ) -> dict[str, Any]:
     """Evaluate a trained model or an exported file on a split and write the run folder; returns the content of metrics.json."""
-    kind = KINDS[card.task]
+    kind = kind_of(card)
     require_kind(kind, source)
     if unknown := sorted(set(options) - kind.options):
         raise UserError(f"The evaluation of {kind.name} has no option {', '.join(unknown)}: leave it out.")
@@ -160,17 +158,12 @@ def evaluate_model(
     loading = {"batch_size": batch_size, "num_workers": num_workers}
     if isinstance(model, Opened):
         evaluation = evaluate_file(kind, model, source, num_workers=num_workers, options=options)
-        model = checkpoint.build_model(card.model)  # whose size is reported
+        model = checkpoint.outline(card, f"The card of {model.path}")  # whose size is reported
     else:
         evaluation = evaluate(kind, model, card, source, **loading, device=device, options=options)
     metrics = {**_measured("evaluate", kind, model, card, evaluation, source), "problems": list(source.problems)}
     _finish(kind, run, metrics, evaluation, source, config, history=None)
     return metrics
-
-
-def require_kind(kind: Kind, source: Source) -> None:
-    if not isinstance(source, kind.source):
-        raise UserError(f"{source.name} does not hold {kind.data}, which {kind.name} needs: choose {kind.suggestion}.")
 
 
 def _suits(kind: Kind, setup: Training) -> None:
@@ -194,21 +187,21 @@ def _check(kind: Kind, setup: Training, val: Source) -> None:
             f"Training for {kind.name} needs {kind.least_images} images a step for its norms: set data.batch_size to "
             f"{kind.least_images} or more; {setup.train.name} has {len(setup.train.records)}."
         )
-    if setup.resume and (done := checkpoint.read(setup.resume)["epoch"] + 1) >= setup.trainer.max_epochs:
-        raise UserError(f"{setup.resume} has {done} epochs behind it, all that trainer.max_epochs asks for: set more.")
+    if setup.resume:
+        check_resume(setup.resume, setup.model, setup.trainer.max_epochs)
 
 
 def _load_start(model: nn.Module, setup: Training) -> Started:
     names = [category.name for category in setup.train.categories]
     if setup.resume:  # brings all weights itself; they began where the first run began
-        card = checkpoint.read(setup.resume)["card"]
-        if (theirs := [category["name"] for category in card["categories"]]) != names:
+        card = ModelCard.from_dict(checkpoint.read(setup.resume)["card"], f"The card of {setup.resume}")
+        if (theirs := [category.name for category in card.categories]) != names:
             raise UserError(
                 f"{setup.resume} was trained on {len(theirs)} classes ({some(theirs)}), {setup.train.name} has {len(names)} "
                 f"({some(names)}): resume goes on with the same classes; to start anew on these from its backbone, leave "
                 f"resume out and set backbone.weights={setup.resume}."
             )
-        return Started(card["training_data"]["start"], tuple(card["mean"]), tuple(card["std"]))
+        return Started(str(card.training_data.get("start", "none")), card.mean, card.std)
     return load_start(model, setup.start, names, setup.model["backbone"])
 
 
@@ -216,10 +209,18 @@ def _join_histories(earlier: Path, later: Path) -> None:
     """Put the rows of a resumed run's curves in front of those of the run that went on with it."""
     if not earlier.is_file():
         return
-    with earlier.open() as first, later.open() as second:
-        before, after = list(csv.DictReader(first)), list(csv.DictReader(second))
+    with later.open() as second:
+        after = list(csv.DictReader(second))
     begin = min((int(row["step"]) for row in after), default=0)
-    write_csv(later, [row for row in before if int(row["step"]) < begin] + after)
+    try:
+        with earlier.open() as first:
+            before = [row for row in csv.DictReader(first) if int(row["step"]) < begin]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        log.warning(
+            "The curves in %s cannot be read (%s), so those of this run begin at its own start.", earlier, error
+        )
+        return
+    write_csv(later, before + after)
 
 
 def _card(kind: Kind, setup: Training, start: Started) -> ModelCard:

@@ -20,10 +20,12 @@ from seg_det.ops.crops import crops
 from seg_det.ops.images import normalise
 from seg_det.ops.placement import content_size
 from seg_det.postprocess import OUTPUTS, Patch, canvas_patch, label_map
+from seg_det.registry import filled
 from seg_det.report.masks import MaskWriter, beside
 from seg_det.tasks.predictor import Kind, Predictor
 from seg_det.types import DenseSegmentation, ModelCard, SegmentationBatch, UserError
 
+MOST_SCALES, LARGEST_SCALE, LARGEST_OVERLAP = 32, 8, 0.9  # of the looks at one image: bounds their number
 SAMPLES = 12  # drawn in the report
 SAMPLE_PIXELS = 500  # of the longer side of each of their three views
 
@@ -43,8 +45,12 @@ class Reading:
             raise UserError(f"postprocess.output must be one of {', '.join(OUTPUTS)}, got {self.output!r}.")
         if not self.scales or min(self.scales) <= 0:
             raise UserError(f"postprocess.scales must be one or more numbers above 0, got {list(self.scales)}.")
+        if len(self.scales) > MOST_SCALES or max(self.scales) > LARGEST_SCALE:
+            raise UserError(f"postprocess.scales must be at most {MOST_SCALES} numbers up to {LARGEST_SCALE}.")
         if self.overlap is not None and not 0 <= self.overlap < 1:
             raise UserError(f"postprocess.overlap must be at least 0 and below 1, or null, got {self.overlap}.")
+        if self.overlap is not None and self.overlap > LARGEST_OVERLAP:
+            raise UserError(f"postprocess.overlap must be at most {LARGEST_OVERLAP}, got {self.overlap}.")
         if self.output == "labels" and not self.once:
             raise UserError("postprocess.output=labels cannot average: leave out flip, scales and overlap.")
 
@@ -59,7 +65,7 @@ class Reading:
         known = [field.name for field in fields(cls)]
         if unknown := sorted(set(card.postprocess) - set(known)):
             raise UserError(f"segmentation has no postprocess.{unknown[0]}: choose from {', '.join(known)}.")
-        return cls(**card.postprocess)
+        return filled(cls, card.postprocess, "postprocess")
 
 
 class Segmenter(Predictor):
@@ -193,6 +199,7 @@ SEGMENTATION = Kind(
     transform=SegmentationTransform,
     suggestion="dataset=shapes, voc_seg, cityscapes, camvid, coco_seg or custom_masks, with augmentation=segmentation",
     predictor=Segmenter,
+    output=DenseSegmentation,
     resizes=("whole", "letterbox", "stretch"),
     evaluation_transform=_evaluation_transform,
     metric=_metric,

@@ -18,8 +18,9 @@ from seg_det.data.loaders import Source, evaluation_loader
 from seg_det.export.pipeline import completed, exportable
 from seg_det.nn.fake_quant import Simulation, calibrate, simulate
 from seg_det.report.tables import format_table, write_csv
+from seg_det.tasks.kinds import KINDS
 from seg_det.tasks.predictor import Kind, Predictor
-from seg_det.tasks.run import KINDS, write_json
+from seg_det.tasks.run import write_json
 from seg_det.tasks.verification import Export, calibration_source, export_model, verification_source
 from seg_det.types import UserError
 

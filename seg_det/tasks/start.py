@@ -17,7 +17,8 @@ from seg_det.models.backbones.timm_features import (
     pretrained_state,
     rename_tensors,
 )
-from seg_det.types import UserError
+from seg_det.registry import short_name
+from seg_det.types import ModelCard, UserError
 from seg_det.weights import (
     CATALOGUE,
     LoadReport,
@@ -131,7 +132,7 @@ def _fitting(name: str, backbone: Mapping[str, Any]) -> PublishedWeights:
         raise UserError(f"recipe.backbone_weights must be auto, one of {', '.join(CATALOGUE)}, or null; got {name!r}.")
     row = CATALOGUE[name] if name in CATALOGUE else _nearest(backbone)
     if row is None:
-        told = {"of": backbone["_target_"].rpartition(".")[2], **backbone}
+        told = {"of": short_name(backbone["_target_"]), **backbone}
         settings = ", ".join(f"{key} {told[key]}" for key in ("variant", "minimalistic", "width") if key in told)
         raise WeightsUnavailable(f"no published weights are for {told['of']} with {settings or 'these settings'}")
     found = row.differences(backbone)
@@ -148,8 +149,21 @@ def _nearest(backbone: Mapping[str, Any]) -> PublishedWeights | None:
     return CATALOGUE[nearest] if nearest else None
 
 
+def check_resume(path: Path, config: Mapping[str, Any], max_epochs: int) -> None:
+    """Raise UserError for a checkpoint without epochs left and for one of another model than the run's ``config`` describes."""
+    content, what = checkpoint.read(path), f"The configuration of {path}"
+    card = ModelCard.from_dict(content["card"], f"The card of {path}")
+    if not isinstance(epoch := content.get("epoch"), int) or epoch < 0:
+        raise UserError(f"{path} does not say how many epochs it has behind it: name a checkpoint of train.py.")
+    if epoch + 1 >= max_epochs:
+        raise UserError(f"{path} has {epoch + 1} epochs behind it, all that trainer.max_epochs asks for: set more.")
+    configured = card.replace(model={**config, "num_classes": len(card.categories)})
+    checkpoint.require_fit(checkpoint.outline(configured, what), checkpoint.model_state(content), what)
+
+
 def _same_classes(classes: Sequence[str], path: Path) -> None:
-    theirs = [category["name"] for category in checkpoint.read(path)["card"]["categories"]]
+    card = ModelCard.from_dict(checkpoint.read(path)["card"], f"The card of {path}")
+    theirs = [category.name for category in card.categories]
     if theirs != list(classes):
         differ = next(
             (f"{a} against {b}" for a, b in zip(theirs, classes, strict=False) if a != b), "the first are the same"

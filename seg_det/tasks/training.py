@@ -25,7 +25,7 @@ class TrainerSettings:
 
     max_epochs: int = 30
     accelerator: str = "auto"
-    devices: int | str = 1
+    devices: int | str | list[int] = 1
     strategy: str = "auto"
     precision: str = "32-true"
     accumulate_grad_batches: int = 1

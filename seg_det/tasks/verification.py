@@ -25,8 +25,9 @@ from seg_det.ops.boxes import area, iou
 from seg_det.report.tables import format_table
 from seg_det.tasks.evaluation import Evaluation, measure
 from seg_det.tasks.exported import FilePredictor, file_loader
+from seg_det.tasks.kinds import KINDS, require_kind
 from seg_det.tasks.predictor import Kind, Metric
-from seg_det.tasks.run import KINDS, require_kind, write_json
+from seg_det.tasks.run import write_json
 from seg_det.types import Detections, ModelCard, UserError
 
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-3, "int8": 1e-2}  # of the headline figure

@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -19,18 +18,22 @@ from seg_det.data.multi_scale import input_sizes
 from seg_det.export.base import require
 from seg_det.export.runtimes import Opened, is_exported, open_file
 from seg_det.export.sidecar import sha256
+from seg_det.registry import AUGMENTATIONS, LOSSES, TARGETS, filled
 from seg_det.report.terminal import figures, summary
+from seg_det.tasks.kinds import kind_of
 from seg_det.tasks.optimisation import Recipe
 from seg_det.tasks.published import is_published, load_published
-from seg_det.tasks.run import KINDS, Training, evaluate_model, train_model
+from seg_det.tasks.run import Training, evaluate_model, train_model
 from seg_det.tasks.sensitivity import search, search_text, sensitivity
 from seg_det.tasks.start import Start
 from seg_det.tasks.training import TrainerSettings
 from seg_det.tasks.verification import Export, export_model, table
 from seg_det.types import ModelCard, UserError
-from seg_det.verbs.folders import claim, config_of, dataset_of, new_folder, newest_run, relative, run_name
+from seg_det.verbs.folders import claim, new_folder, newest_run, relative, run_name
+from seg_det.verbs.saved import config_of, dataset_of, resumable, writable
 from seg_det.verbs.settings import (
     batch_size,
+    build,
     device,
     height_and_width,
     of_colours,
@@ -86,15 +89,15 @@ def evaluate(config: DictConfig) -> None:
 def export(config: DictConfig) -> None:
     """``python export.py``: a file for a runtime, proved on images; exits with 1 where it is not the same model."""
     limit_pixels(config.data.max_pixels)
-    target = instantiate(config.target)
+    target = build(config.target, TARGETS)
     require(target)
     reference = str(config.model or newest_run())
     if is_exported(reference):
         raise UserError(f"{reference} is exported already: give the run or the checkpoint that it came from.")
     model, card, dataset = _trained(reference, config)
     if config.resize is not None:
-        if config.resize not in KINDS[card.task].resizes:
-            known = ", ".join(KINDS[card.task].resizes)
+        if config.resize not in kind_of(card).resizes:
+            known = ", ".join(kind_of(card).resizes)
             raise UserError(f"resize must be one of {known} for {card.task}, got {config.resize!r}.")
         card = card.replace(resize=config.resize)
     path = resolve(reference) if is_published(reference) else checkpoint.find(reference)
@@ -135,10 +138,19 @@ def _measured(config: DictConfig) -> tuple[nn.Module | Opened, ModelCard, Source
     reference = str(config.model or newest_run())
     if is_exported(reference):
         opened = open_file(Path(reference))
-        dataset = config.get("dataset") or dataset_of(Path(opened.export["checkpoint"]["path"]))
+        kind_of(opened.card, f"The card of {reference}", checkpoint.outline(opened.card, f"The card of {reference}"))
+        dataset = config.get("dataset") or dataset_of(_origin(opened))
         return opened, _baked(opened, config), read_measured(_of_kind(dataset, opened.card), config, config.split)
     model, card, dataset = _trained(reference, config)
     return model, card, read_measured(dataset, config, config.split)
+
+
+def _origin(opened: Opened) -> Path:
+    """The checkpoint that an exported file names. Raises UserError where it names none."""
+    path = opened.export.get("checkpoint", {}).get("path")
+    if not isinstance(path, str):
+        raise UserError(f"The card of {opened.path} names no checkpoint: say which data with dataset=.")
+    return Path(path)
 
 
 def _trained(reference: str, config: DictConfig) -> tuple[nn.Module, ModelCard, DictConfig]:
@@ -150,6 +162,7 @@ def _trained(reference: str, config: DictConfig) -> tuple[nn.Module, ModelCard, 
     else:
         path = checkpoint.find(reference)
         model, card = checkpoint.load(path)
+        kind_of(card, f"The card of {path}", model)
         dataset = _of_kind(config.get("dataset") or dataset_of(path), card)
     card = _with_postprocess(card, config.postprocess)
     if config.input_size is not None:
@@ -184,26 +197,27 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
     backbone = {key: value for key, value in plain(config.backbone).items() if key != "weights"}
     size = height_and_width(config.data.size)
     recipe = plain(config.recipe)
-    suggested = recipe.pop("backbone_weights")
+    suggested = recipe.pop("backbone_weights", None)
+    within = writable(HydraConfig.get().overrides.task) if resume else None  # a resumed configuration is a file
     return Training(
         kind=config.task.kind,
         name=run_name(config),
         run=folder,
         config=OmegaConf.to_yaml(config),
         model={**plain(config.task.model), "backbone": backbone},
-        train=read_source(config.dataset, "train"),
-        val=read_source(config.dataset, "val"),
-        augmentation=instantiate(config.augmentation, size=list(size)),
+        train=read_source(config.dataset, "train", within=within),
+        val=read_source(config.dataset, "val", within=within),
+        augmentation=build(config.augmentation, AUGMENTATIONS, size=list(size)),
         input_size=size,
         batch_size=batch_size(config.data.batch_size),
         num_workers=workers(config.data.num_workers),
-        loss=instantiate(config.task.loss),
+        loss=build(config.task.loss, LOSSES),
         postprocess=postprocess(config.task),
-        recipe=Recipe(**recipe),
-        trainer=TrainerSettings(**plain(config.trainer)),
-        start=Start(model=config.weights, backbone=config.backbone.weights, recipe=suggested),
+        recipe=filled(Recipe, recipe, "recipe"),
+        trainer=filled(TrainerSettings, plain(config.trainer), "trainer"),
+        start=Start(model=config.weights, backbone=config.backbone.get("weights"), recipe=suggested),
         balance=config.data.balance,
-        training_sizes=input_sizes(plain(config.data)["multi_scale"], size),
+        training_sizes=input_sizes(plain(config.data).get("multi_scale"), size),
         resize=config.data.resize,
         mean=of_colours(config.data.mean, "mean"),
         std=of_colours(config.data.std, "std"),
@@ -236,7 +250,7 @@ def _resumed(config: DictConfig, path: Path) -> DictConfig:
     groups = [o for o in overrides if o.split("=")[0] in HydraConfig.get().runtime.choices]
     if groups:
         raise UserError(f"resume goes on with the run's own configuration: leave out {' '.join(groups)}.")
-    saved = config_of(path)
+    saved = resumable(config_of(path), path)
     return OmegaConf.merge(saved, OmegaConf.from_dotlist(overrides), {"resume": str(path)})
 
 

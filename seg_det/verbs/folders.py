@@ -10,6 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det.types import UserError
+from seg_det.values import is_name
 
 RUNS = Path("runs")
 
@@ -21,11 +22,13 @@ def relative(path: Path) -> Path:
 
 def run_name(config: DictConfig) -> str:
     """What a training run is called: its choices of task, backbone and dataset."""
-    return "_".join(config.choices[key] for key in ("task", "backbone", "dataset"))
+    return "_".join(str(config.choices[key]) for key in ("task", "backbone", "dataset"))
 
 
 def new_folder(verb: str, name: str) -> Path:
     """Named by the second; a run that comes in the second of another waits for the next one."""
+    if not is_name(name):
+        raise UserError(f"{name!r} cannot name a folder of runs: it must be a name without slashes and quotes.")
     while True:
         folder = RUNS / verb / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         if follows() or not folder.exists():
@@ -48,19 +51,6 @@ def claim(folder: Path, config: DictConfig) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, folder / "config.yaml")
-
-
-def config_of(path: Path) -> DictConfig:
-    """The configuration of the run that the checkpoint ``path`` belongs to."""
-    file = path.parent.parent / "config.yaml"
-    if not file.is_file():
-        raise UserError(f"{path} does not lie in a run folder (there is no {file}): say which data with dataset=.")
-    return OmegaConf.load(file)
-
-
-def dataset_of(path: Path) -> DictConfig:
-    """The data set that the checkpoint ``path`` was trained on."""
-    return config_of(path).dataset
 
 
 def newest_run() -> Path:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from seg_det import registry
 from seg_det.data.classes import only_classes
 from seg_det.data.loaders import Source
 from seg_det.losses import SCORES
+from seg_det.registry import READERS, Registry
 from seg_det.types import UserError
+
+MOST_WORKERS = 1024
 
 
 def postprocess(task: DictConfig) -> dict[str, Any]:
@@ -26,8 +32,16 @@ def postprocess(task: DictConfig) -> dict[str, Any]:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """``config`` as a dictionary, its references resolved."""
-    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    """``config`` as a dictionary, its references resolved. Raises UserError for one that refers to itself."""
+    try:
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except RecursionError as error:
+        raise UserError("A value of the configuration refers to itself: say it on the command line.") from error
+
+
+def build(config: DictConfig, family: Registry, **given: Any) -> Any:
+    """What a section with ``_target_`` describes: a member of ``family``, see :func:`seg_det.registry.build`."""
+    return registry.build(plain(config), family, **given)
 
 
 def height_and_width(size: int | list[int]) -> tuple[int, int]:
@@ -45,16 +59,25 @@ def of_colours(values: list[float] | None, key: str) -> tuple[float, float, floa
     return tuple(values)
 
 
-def read_source(dataset: DictConfig, split: str) -> Source:
-    """The images and labels of a split."""
+def read_source(dataset: DictConfig, split: str, *, within: Sequence[Path] | None = None) -> Source:
+    """The images and labels of a split.
+
+    ``within`` are the folders in which a reader may write, for a configuration that the user did not write; None: anywhere.
+    """
     if split not in ("train", "val"):
         raise UserError(f"split must be train or val, got {split!r}.")
-    return instantiate(dataset[split])
+    if not isinstance(section := dataset.get(split), DictConfig):
+        raise UserError(
+            f"dataset.{split} must be a section with _target_, a reader, and its arguments, got {section!r}."
+        )
+    reader = READERS.get(section.get("_target_"))
+    given = {"within": within} if "within" in signature(reader).parameters else {}
+    return build(section, READERS, **given)
 
 
 def read_measured(dataset: DictConfig, config: DictConfig, split: str) -> Source:
-    """The same, of ``config.classes`` alone where they are given."""
-    source = read_source(dataset, split)
+    """The same, of ``config.classes`` alone where they are given; a data set that ``config`` does not name comes from a run."""
+    source = read_source(dataset, split, within=None if config.get("dataset") else [Path.cwd()])
     return source if config.classes is None else only_classes(source, config.classes)
 
 
@@ -64,6 +87,8 @@ def workers(wanted: int | str) -> int:
         return min(8, max(0, (os.cpu_count() or 1) - 1))
     if not isinstance(wanted, int) or wanted < 0:
         raise UserError(f"data.num_workers must be auto or a number from 0, got {wanted}.")
+    if wanted > MOST_WORKERS:
+        raise UserError(f"data.num_workers must be at most {MOST_WORKERS}, got {wanted}.")
     return wanted
 
 

@@ -5,7 +5,6 @@ The facts stand in published.toml.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import logging
@@ -23,6 +22,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from seg_det.download import DownloadError, download, exclusive, sha256_of
+from seg_det.registry import BACKBONES, short_name
 from seg_det.types import Category, UserError
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class PublishedWeights:
     def fits(self) -> Mapping[str, Any]:
         """The class of the backbone, and of its settings those that tell one published network from another."""
         told = {key: self.backbone[key] for key in ("variant", "minimalistic", "width") if key in self.backbone}
-        return MappingProxyType({"backbone": self.backbone["_target_"].rpartition(".")[2], **told})
+        return MappingProxyType({"backbone": short_name(self.backbone["_target_"]), **told})
 
     def matches(self, digest: str) -> bool:
         """Whether a file with this sha256 of 64 digits is the published one, as far as is known; False without a hash."""
@@ -151,9 +151,9 @@ class PublishedWeights:
         A setting that is not said has the default of its class. A convention counts only where the row says it: without
         dilation in training, its rule was none.
         """
-        target, other = self.backbone["_target_"], backbone["_target_"]
+        target, other = short_name(self.backbone["_target_"]), short_name(backbone["_target_"])
         if other != target:
-            return Differences([f"backbone {self.fits['backbone']}, not {other.rpartition('.')[2]}"], [], [])
+            return Differences([f"backbone {target}, not {other}"], [], [])
         found = Differences([], [], [])
         defaults = _defaults(target)
         trained, model = {**defaults, **self.backbone}, {**defaults, **backbone}
@@ -168,8 +168,7 @@ class PublishedWeights:
 
 
 def _defaults(target: str) -> dict[str, Any]:
-    module, _, name = target.rpartition(".")
-    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters.values()
+    parameters = inspect.signature(BACKBONES.get(target)).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 

@@ -105,7 +105,7 @@ TORCHVISION_LRASPP = Naming(
     preset=Preset(
         task="lraspp_torchvision",
         kind="segmentation",
-        target="seg_det.models.lraspp.LRASPP",
+        target="LRASPP",
         model={"taps": ["c3_first", "deep"], "pool": None, "gate_bias": False, "align_corners": False},
         backbone={"dilation_rule": "torchvision"},
         postprocess=SEEN_ONCE,
@@ -137,7 +137,7 @@ TORCHVISION_DEEPLABV3 = Naming(
     preset=Preset(
         task="deeplabv3_torchvision",
         kind="segmentation",
-        target="seg_det.models.deeplabv3.DeepLabv3",
+        target="DeepLabv3",
         model={
             "rates": [12, 24, 36],
             "refine": True,
@@ -302,7 +302,7 @@ TF_DEEPLAB_V2 = replace(
     preset=Preset(
         task="deeplabv3",
         kind="segmentation",
-        target="seg_det.models.deeplabv3.DeepLabv3",
+        target="DeepLabv3",
         model={},
         postprocess={**SEEN_ONCE, "align_corners": True},
         input_size=513,

@@ -34,7 +34,7 @@ class Preset(NamedTuple):
     postprocess: Mapping[str, Any]
     input_size: int  # pixels
     resize: str  # ModelCard.resize
-    target: str = "seg_det.models.ssdlite.SSDLite"
+    target: str = "SSDLite"
     kind: str = "detection"  # ModelCard.task
     backbone: Mapping[str, Any] = MappingProxyType({})  # settings that no shape tells
 

@@ -117,9 +117,8 @@ def _network(
     told = [f"width {width}", *(f"{key} {str(value).lower()}" for key, value in variation.items())]
     told += [f"{rows} classes" for rows in given["classifier.weight"].shape[:1]] if "classifier.weight" in given else []
     keys = " ".join(f"backbone.{key}={str(value).lower()}" for key, value in settings.items())
-    target = f"{candidate.build.__module__}.{candidate.build.__name__}"
     return Network(
         ", ".join([candidate.name, *told]),
         f"backbone={candidate.yaml} {keys}".rstrip(),
-        {"_target_": target, **candidate.settings, **settings},
+        {"_target_": candidate.build.__name__, **candidate.settings, **settings},
     )

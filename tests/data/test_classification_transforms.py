@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from seg_det.data.classification_transforms import inception_augmentation
 from seg_det.data.resize import resize_antialiased
 from seg_det.data.transforms import ClassificationTransform, centre_crop
+from seg_det.registry import AUGMENTATIONS, build
 from seg_det.types import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
@@ -120,10 +120,10 @@ def test_output_never_shares_memory_with_the_input():
 
 def test_configuration_names_every_argument_with_its_default():
     plain = OmegaConf.to_container(OmegaConf.load(CONF / "inception.yaml"))
-    transform = instantiate(plain, size=[32, 48])
+    transform = build(plain, AUGMENTATIONS, size=[32, 48])
     assert isinstance(transform, ClassificationTransform)
     assert np.array_equal(transform(noise(), seed=1), inception_augmentation([32, 48])(noise(), seed=1))
-    assert plain.pop("_target_") == "seg_det.data.classification_transforms.inception_augmentation"
+    assert plain.pop("_target_") == "inception_augmentation"
     parameters = inspect.signature(inception_augmentation).parameters
     defaults = {name: p.default for name, p in parameters.items() if name != "size"}
     assert plain == {name: list(v) if isinstance(v, tuple) else v for name, v in defaults.items()}

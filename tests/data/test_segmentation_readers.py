@@ -5,7 +5,6 @@ from pathlib import Path
 import hydra
 import numpy as np
 import pytest
-from hydra.utils import instantiate
 from PIL import Image
 
 from seg_det.data.camvid import read_camvid
@@ -18,7 +17,9 @@ from seg_det.data.shapes import read_shapes
 from seg_det.data.shapes_scene import CLASSES as SHAPES
 from seg_det.data.transforms import DetectionTransform, SegmentationTransform
 from seg_det.data.voc_seg import CLASSES, read_voc_seg, voc_colours
+from seg_det.registry import AUGMENTATIONS, READERS
 from seg_det.types import Category, UserError
+from seg_det.verbs.settings import build
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -348,9 +349,9 @@ def test_the_task_chooses_what_shapes_and_flips_give(tiny_shapes, kind, form, tr
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         train = hydra.compose("train", [*overrides, f"task.kind={kind}"])
         evaluate = hydra.compose("evaluate", [*overrides, f"+task.kind={kind}"])
-    assert isinstance(instantiate(train.augmentation, size=[8, 8]), transform)
+    assert isinstance(build(train.augmentation, AUGMENTATIONS, size=[8, 8]), transform)
     for config in (train, evaluate):
-        assert isinstance(instantiate(config.dataset.val), form)
+        assert isinstance(build(config.dataset.val, READERS), form)
 
 
 # Real data

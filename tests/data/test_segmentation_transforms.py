@@ -6,14 +6,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
 from seg_det.data.segmentation_transforms import fitted, segmentation_augmentation
 from seg_det.data.transforms import SegmentationTransform, flip_only, resize_only
 from seg_det.data.viewport import scaled_crop_window
+from seg_det.registry import AUGMENTATIONS
 from seg_det.types import IGNORE, UserError
+from seg_det.verbs.settings import build
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 PLAIN = {"photometric_probability": 0.0, "flip_probability": 0.0}
@@ -161,12 +162,12 @@ def test_flips_and_no_augmentation_serve_the_task_s_kind():
         if config.pop("defaults", None):
             config = OmegaConf.merge(OmegaConf.load(CONF / "flip.yaml"), config)
         root = OmegaConf.create({"task": {"kind": "segmentation"}, "augmentation": config})
-        assert isinstance(instantiate(root.augmentation, size=[8, 8]), SegmentationTransform)
+        assert isinstance(build(root.augmentation, AUGMENTATIONS, size=[8, 8]), SegmentationTransform)
 
 
 def test_configuration_names_every_argument_with_its_default():
     plain = OmegaConf.to_container(OmegaConf.load(CONF / "segmentation.yaml"))
-    assert plain.pop("_target_") == "seg_det.data.segmentation_transforms.segmentation_augmentation"
+    assert plain.pop("_target_") == "segmentation_augmentation"
     parameters = inspect.signature(segmentation_augmentation).parameters
     defaults = {name: p.default for name, p in parameters.items() if name != "size"}
     assert plain == {name: list(v) if isinstance(v, tuple) else v for name, v in defaults.items()}

@@ -10,14 +10,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from seg_det.data import transforms
 from seg_det.data.detection_transforms import ssd_augmentation
 from seg_det.data.transforms import DetectionTransform, RandomViewport, flip_only, resize_only
 from seg_det.data.viewport import iou_crop_window, place, zoom_out_window
+from seg_det.registry import AUGMENTATIONS
 from seg_det.types import UserError
+from seg_det.verbs.settings import build
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 OFF = {"photometric_probability": 0.0, "zoom_out_probability": 0.0, "iou_crop": False, "flip_probability": 0.0}
@@ -307,11 +308,11 @@ FACTORIES = {"ssd": ssd_augmentation, "flip": flip_only, "none": resize_only}
 def test_configuration_names_every_argument_with_its_default(name):
     config, factory = OmegaConf.load(CONF / f"{name}.yaml"), FACTORIES[name]
     plain = OmegaConf.to_container(config, resolve=True)
-    assert plain.pop("_target_") == f"{factory.__module__}.{factory.__name__}"
+    assert plain.pop("_target_") == factory.__name__
     parameters = inspect.signature(factory).parameters
     defaults = {name: p.default for name, p in parameters.items() if name != "size"}
     assert plain == {name: list(v) if isinstance(v, tuple) else v for name, v in defaults.items()}
-    transform = instantiate(config, size=[64, 96])
+    transform = build(config, AUGMENTATIONS, size=[64, 96])
     assert isinstance(transform, DetectionTransform)
     for seed in range(5):
         assert digest(transform(painted(), BOXES, seed=seed)) == digest(factory([64, 96])(painted(), BOXES, seed=seed))

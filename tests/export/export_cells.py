@@ -87,12 +87,11 @@ def _cell(name, width, categories):
         if task == "segmentation":  # no class above all others everywhere
             last = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)][-1]
             last.bias -= model.eval()(images).logits.mean((0, 2, 3))
-    built = type(model)
     config = {
-        "_target_": f"{built.__module__}.{built.__name__}",
+        "_target_": type(model).__name__,
         **{key: list(value) for key, value in getattr(head, "keywords", {}).items()},
         "num_classes": len(categories),
-        "backbone": {"_target_": f"{backbone.__module__}.{backbone.__name__}", "width": width},
+        "backbone": {"_target_": backbone.__name__, "width": width},
     }
     limits = {"max_candidates": 100} if task == "detection" else {}  # fewer than anchors, as real detectors have it
     card = ModelCard(

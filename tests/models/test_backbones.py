@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import get_class
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -18,6 +17,7 @@ from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
 from seg_det.nn.blocks import fold_norms
 from seg_det.nn.convolutions import MixConv
+from seg_det.registry import BACKBONES
 from seg_det.types import Feature, UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
@@ -313,7 +313,7 @@ def test_unknown_names_and_numbers(network, settings, message):
 @pytest.mark.parametrize("name", ["v1", "v2", "v3", "mixnet_s"])
 def test_configuration_shows_every_argument_with_its_default(name):
     shown = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"), resolve=True)
-    backbone = get_class(shown.pop("_target_"))
+    backbone = BACKBONES.get(shown.pop("_target_"))
     assert shown.pop("weights") is None and list(shown)[-1] == "bn_momentum"
     arguments = inspect.signature(backbone).parameters
     defaults = {key: argument.default for key, argument in arguments.items() if key not in ("taps", "output_stride")}

@@ -175,4 +175,4 @@ def test_presets_reach_the_backbone_and_can_be_overruled():
 
 
 def test_ssd_is_the_full_form():
-    assert compose("ssd").task.model._target_ == f"{SSD.__module__}.{SSD.__name__}"
+    assert compose("ssd").task.model._target_ == SSD.__name__

@@ -9,7 +9,6 @@ from pathlib import Path
 import hydra
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from references import reference
 from torch import nn
@@ -17,8 +16,10 @@ from torch import nn
 from seg_det import checkpoint
 from seg_det.ops.matching import match
 from seg_det.postprocess import detect
+from seg_det.registry import LOSSES
 from seg_det.tasks.published import load_published
 from seg_det.types import DenseDetections, DetectionBatch
+from seg_det.verbs.settings import build as build_section
 from seg_det.verbs.settings import postprocess
 from seg_det.weights import CATALOGUE, load_model
 
@@ -185,7 +186,7 @@ def test_losses_and_their_gradients(theirs, ours, preset):
     theirs.train(), ours.train()
     wanted = theirs(list(images), targets)
     raw = ours(normalised(images))
-    got = instantiate(preset.task.loss)(raw, batch, ours.anchors(SIZE))
+    got = build_section(preset.task.loss, LOSSES)(raw, batch, ours.anchors(SIZE))
     assert got.classification.item() == pytest.approx(wanted["classification"].item(), rel=1e-4)
     assert got.localisation.item() == pytest.approx(wanted["bbox_regression"].item(), rel=1e-4)
     theirs.zero_grad(), ours.zero_grad()

@@ -14,8 +14,8 @@ from seg_det.tasks.detection import DETECTION
 from seg_det.types import Category, DenseDetections, DetectionBatch, ModelCard, UserError
 from seg_det.weights import load_model
 
-BACKBONE = {"_target_": "seg_det.models.backbones.mobilenet_v2.MobileNetV2", "width": 0.35}
-MODEL = {"_target_": "seg_det.models.ssdlite.SSDLite", "num_classes": 1, "backbone": BACKBONE}
+BACKBONE = {"_target_": "MobileNetV2", "width": 0.35}
+MODEL = {"_target_": "SSDLite", "num_classes": 1, "backbone": BACKBONE}
 CATEGORIES = (Category(1, "cat"),)
 
 

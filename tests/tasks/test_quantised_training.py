@@ -20,10 +20,10 @@ from seg_det.tasks.training import TrainerSettings
 from seg_det.types import UserError
 
 SIZE = (64, 64)
-BACKBONE = {"_target_": "seg_det.models.backbones.mobilenet_v3.MobileNetV3", "width": 0.35}
+BACKBONE = {"_target_": "MobileNetV3", "width": 0.35}
 MODELS = {
-    "detection": {"_target_": "seg_det.models.ssdlite.SSDLite", "width": 0.35, "backbone": BACKBONE},
-    "segmentation": {"_target_": "seg_det.models.lraspp.LRASPP", "channels": 32, "backbone": BACKBONE},
+    "detection": {"_target_": "SSDLite", "width": 0.35, "backbone": BACKBONE},
+    "segmentation": {"_target_": "LRASPP", "channels": 32, "backbone": BACKBONE},
 }
 LOSSES = {"detection": multibox_loss, "segmentation": partial(segmentation_loss, align_corners=True)}
 POSTPROCESS = {"detection": {"score_threshold": 0.01}, "segmentation": {"align_corners": True}}

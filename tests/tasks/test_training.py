@@ -29,9 +29,9 @@ from seg_det.weights.unfold import folded_norms
 
 SIZE = (64, 64)
 MODEL = {
-    "_target_": "seg_det.models.ssdlite.SSDLite",
+    "_target_": "SSDLite",
     "width": 0.35,
-    "backbone": {"_target_": "seg_det.models.backbones.mobilenet_v2.MobileNetV2", "width": 0.35},
+    "backbone": {"_target_": "MobileNetV2", "width": 0.35},
 }
 
 
@@ -218,7 +218,7 @@ def test_bfloat16_and_channels_last_come_together_in_segmenters_alone(
     changes = {}
     if kind == "segmentation":
         masks = [read_shapes(tiny_shapes, part, kind=kind, train_images=24, val_images=8) for part in ("train", "val")]
-        model = {"_target_": "seg_det.models.lraspp.LRASPP", "output_stride": 8, "backbone": MODEL["backbone"]}
+        model = {"_target_": "LRASPP", "output_stride": 8, "backbone": MODEL["backbone"]}
         augmentation = flip_only(SIZE, kind=kind)
         changes = {
             "kind": kind,
@@ -340,7 +340,7 @@ def test_frozen_norms_stay_as_they_were_loaded(finished, sources, tmp_path):
 
 def test_folded_norms_take_statistics_of_the_training_images(sources, tmp_path, caplog):
     path = save(as_folded_slim_v1(classifier(MobileNetV1, 11, width=0.25)), tmp_path / "tf.pth")
-    backbone = {"_target_": "seg_det.models.backbones.mobilenet_v1.MobileNetV1", "width": 0.25}
+    backbone = {"_target_": "MobileNetV1", "width": 0.25}
     given = {"model": {**MODEL, "backbone": backbone}, "start": Start(backbone=str(path))}
     with caplog.at_level("INFO"):
         train_model(setup(sources, tmp_path / "run", recipe=Recipe(lr=1e-9, ema_decay=None), **given))

@@ -1,4 +1,3 @@
-import importlib
 import inspect
 import re
 import tomllib
@@ -11,12 +10,13 @@ import torch
 from references import reference
 
 from seg_det.models.classifier import Classifier
+from seg_det.registry import BACKBONES
 from seg_det.weights.catalogue import CATALOGUE, CONVENTIONS, TABLE, Differences
 from seg_det.weights.maps import NAMINGS
 
-V2 = "seg_det.models.backbones.mobilenet_v2.MobileNetV2"
-V3 = "seg_det.models.backbones.mobilenet_v3.MobileNetV3"
-MIXNET = "seg_det.models.backbones.mixnet.MixNet"
+V2 = "MobileNetV2"
+V3 = "MobileNetV3"
+MIXNET = "MixNet"
 
 
 # The table
@@ -133,8 +133,7 @@ def network(published):
 
 def as_builder(published):
     settings = dict(published.backbone)
-    module, _, name = settings.pop("_target_").rpartition(".")
-    return partial(getattr(importlib.import_module(module), name), **settings)
+    return partial(BACKBONES.get(settings.pop("_target_")), **settings)
 
 
 def parameters(module):

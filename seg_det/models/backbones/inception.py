@@ -13,6 +13,7 @@ from torch.nn.functional import max_pool2d, pad
 from seg_det.models.backbones.base import Backbone, check_choice, init_fan_out
 from seg_det.nn.blocks import ConvNormAct, Norm, Points, ReLU, batch_norm
 from seg_det.nn.convolutions import PADDINGS, conv2d, same_padding
+from seg_det.registry import BACKBONES
 
 
 class Conv(NamedTuple):
@@ -187,6 +188,7 @@ class InceptionChain(Backbone):
         self.finish(init_fan_out)
 
 
+@BACKBONES.register
 class InceptionV1(InceptionChain):
     """GoogLeNet with a batch norm after each convolution, up to the last tap; see :class:`Backbone` for the taps.
 
@@ -212,6 +214,7 @@ class InceptionV1(InceptionChain):
         super().__init__(stem, rows, taps=taps, output_stride=output_stride, five=(kernel,), conv=conv)
 
 
+@BACKBONES.register
 class InceptionV2(InceptionChain):
     """BN-Inception up to the last tap; see :class:`Backbone` for the taps.
 

@@ -11,6 +11,7 @@ from torch import nn
 from seg_det.models.backbones.base import Backbone, check_choice, check_kernels, check_width
 from seg_det.nn.blocks import ConvNormAct, InvertedResidual, ReLU, SqueezeExcite, Swish, batch_norm, round8
 from seg_det.nn.convolutions import PADDINGS
+from seg_det.registry import BACKBONES
 from seg_det.types import UserError
 
 
@@ -66,6 +67,7 @@ class Variant(NamedTuple):
 VARIANTS = {"s": Variant(SMALL, 16, 1.0), "m": Variant(MEDIUM, 24, 1.0), "l": Variant(MEDIUM, 24, 1.3)}
 
 
+@BACKBONES.register
 class MixNet(Backbone):
     """MixNet-S, -M or -L up to the last tap; see :class:`Backbone` for the taps.
 

@@ -10,6 +10,7 @@ from torch import nn
 from seg_det.models.backbones.base import ACTIVATIONS, Backbone, check_choice, check_kernels, check_width, init_fan_out
 from seg_det.nn.blocks import ConvNormAct, DepthwiseSeparable, batch_norm
 from seg_det.nn.convolutions import PADDINGS
+from seg_det.registry import BACKBONES
 
 
 class Row(NamedTuple):
@@ -33,6 +34,7 @@ ROWS = (
 LEAST = 8  # channels
 
 
+@BACKBONES.register
 class MobileNetV1(Backbone):
     """MobileNetV1 up to the last tap; see :class:`Backbone` for the taps.
 

@@ -10,6 +10,7 @@ from torch import nn
 from seg_det.models.backbones.base import TAILS, Backbone, check_choice, check_kernels, check_width, init_fan_out
 from seg_det.nn.blocks import ConvNormAct, InvertedResidual, batch_norm, round8
 from seg_det.nn.convolutions import PADDINGS
+from seg_det.registry import BACKBONES
 
 
 class Row(NamedTuple):
@@ -34,6 +35,7 @@ HEAD = 1280
 TAIL = 13  # the first block whose output a reduced tail halves, V3 section 6.4 (RF2)
 
 
+@BACKBONES.register
 class MobileNetV2(Backbone):
     """MobileNetV2 up to the last tap; see :class:`Backbone` for the taps. ``c4_expand`` is "layer 15" of section 6.2.
 

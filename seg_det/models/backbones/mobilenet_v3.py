@@ -11,6 +11,7 @@ from torch import nn
 from seg_det.models.backbones.base import TAILS, Backbone, Hidden, check_choice, check_width, init_fan_out
 from seg_det.nn.blocks import ConvNormAct, HardSwish, InvertedResidual, ReLU, SqueezeExcite, batch_norm, round8
 from seg_det.nn.convolutions import PADDINGS
+from seg_det.registry import BACKBONES
 
 
 class Row(NamedTuple):
@@ -68,6 +69,7 @@ VARIANTS = {"large": Variant(LARGE, 1280), "small": Variant(SMALL, 1024)}
 WIDTH_RULES = ("tf", "torchvision")
 
 
+@BACKBONES.register
 class MobileNetV3(Backbone):
     """MobileNetV3 up to the last tap; see :class:`Backbone` for the taps.
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from seg_det.registry import BACKBONES
 from seg_det.types import Feature, UserError
 
 OWN = {  # networks that timm lacks under the names that people look for, and our backbone instead
@@ -30,6 +31,7 @@ class Level(NamedTuple):
     module: str  # whose output it is, by timm's name in the classifier
 
 
+@BACKBONES.register
 class TimmFeatures(nn.Module):
     """timm's network ``name``: images f32 [B, 3, H, W] -> {tap: features [B, C, h, w]}, built up to the last tap.
 
