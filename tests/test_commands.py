@@ -1,8 +1,8 @@
 """The commands as a user types them, on a tiny data set."""
 
 import csv
-import importlib.util
 import json
+import sys
 from functools import partial
 
 import pytest
@@ -161,9 +161,8 @@ def test_data_of_another_kind(tiny_shapes, tmp_path, arguments, sentence):
     assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_network_of_timm_where_timm_is_not_installed(tiny_shapes, tmp_path):
-    if importlib.util.find_spec("timm"):
-        pytest.skip("timm is installed in this environment; tests/models/test_timm_backbone.py runs it")
+def test_a_network_of_timm_where_timm_is_not_installed(tiny_shapes, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
     fast = [override for override in FAST if "backbone" not in override]
     arguments = ["backbone=timm", "backbone.name=resnet18", *fast]
     done = run(tmp_path, "train", f"dataset.root={tiny_shapes}", *arguments, check=False)
@@ -239,7 +238,8 @@ def test_a_broken_image_is_named_from_a_worker_too(tiny_shapes, tmp_path):
     image = root / "images" / "train" / "000003.jpg"
     image.write_bytes(image.read_bytes()[:2000])
     for workers in (0, 1):
-        arguments = [f"dataset.root={root}", *FAST, f"data.num_workers={workers}"]
+        # A folder named by the second would be that of the other run.
+        arguments = [f"dataset.root={root}", *FAST, f"data.num_workers={workers}", f"hydra.run.dir=runs/{workers}"]
         done = run(tmp_path, "train", *arguments, check=False)
         assert done.stderr.strip().splitlines()[-1].startswith("error: ") and str(image) in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
