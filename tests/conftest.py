@@ -25,8 +25,9 @@ FIRST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    folders = {folder: place for place, folder in enumerate(FIRST)}
-    items.sort(key=lambda item: folders.get(item.path.parent.name, len(FIRST)))
+    places = {name: place for place, name in enumerate(FIRST)}
+    last = len(FIRST)
+    items.sort(key=lambda item: min(places.get(name, last) for name in (item.path.name, item.path.parent.name)))
 
 
 @pytest.hookimpl(hookwrapper=True)
