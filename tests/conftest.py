@@ -36,7 +36,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Generator[None]:
     outcome = yield
     report, seconds = outcome.get_result(), _cpu_seconds() - item.stash[STARTED]
-    exempt = item.get_closest_marker("slow") or item.config.getoption("cov_source", None)  # coverage takes time of its own
+    # Measuring coverage takes time of its own.
+    exempt = item.get_closest_marker("slow") or item.config.getoption("cov_source", None)
     if report.passed and seconds > BUDGET and not exempt:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} took {seconds:.1f} s of CPU time, of {BUDGET:.0f}: shrink it or mark it slow."
