@@ -179,10 +179,10 @@ def _noticed(fault: Fault) -> str | None:
                 f"{fault.name}: expected its line once in {fault.file}, got {text.count(fault.right)} times"
             )
         file.write_text(text.replace(fault.right, fault.wrong))
-        near = (
-            "tests/" + fault.file.split("/")[1]
-        )  # most faults fall to the tests of their own package: first, to save time
-        rounds = [[near]] if (copy / near).is_dir() else []
+        # Most faults fall to the tests of their own package: first, to save time.
+        place = "tests/" + fault.file.split("/", 1)[1]
+        near = [name for name in (str(Path(place).parent), place.replace("tests/", "tests/test_")) if name != "tests"]
+        rounds = [[name] for name in near if (copy / name).exists()]
         for arguments in [*rounds, [], ["-m", "slow"]]:
             if failed := _first_failure(copy, arguments):
                 return failed + (" (slow)" if "slow" in arguments else "")
@@ -200,7 +200,7 @@ def _copy(target: Path) -> None:
 
 def _first_failure(folder: Path, arguments: list[str]) -> str | None:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    environment = {**os.environ, "PYTHONPATH": str(folder), "SEG_DET_TEST_BUDGET": "inf"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     failures = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return (failures or [f"pytest ended with {done.returncode}"])[0] if done.returncode else None
