@@ -180,9 +180,8 @@ def _noticed(fault: Fault) -> str | None:
             )
         file.write_text(text.replace(fault.right, fault.wrong))
         # Most faults fall to the tests of their own package: first, to save time.
-        place = "tests/" + fault.file.split("/", 1)[1]
-        near = [name for name in (str(Path(place).parent), place.replace("tests/", "tests/test_")) if name != "tests"]
-        rounds = [[name] for name in near if (copy / name).exists()]
+        package = fault.file.removeprefix("seg_det/").split("/")[0].removesuffix(".py")
+        rounds = [[near] for near in (f"tests/{package}", f"tests/test_{package}.py") if (copy / near).exists()]
         for arguments in [*rounds, [], ["-m", "slow"]]:
             if failed := _first_failure(copy, arguments):
                 return failed + (" (slow)" if "slow" in arguments else "")
