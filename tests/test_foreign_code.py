@@ -3,7 +3,6 @@
 import copy
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -118,6 +117,7 @@ def test_the_target_of_an_export_is_one_of_ours(here):
 # Configurations of run folders that are none
 
 
+@pytest.mark.timeout(60)  # some of these grow without end in a reader without bounds
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -140,10 +140,9 @@ def test_the_target_of_an_export_is_one_of_ours(here):
 )  # fmt: skip
 def test_a_configuration_that_is_none(here, text, message):
     write_run(here / "run", text)
-    began = time.perf_counter()
     with pytest.raises(UserError, match=message):
         dataset_of(here / "run" / "checkpoints" / "best.ckpt")
-    assert time.perf_counter() - began < 5 and not (here / MARKER).exists()
+    assert not (here / MARKER).exists()
     (here / "run" / "config.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"config\.yaml is no configuration of a run"):
         config_of(here / "run" / "checkpoints" / "best.ckpt")
@@ -275,12 +274,12 @@ HUGE = {
 }
 
 
+@pytest.mark.timeout(60)  # building such a model would take longer, or all memory
 @pytest.mark.parametrize("case", HUGE)
 def test_absurd_sizes_end_at_once(here, case):
-    began = time.perf_counter()
     with pytest.raises(UserError) as refused:
         load(here, HUGE[case])
-    assert time.perf_counter() - began < 5 and "\n" not in str(refused.value) and len(str(refused.value)) < 1000
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 1000
 
 
 @pytest.mark.parametrize("change", ["lost", "more", "shape", "text", "complex", "none"])
