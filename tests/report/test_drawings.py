@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from seg_det.report import drawings
 from seg_det.report.drawings import PALETTE, draw_boxes, encode_jpeg, shrink, side_by_side
 
 GREY = 128
@@ -128,3 +129,13 @@ def test_shrink_keeps_the_shape_of_the_image_and_never_enlarges():
     assert shrink(grey(200, 300), 150).shape == (100, 150, 3)
     assert shrink(grey(200, 300), 300).shape == (200, 300, 3)
     assert shrink(grey(1, 3000), 100).shape == (1, 100, 3)
+
+
+def test_captions_say_the_class_and_its_score(monkeypatch):
+    said = []
+    monkeypatch.setattr(drawings, "_caption", lambda pen, size, box, text, colour: said.append((text, colour)))
+    image, boxes = np.zeros((50, 60, 3), np.uint8), [[1, 2, 50, 45], [5, 6, 20, 30]]  # the larger one is drawn first
+    draw_boxes(image, boxes, [2, 0], ("cat", "dog", "cow"), [0.5, 0.25])
+    assert said == [("cow 50%", PALETTE[2]), ("cat 25%", PALETTE[0])]
+    draw_boxes(image, boxes[:1], [1], ("cat", "dog", "cow"))
+    assert said[2:] == [("dog", PALETTE[1])]
