@@ -56,6 +56,24 @@ def program(path):
     return [operator for block in main.block_specializations.values() for operator in block.operations]
 
 
+class Odd(nn.Module):
+    """An operator that Core ML has not."""
+
+    def forward(self, images):
+        return torch.lgamma(images.mean((2, 3)))
+
+
+def test_what_cannot_be_written(tmp_path):
+    job, _ = job_for("classifier", "raw")
+    with pytest.raises(UserError, match=r"target=coreml cannot express .*lgamma"):
+        CoreMlTarget().write(replace(job, model=Odd()), tmp_path / "odd.mlpackage")
+    with pytest.raises(UserError, match="target.ios must be 16 or later"):
+        CoreMlTarget(ios=15).write(job, tmp_path / "old.mlpackage")
+    with pytest.raises(UserError, match="has no part 'tail'"):
+        CoreMlTarget().write(replace(job, precision="int8", keep_float=("tail",)), tmp_path / "named.mlpackage")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("name", "pipeline", "precision", "outputs"), [*FILES, *slow(*REAL)], ids=lambda value: str(value)[:20]
 )
@@ -133,24 +151,6 @@ def test_it_says_that_it_does_not_run_here(written):
     assert CoreMlTarget().elsewhere() == "Core ML runs on Apple's systems only"
     with pytest.raises(UserError, match="segmenter.mlpackage cannot be run here: Core ML runs on Apple's systems only"):
         open_file(path)
-
-
-class Odd(nn.Module):
-    """An operator that Core ML has not."""
-
-    def forward(self, images):
-        return torch.lgamma(images.mean((2, 3)))
-
-
-def test_what_cannot_be_written(tmp_path):
-    job, _ = job_for("classifier", "raw")
-    with pytest.raises(UserError, match=r"target=coreml cannot express .*lgamma"):
-        CoreMlTarget().write(replace(job, model=Odd()), tmp_path / "odd.mlpackage")
-    with pytest.raises(UserError, match="target.ios must be 16 or later"):
-        CoreMlTarget(ios=15).write(job, tmp_path / "old.mlpackage")
-    with pytest.raises(UserError, match="has no part 'tail'"):
-        CoreMlTarget().write(replace(job, precision="int8", keep_float=("tail",)), tmp_path / "named.mlpackage")
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_of_something_else(tmp_path):

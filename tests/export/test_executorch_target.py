@@ -46,6 +46,20 @@ def written(tmp_path_factory):
     return write
 
 
+class Unknown(torch.nn.Module):
+    """A network with an operator that no mobile runtime has."""
+
+    def forward(self, x):
+        return torch.linalg.svdvals(x)[..., 0]
+
+
+def test_an_operator_that_it_has_not(tmp_path):
+    job, _ = job_for("classifier", "raw")
+    job = partial(type(job), card=job.card, pipeline="raw")(model=Unknown())
+    with pytest.raises(UserError, match=r"target=executorch cannot express the operator aten\.\S*svd"):
+        ExecuTorchTarget().write(job, tmp_path / "x.pte")
+
+
 @pytest.mark.parametrize(("name", "pipeline"), ONE)
 def test_file_against_eager(written, name, pipeline):
     job, path, facts = written(name, pipeline)
@@ -157,17 +171,3 @@ def test_an_observer_that_is_not_known(tmp_path):
     job, _ = job_for("classifier", "raw", "int8")
     with pytest.raises(UserError, match=r"observer must be one of histogram, mean_minmax, minmax, got 'median'"):
         ExecuTorchTarget(observer="median").write(job, tmp_path / "x.pte")
-
-
-class Unknown(torch.nn.Module):
-    """A network with an operator that no mobile runtime has."""
-
-    def forward(self, x):
-        return torch.linalg.svdvals(x)[..., 0]
-
-
-def test_an_operator_that_it_has_not(tmp_path):
-    job, _ = job_for("classifier", "raw")
-    job = partial(type(job), card=job.card, pipeline="raw")(model=Unknown())
-    with pytest.raises(UserError, match=r"target=executorch cannot express the operator aten\.\S*svd"):
-        ExecuTorchTarget().write(job, tmp_path / "x.pte")

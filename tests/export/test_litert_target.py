@@ -43,6 +43,17 @@ def written(tmp_path_factory):
     return write
 
 
+class Unknown(torch.nn.Module):
+    def forward(self, x):
+        return torch.linalg.svdvals(x)
+
+
+def test_an_operator_that_it_has_not():
+    graph = litert.Graph(Unknown(), torch.zeros(1, 3, 4, 4), {}, "images", ("logits",))
+    with pytest.raises(UserError, match=r"target=litert cannot express the operator aten.*svd"):
+        litert.converted(graph, "litert")
+
+
 @pytest.mark.parametrize("name", ["detector", "segmenter", *slow(*CELLS)])
 def test_file_against_eager(written, name):
     job, path, _ = written(name, "normalised")
@@ -184,14 +195,3 @@ def test_an_observer_that_is_not_known(tmp_path):
     job, _ = job_for("classifier", "raw", "int8")
     with pytest.raises(UserError, match=r"target.observer must be one of minmax, mean_minmax, mse, got 'median'"):
         LiteRtTarget(observer="median").write(job, tmp_path / "x.tflite")
-
-
-class Unknown(torch.nn.Module):
-    def forward(self, x):
-        return torch.linalg.svdvals(x)
-
-
-def test_an_operator_that_it_has_not():
-    graph = litert.Graph(Unknown(), torch.zeros(1, 3, 4, 4), {}, "images", ("logits",))
-    with pytest.raises(UserError, match=r"target=litert cannot express the operator aten.*svd"):
-        litert.converted(graph, "litert")
