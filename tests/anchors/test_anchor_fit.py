@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seg_det.anchors.files import read_anchors, write_anchors
-from seg_det.anchors.fit import fit_shapes, kmeans
+from seg_det.anchors.fit import _clustered, fit_shapes, kmeans
 from seg_det.anchors.grid import Grid
 from seg_det.ops.anchors import grid_anchors, ssd_shapes
 from seg_det.ops.boxes import iou
@@ -35,6 +35,14 @@ def test_the_recall_rises_and_the_head_stays():
     assert [len(shapes) for shapes in fitted] == [3, 6, 6, 6, 6, 6]
     scales = [[scale for scale, _ in shapes] for shapes in fitted]
     assert all(max(finer) <= min(coarser) for finer, coarser in itertools.pairwise(scales))
+
+
+def test_the_search_starts_from_clusters_with_the_smallest_on_the_finest_map():
+    sides = torch.tensor([10.0, 30.0, 90.0]).repeat(20)[:, None]
+    boxes = torch.cat([torch.zeros(60, 2), sides, sides], 1)
+    levels = _clustered(boxes, GRID, [1, 1, 1], torch.Generator().manual_seed(0))
+    found = torch.cat(levels)[:, 0] * 200  # scales, of the shorter side of the input
+    torch.testing.assert_close(found, torch.tensor([10.0, 30.0, 90.0], dtype=found.dtype))
 
 
 def test_the_same_arguments_give_the_same_anchors():
