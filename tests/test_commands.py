@@ -9,8 +9,10 @@ import pytest
 import torch
 from commands import run, run_in_new_process
 
+from seg_det import checkpoint
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.models.classifier import Classifier
+from seg_det.types import UserError
 
 FAST = [
     "backbone.width=0.35",
@@ -87,6 +89,18 @@ def test_resume_goes_on_with_the_run_s_own_configuration(trained):
     assert "error" not in done.stderr
     refused = run(folder, "train", f"resume={found}", "backbone=v2", "augmentation=none", check=False)
     assert "resume goes on with the run's own configuration: leave out backbone=v2 augmentation=none." in refused.stderr
+
+
+def test_resume_asks_for_the_last_checkpoint(trained, tmp_path, monkeypatch):
+    asked = []
+
+    def find(reference, *, prefer="best"):
+        asked.append((reference, prefer))
+        raise UserError("seen enough")
+
+    monkeypatch.setattr(checkpoint, "find", find)
+    done = run(tmp_path, "train", f"resume={trained[1]}", check=False)
+    assert asked == [(str(trained[1]), "last")] and "error: seen enough" in done.stderr
 
 
 @pytest.mark.parametrize("task", ["lraspp", "raspp", "deeplabv3"])
