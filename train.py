@@ -3,12 +3,12 @@
 import hydra
 from omegaconf import DictConfig
 
-from seg_det import cli, verbs
+from seg_det.commands import cli
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> None:
-    cli.run(verbs.train, config)
+    cli.run("train", config)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seg_det.archives import Archive, Contents, unpack
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 HERE = Path(__file__).parent
 DOWNLOADER = "csDownload"

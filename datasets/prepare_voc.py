@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from seg_det.archives import Archive, Contents, prepare_command
 from seg_det.data.voc_seg import voc_colours
-from seg_det.types import UserError
+from seg_det.errors import UserError
+from seg_det.files import write_whole
 
 HERE = Path(__file__).parent
 SITE = "http://host.robots.ox.ac.uk/pascal/VOC"
@@ -87,9 +88,7 @@ def add_boundaries(root: Path) -> bool:
     (voc / "SegmentationClassAug").mkdir(exist_ok=True)
     for path in tqdm(added, desc="converting SBD", unit="mask", delay=2):
         _convert(path, voc / "SegmentationClassAug" / f"{path.stem}.png")
-    part = lists / "train_aug.txt.part"
-    part.write_text("".join(f"{name}\n" for name in sorted(own | {path.stem for path in added})))
-    part.replace(lists / "train_aug.txt")
+    write_whole(lists / "train_aug.txt", "".join(f"{name}\n" for name in sorted(own | {path.stem for path in added})))
     return True
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from seg_det.download import byte_bar, download, exclusive
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 
 def unpack(archive: Path, into: Path, *, inside: str = "", progress: bool = True) -> Path:

@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seg_det import checksums
+from seg_det.errors import UserError
 from seg_det.files import whole
 from seg_det.registry import BACKBONES, MODELS, build, configured
-from seg_det.types import ModelCard, UserError
+from seg_det.types import ModelCard
 
 log = logging.getLogger(__name__)
 PICKLES = tuple(bytes((128, protocol)) for protocol in (3, 4, 5))  # how those of newer protocols begin; torch writes 2

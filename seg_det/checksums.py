@@ -1,4 +1,4 @@
-"""A checksum at the end of a zip archive, where readers of archives expect a comment and pass over it.
+"""Checksums: of files and folders, and one at the end of a zip archive, where readers of archives expect a comment.
 
     the archive, whose last two bytes are the length of the comment | MAGIC | sha256 of all before MAGIC, in hexadecimal
 
@@ -8,9 +8,11 @@ torch.save writes such archives, and torch.load of any version reads them with t
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import struct
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 MAGIC = b"seg_det sha256 "
 LENGTH = len(MAGIC) + 64  # of the comment
@@ -46,3 +48,17 @@ def _sum(file: BinaryIO, length: int) -> bytes:
         found.update(chunk)
         length -= len(chunk)
     return found.hexdigest().encode()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits; of a folder, that of the names and sums of all files below it."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return sha256_of_json({str(file.relative_to(path)): sha256_of(file) for file in files})
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_of_json(content: dict[str, Any]) -> str:
+    """SHA-256 of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

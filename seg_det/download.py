@@ -21,7 +21,7 @@ from filelock import FileLock
 from requests.adapters import HTTPAdapter, Retry
 from tqdm import tqdm
 
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 CHUNK = 1 << 16  # bytes; a cut connection costs the chunk it falls into
 READ_TIMEOUT = 60.0  # seconds without a byte
@@ -74,11 +74,6 @@ def download(
     except OSError as error:
         raise DownloadError(url, path, f"cannot write {error.filename or part.bytes}: {error.strerror}") from error
     return path
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits."""
-    return _digest(path, "sha256", progress=False)
 
 
 @contextmanager

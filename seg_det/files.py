@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 
 class CannotWrite(UserError, OSError):
@@ -72,3 +73,23 @@ def _sync(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write a JSON list, a line for each row, whole or not at all; half a million detections need no second copy."""
+    with whole(path) as file:
+        file.write(b"[")
+        for i, row in enumerate(rows):
+            file.write(((",\n" if i else "\n") + json.dumps(row, allow_nan=False)).encode())
+        file.write(b"\n]")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write ``content`` whole or not at all."""
+    with whole(path) as file:
+        file.write(json.dumps(content, indent=1, allow_nan=False).encode())
+
+
+def relative(path: Path) -> Path:
+    """``path`` relative to the working folder, if it lies in that: as the user would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

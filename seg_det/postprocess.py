@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from seg_det.errors import UserError
 from seg_det.ops.boxes import clip, decode, rescale
 from seg_det.ops.interpolation import Side, Weights
 from seg_det.ops.nms import greedy_keep, greedy_picks, greedy_rounds, rivals, suppresses
-from seg_det.types import DenseDetections, Detections, UserError
+from seg_det.types import DenseDetections, Detections
 
 SCORES = ("softmax", "sigmoid")
 OUTPUTS = ("logits", "labels")

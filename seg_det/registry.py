@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from seg_det.types import UserError
+from seg_det.errors import UserError
 from seg_det.values import Wrong, hints_of, matched, require_plain, shown
 
 Member = TypeVar("Member", bound=Callable[..., Any])

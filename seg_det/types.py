@@ -12,14 +12,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from seg_det.errors import UserError
 from seg_det.values import Wrong, is_name, matched, require_plain, shown
 
 MOST_PIXELS = 2**24  # of ModelCard.input_size
 IGNORE = 255  # in masks: a pixel that is neither learned nor counted
-
-
-class UserError(Exception):
-    """A mistake that the user can mend: one sentence with what is wrong, where, and the remedy. Shown without traceback."""
 
 
 class Feature(NamedTuple):

@@ -21,7 +21,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from seg_det import cli
+from seg_det.commands import cli
 
 ROOT = Path(__file__).parent.parent
 

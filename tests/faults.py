@@ -93,13 +93,13 @@ FAULTS = (
     ),
     Fault(
         "norms_in_training",
-        "seg_det/tasks/learner.py",
+        "seg_det/training/learner.py",
         "            norm.eval()",
         "            norm.train()",
     ),
     Fault(
         "predictions_lost",
-        "seg_det/tasks/run.py",
+        "seg_det/training/run.py",
         '    write_rows(run / "predictions.json", evaluation.metric.results())\n',
         "",
     ),
@@ -129,7 +129,7 @@ FAULTS = (
     ),
     Fault(
         "resumes_the_best",
-        "seg_det/verbs/__init__.py",
+        "seg_det/commands/verbs.py",
         'resume = checkpoint.find(config.resume, prefer="last")',
         'resume = checkpoint.find(config.resume, prefer="best")',
     ),
@@ -147,7 +147,7 @@ FAULTS = (
     ),
     Fault(
         "norms_decay",
-        "seg_det/tasks/optimisation.py",
+        "seg_det/training/optimisation.py",
         "decays = parameter.ndim > 1 and (decay_depthwise or not depthwise)",
         "decays = decay_depthwise or not depthwise",
     ),

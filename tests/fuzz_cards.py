@@ -33,19 +33,21 @@ sys.path.insert(0, str(Path(__file__).parent))  # hostile.py, as the tests impor
 
 from hostile import MODELS, card, composed, sealed, state, training_config
 
-from seg_det import checkpoint, cli
+from seg_det import checkpoint, sidecar
+from seg_det.checksums import sha256_of
+from seg_det.commands import cli
+from seg_det.commands.models import of_kind
+from seg_det.commands.saved import config_of, dataset_of, resumable
+from seg_det.commands.settings import read_source
+from seg_det.commands.train import _training
 from seg_det.data.classes import with_categories
 from seg_det.data.imagefolder import read_imagefolder
 from seg_det.data.shapes import generate_shapes, read_shapes
-from seg_det.export import sidecar
+from seg_det.evaluation.exported import evaluate_file
+from seg_det.evaluation.measure import evaluate
 from seg_det.export.runtimes import open_file
-from seg_det.tasks.evaluation import evaluate
-from seg_det.tasks.exported import evaluate_file
-from seg_det.tasks.kinds import kind_of
-from seg_det.tasks.run import _check, _suits
-from seg_det.verbs import _of_kind, _training
-from seg_det.verbs.saved import config_of, dataset_of, resumable
-from seg_det.verbs.settings import read_source
+from seg_det.kinds.lookup import kind_of
+from seg_det.training.run import _check, _suits
 
 KINDS = ("checkpoint", "sidecar", "onnx", "config")
 TASKS = tuple(MODELS)
@@ -229,7 +231,7 @@ class Bench:
 
     def of_sidecar(self, mutator, task):
         path = self.graphs[task]
-        export = {**ABOUT[task], "files": {path.name: sidecar.sha256(path)}}
+        export = {**ABOUT[task], "files": {path.name: sha256_of(path)}}
         content = mutator.altered({"card": card(task), "export": export})
         sidecar.beside(path).write_text(sealed(content))
         yield
@@ -248,7 +250,7 @@ class Bench:
         yield
         model, found = self.trained
         if mutator.random.random() < 0.5:
-            source = read_source(_of_kind(dataset_of(self.checkpoint), found), "val", within=[Path.cwd()])
+            source = read_source(of_kind(dataset_of(self.checkpoint), found), "val", within=[Path.cwd()])
             evaluate(
                 kind_of(found),
                 model,

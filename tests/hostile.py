@@ -11,8 +11,8 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from seg_det import checkpoint, cli, verbs
-from seg_det.anchors.verb import fit_anchors
+from seg_det import checkpoint
+from seg_det.commands import cli
 from seg_det.data.shapes_scene import CLASSES
 from seg_det.types import Category, ModelCard
 
@@ -94,12 +94,12 @@ def composed(verb, keys):
         return hydra.compose(verb, list(keys), return_hydra_config=True)
 
 
-def invoke(verb, *overrides, groups=()):
+def invoke(command, *overrides, groups=()):
     """A command in this process, in the frame of the entry points; returns the sentence that it ended with, None for success.
 
     ``groups`` are overrides that choose files of conf/.
     """
-    config = composed({"fit_anchors": "anchors"}.get(verb, verb), tuple(groups)).copy()
+    config = composed(command, tuple(groups)).copy()
     with open_dict(config.hydra):
         config.hydra.runtime.output_dir = str(Path.cwd() / "runs" / "here")
         config.hydra.overrides.task = [*groups, *overrides]
@@ -107,7 +107,7 @@ def invoke(verb, *overrides, groups=()):
     own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     own = OmegaConf.merge(own, OmegaConf.from_dotlist(list(overrides)))
     try:
-        cli.run(fit_anchors if verb == "fit_anchors" else getattr(verbs, verb), own)
+        cli.run(command, own)
     except SystemExit as end:
         return str(end.code)
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from seg_det.data.images import image_size, is_turned, read_rgb, read_values, verify_image
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 READERS = (read_rgb, read_values, image_size, verify_image, is_turned)
 DECODERS = (read_rgb, read_values)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from seg_det import checkpoint
-from seg_det.types import Category, ModelCard, UserError
+from seg_det.errors import UserError
+from seg_det.types import Category, ModelCard
 
 BACKBONE = {"_target_": "MobileNetV2", "width": 0.35}
 MODEL = {"_target_": "SSDLite", "num_classes": 2, "width": 0.35, "backbone": BACKBONE}

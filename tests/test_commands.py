@@ -10,9 +10,9 @@ import torch
 from commands import run, run_in_new_process
 
 from seg_det import checkpoint
+from seg_det.errors import UserError
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.models.classifier import Classifier
-from seg_det.types import UserError
 
 FAST = [
     "backbone.width=0.35",

@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 from references import reference
 
 from seg_det import checkpoint
+from seg_det.commands.settings import build, postprocess
+from seg_det.kinds.lookup import KINDS
 from seg_det.registry import AUGMENTATIONS, LOSSES, READERS
-from seg_det.tasks.optimisation import Recipe
-from seg_det.tasks.run import KINDS
-from seg_det.tasks.training import TrainerSettings
+from seg_det.training.optimisation import Recipe
+from seg_det.training.trainer import TrainerSettings
 from seg_det.types import ClassificationBatch, DetectionBatch, ModelCard, SegmentationBatch
-from seg_det.verbs.settings import build, postprocess
 
 CONF = Path(__file__).parent.parent / "conf"
 

@@ -12,8 +12,8 @@ import torch
 from weight_files import classifier
 
 from seg_det import checkpoint, checksums
+from seg_det.errors import UserError
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
-from seg_det.types import UserError
 
 DAMAGED = r"x\.ckpt is (damaged \(its checksum does not fit\)|truncated or no PyTorch file \(.+\)): get it again\.$"
 

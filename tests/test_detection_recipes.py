@@ -8,12 +8,12 @@ from test_commands import SMALL
 from test_conf import CONF, backbone_arguments, compose, names
 
 from seg_det import checkpoint
+from seg_det.commands.settings import build, postprocess
+from seg_det.kinds.lookup import KINDS
 from seg_det.losses.boxes import BOX_LOSSES
 from seg_det.registry import AUGMENTATIONS, LOSSES
-from seg_det.tasks.optimisation import Recipe, optimiser, schedule
-from seg_det.tasks.run import KINDS
+from seg_det.training.optimisation import Recipe, optimiser, schedule
 from seg_det.types import DetectionBatch, ModelCard
-from seg_det.verbs.settings import build, postprocess
 
 # images, GPUs, rate of a whole step, epochs; steps a run of COCO's 118,287 images has, and those that the source says
 RECIPES = {

@@ -9,8 +9,9 @@ import zipfile
 import pytest
 
 from seg_det.archives import unpack
-from seg_det.download import CHUNK, DownloadError, download, sha256_of
-from seg_det.types import UserError
+from seg_det.checksums import sha256_of
+from seg_det.download import CHUNK, DownloadError, download
+from seg_det.errors import UserError
 
 BODY = bytes(range(256)) * 4000  # 1,024,000 bytes
 SHA256 = hashlib.sha256(BODY).hexdigest()

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from seg_det import files
+from seg_det.errors import UserError
 from seg_det.files import CannotWrite, copy_whole, whole, write_whole
-from seg_det.types import UserError
 
 
 class FullDisk:

@@ -9,14 +9,16 @@ import pytest
 import torch
 from hostile import MARKER, MODELS, card, invoke, sealed, state, training_config, write_run
 
-from seg_det import checkpoint, cli
+from seg_det import checkpoint, sidecar
+from seg_det.checksums import sha256_of
+from seg_det.commands import cli
+from seg_det.commands.saved import config_of, dataset_of
 from seg_det.data.shapes import read_shapes
-from seg_det.export import sidecar
+from seg_det.errors import UserError
+from seg_det.kinds.lookup import kind_of
 from seg_det.registry import READERS, build
-from seg_det.tasks.kinds import kind_of
-from seg_det.tasks.run import _join_histories
-from seg_det.types import ModelCard, UserError
-from seg_det.verbs.saved import config_of, dataset_of
+from seg_det.training.run import _join_histories
+from seg_det.types import ModelCard
 
 TOUCH = ["touch", MARKER]
 WRITE = f"open({MARKER!r}, 'w')"
@@ -104,9 +106,9 @@ def test_the_anchors_of_a_foreign_configuration_run_nothing(here, tiny_shapes):
         (["backbone._target_=os.system"], "'os.system' is no backbone"),
     ):
         data = [f"dataset.root={tiny_shapes}", "dataset.train_images=24", "dataset.val_images=8"]
-        assert_refused(invoke("fit_anchors", *data, *overrides), message, here)
+        assert_refused(invoke("anchors", *data, *overrides), message, here)
     (here / "anchors.yaml").write_text(f"task: !!python/object/apply:os.system ['touch {MARKER}']")
-    sentence = invoke("fit_anchors", *data, "task.model.anchor_shapes=anchors.yaml")
+    sentence = invoke("anchors", *data, "task.model.anchor_shapes=anchors.yaml")
     assert_refused(sentence, "anchors.yaml: the file does not hold a list", here)
 
 
@@ -326,7 +328,7 @@ def exported(here, monkeypatch):
     about["checkpoint"] = {"path": str(here / "run" / "checkpoints" / "best.ckpt"), "sha256": "0" * 64}
 
     def write(card_changes=(), export_changes=()):
-        files = {"m.onnx": sidecar.sha256(here / "m.onnx")}
+        files = {"m.onnx": sha256_of(here / "m.onnx")}
         content = {
             "card": {**card(), **dict(card_changes)},
             "export": {**about, "files": files, **dict(export_changes)},

@@ -1,4 +1,4 @@
-"""The picture of the house, executable: imports point down only, and each heavy library has its room."""
+"""DESIGN's layers, executable: imports go to the same layer or below, packages form no cycle, heavy libraries have one place."""
 
 import ast
 from pathlib import Path
@@ -7,20 +7,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "seg_det"
-# The higher the number, the nearer to the user. A room imports from lower rooms and from its own.
-RANK = {
-    "values": 0, "types": 0, "registry": 0, "files": 0, "checksums": 0,
-    "download": 1, "archives": 1, "ops": 1, "nn": 1,
-    "models": 2, "losses": 2, "postprocess": 2, "metrics": 2, "data": 2,
-    "weights": 2, "checkpoint": 2,
-    "export": 3, "report": 3,
-    "tasks": 4,
-    "sweep": 5, "verbs": 5, "cli": 5, "anchors": 5,
-}  # fmt: skip
+LAYERS = (
+    {"errors", "values", "types", "registry", "files", "checksums", "sidecar", "checkpoint", "download", "archives", "ops", "nn"},
+    {"data", "losses", "models", "postprocess"},
+    {"export", "report", "metrics", "weights", "anchors"},
+    {"training", "proof", "evaluation", "kinds"},
+    {"commands"},
+)  # fmt: skip
+LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}
 ONLY_IN = {
-    "lightning": {"tasks", "verbs"},
-    "hydra": {"cli", "sweep", "verbs", "anchors"},
-    "omegaconf": {"cli", "sweep", "verbs", "anchors"},
+    "lightning": {"training", "commands"},
+    "hydra": {"commands"},
+    "omegaconf": {"commands"},
     "albumentations": {"data"},
     "cv2": {"data", "report"},
     "pycocotools": {"data", "metrics"},
@@ -39,30 +37,55 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import; name the room instead"
+            assert node.level == 0, f"{path}: relative import; name the package instead"
             names.add(node.module)
             if node.module == "seg_det":
                 names |= {f"seg_det.{alias.name}" for alias in node.names}
     return names
 
 
-def room_of(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).parts
-    return parts[0].removesuffix(".py")
+def package_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_down(path):
-    room = room_of(path)
-    if room == "__init__":
-        return
-    for name in imported(path):
-        top, _, rest = name.partition(".")
-        if top == "seg_det" and rest and not rest.startswith("__"):
-            other = rest.split(".")[0]
-            assert other == room or RANK[other] <= RANK[room], f"{room} must not import {other}"
-        if top in ONLY_IN:
-            assert room in ONLY_IN[top], f"{top} belongs in {sorted(ONLY_IN[top]) or 'no room'}, not in {room}"
+def is_entry_point(path: Path) -> bool:
+    return path.name in ("__main__.py", "__init__.py") and (path.name == "__main__.py" or path.parent == PACKAGE)
+
+
+def own_packages(path: Path) -> set[str]:
+    """The packages and modules of the first level that a file imports, without its own."""
+    found = {name.split(".")[1] for name in imported(path) if name.startswith("seg_det.")}
+    return {name for name in found if not name.startswith("__")} - {package_of(path)}
+
+
+def graph() -> dict[str, set[str]]:
+    edges: dict[str, set[str]] = {}
+    for path in MODULES:
+        if not is_entry_point(path):
+            edges.setdefault(package_of(path), set()).update(own_packages(path))
+    return edges
+
+
+def test_every_package_has_a_layer():
+    assert {package_of(path) for path in MODULES} - {"__init__", "__main__"} == set(LAYER)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if not is_entry_point(p)], ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_imports_go_down(path):
+    own = package_of(path)
+    for other in own_packages(path):
+        assert LAYER[other] <= LAYER[own], f"{own} must not import {other}"
+    for top in {name.split(".")[0] for name in imported(path)} & set(ONLY_IN):
+        assert own in ONLY_IN[top], f"{top} belongs in {sorted(ONLY_IN[top]) or 'no package'}, not in {own}"
+
+
+def test_packages_form_no_cycle():
+    edges, done = graph(), set()
+    while ready := {name for name, needs in edges.items() if name not in done and needs <= done}:
+        done |= ready
+    assert not {name: needs - done for name, needs in edges.items() if name not in done}
 
 
 def test_albumentations_stands_behind_one_file():
@@ -72,7 +95,7 @@ def test_albumentations_stands_behind_one_file():
 
 def test_models_can_be_lifted_out():
     besides = {"timm_features.py": {"timm", "difflib", "types"}}  # the one file that stands on a library of networks
-    for path in [p for p in MODULES if room_of(p) in ("models", "nn", "ops")]:
+    for path in [p for p in MODULES if package_of(p) in ("models", "nn", "ops")]:
         tops = {n.split(".")[0] for n in imported(path)} - besides.get(path.name, set())
         assert tops <= {"seg_det", "torch", "math", "typing", "collections", "functools", "__future__", "itertools"}, (
             path
@@ -80,5 +103,5 @@ def test_models_can_be_lifted_out():
 
 
 def test_entry_points_are_thin():
-    for path in ROOT.glob("*.py"):
+    for path in [*ROOT.glob("*.py"), *(p for p in MODULES if is_entry_point(p))]:
         assert len(path.read_text().splitlines()) < 60, path

@@ -2,11 +2,12 @@ import pytest
 import torch
 
 from seg_det import postprocess
+from seg_det.errors import UserError
 from seg_det.ops.anchors import grid_anchors, ssd_shapes
 from seg_det.ops.boxes import clip, decode
 from seg_det.ops.nms import nms, suppresses
 from seg_det.postprocess import check_limits, class_scores, detect, to_file_size
-from seg_det.types import DenseDetections, Detections, UserError
+from seg_det.types import DenseDetections, Detections
 
 ANCHORS = grid_anchors(ssd_shapes(2), [(6, 6), (3, 3)], (96, 96))
 SIZE = (96, 96)

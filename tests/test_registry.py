@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from seg_det import checkpoint, registry
+from seg_det.errors import UserError
 from seg_det.registry import (
     AUGMENTATIONS,
     BACKBONES,
@@ -22,9 +23,9 @@ from seg_det.registry import (
     filled,
     short_name,
 )
-from seg_det.tasks.optimisation import Recipe
-from seg_det.tasks.training import TrainerSettings
-from seg_det.types import Category, ModelCard, UserError
+from seg_det.training.optimisation import Recipe
+from seg_det.training.trainer import TrainerSettings
+from seg_det.types import Category, ModelCard
 from seg_det.values import LARGEST, MOST, Wrong, hints_of, matched, require_plain
 
 FAMILIES = (READERS, AUGMENTATIONS, LOSSES, MODELS, BACKBONES, TARGETS)

@@ -3,8 +3,8 @@
 import pytest
 from omegaconf import ListConfig, OmegaConf
 
-from seg_det.types import UserError
-from seg_det.verbs import folders, settings
+from seg_det.commands import folders, settings
+from seg_det.errors import UserError
 
 
 def test_numbers_that_are_meant():

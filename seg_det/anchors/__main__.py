@@ -5,15 +5,14 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from seg_det import cli
-from seg_det.anchors.verb import fit_anchors
+from seg_det.commands import cli
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="anchors")
 def main(config: DictConfig) -> None:
-    cli.run(fit_anchors, config)
+    cli.run("anchors", config)
 
 
 if __name__ == "__main__":

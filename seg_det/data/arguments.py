@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 
 def height_width(size: Sequence[int]) -> tuple[int, int]:

@@ -8,8 +8,9 @@ from seg_det.data.masks import MaskedImage, MaskFile, mask_code, masked_records,
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
 from seg_det.data.voc import list_images
+from seg_det.errors import UserError
 from seg_det.registry import READERS
-from seg_det.types import Category, UserError
+from seg_det.types import Category
 
 CLASSES = (
     "Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist",

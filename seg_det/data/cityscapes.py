@@ -8,8 +8,9 @@ from typing import NamedTuple
 from seg_det.data.masks import MaskedImage, MaskFile, mask_code, masked_records, segmentation_source
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
+from seg_det.errors import UserError
 from seg_det.registry import READERS
-from seg_det.types import Category, UserError
+from seg_det.types import Category
 
 IDS = range(34)  # of all labels; 255 stands for -1, the licence plate
 

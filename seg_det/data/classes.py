@@ -16,7 +16,8 @@ from seg_det.data.records import (
     SegmentationRecord,
     SegmentationSource,
 )
-from seg_det.types import Category, UserError
+from seg_det.errors import UserError
+from seg_det.types import Category
 
 Source = TypeVar("Source", DetectionSource, ClassificationSource, SegmentationSource)
 Record = TypeVar("Record", DetectionRecord, ClassificationRecord, SegmentationRecord)

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from seg_det.data.images import verify_image
 from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes, require
 from seg_det.data.records import DetectionSource, ImageFile, ObjectTable, build_records
+from seg_det.errors import UserError
 from seg_det.registry import READERS
-from seg_det.types import Category, UserError
+from seg_det.types import Category
 
 # A JSON entry that is no dict, lacks a key, or holds a string where a number belongs.
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError)

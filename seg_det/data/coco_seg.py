@@ -16,8 +16,9 @@ from seg_det.data.coco import MALFORMED, default_name, load_document, read_categ
 from seg_det.data.masks import UNKNOWN, segmentation_source
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import ImageFile, SegmentationRecord, SegmentationSource
+from seg_det.errors import UserError
 from seg_det.registry import READERS
-from seg_det.types import IGNORE, Category, UserError
+from seg_det.types import IGNORE, Category
 
 Outline = tuple[np.ndarray, ...] | dict[str, Any]  # polygons, f64 [2 N] x y x y ..., or COCO's run lengths
 

@@ -14,8 +14,9 @@ from seg_det.data.masks import Colour, MaskCode, MaskedImage, MaskFile, mask_cod
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
 from seg_det.data.voc import list_images
+from seg_det.errors import UserError
 from seg_det.registry import READERS
-from seg_det.types import IGNORE, Category, UserError
+from seg_det.types import IGNORE, Category
 
 LOOKED_AT = 20  # masks, for classes that are written otherwise than the list says
 

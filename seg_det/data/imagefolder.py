@@ -13,8 +13,9 @@ from tqdm import tqdm
 from seg_det.data.images import IMAGE_SUFFIXES
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import ClassificationRecord, ClassificationSource
+from seg_det.errors import UserError
 from seg_det.registry import READERS
-from seg_det.types import Category, UserError
+from seg_det.types import Category
 
 
 @READERS.register

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # formats that keep every value

@@ -21,12 +21,13 @@ from seg_det.data.records import (
     DetectionSource,
     SegmentationRecord,
     SegmentationSource,
+    Source,
 )
 from seg_det.data.samplers import EpochSampler, ShareSampler, SizeBatches, repeat_factors
 from seg_det.data.transforms import ClassificationTransform, DetectionTransform, SegmentationTransform
-from seg_det.types import ClassificationSample, DetectionSample, SegmentationSample, UserError
+from seg_det.errors import UserError
+from seg_det.types import ClassificationSample, DetectionSample, SegmentationSample
 
-Source = DetectionSource | ClassificationSource | SegmentationSource
 Transform = DetectionTransform | ClassificationTransform | SegmentationTransform
 Sample = DetectionSample | ClassificationSample | SegmentationSample
 MIXING = 1  # after a sample's seed: another stream (0 would be the same one)

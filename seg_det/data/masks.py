@@ -16,7 +16,8 @@ from tqdm import tqdm
 from seg_det.data.images import image_size, is_turned, read_values, verify_image
 from seg_det.data.problems import Problems
 from seg_det.data.records import SegmentationRecord, SegmentationSource
-from seg_det.types import IGNORE, Category, UserError
+from seg_det.errors import UserError
+from seg_det.types import IGNORE, Category
 
 UNKNOWN = 254  # in lookups: a value that stands for no class and is not ignored
 Colour = tuple[int, int, int]  # red, green, blue

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from seg_det.data.arguments import number
 from seg_det.data.viewport import centres_inside
-from seg_det.types import ClassificationSample, DetectionSample, UserError
+from seg_det.errors import UserError
+from seg_det.types import ClassificationSample, DetectionSample
 
 MOSAIC_SCALE = (0.5, 1.0)  # four images at half size just fill the output
 DETECTION_BETA = 1.5  # arXiv 1902.04103, section 3.1

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seg_det.types import ClassificationBatch, DetectionBatch, SegmentationBatch, UserError
+from seg_det.errors import UserError
+from seg_det.types import ClassificationBatch, DetectionBatch, SegmentationBatch
 
 STEP = 32  # pixels between the sizes of a range: the coarsest stride of the backbones
 LARGEST_SHARE = 4.0  # a number above it is a size

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 POLICIES = ("error", "skip")
 # What can be wrong with a box; its index is the code in CheckedBoxes.faults. Only the last kind is mended by clipping.

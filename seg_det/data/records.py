@@ -94,6 +94,9 @@ class SegmentationSource:
     problems: tuple[str, ...] = field(default=())
 
 
+Source = DetectionSource | ClassificationSource | SegmentationSource
+
+
 class ImageFile(NamedTuple):
     """An image of a split, before its objects are known."""
 

@@ -10,10 +10,10 @@ import torch.distributed as dist
 from torch.utils.data import Sampler
 
 from seg_det.data.coco_seg import DrawnMask
-from seg_det.data.records import ClassificationSource, DetectionSource, SegmentationRecord, SegmentationSource
-from seg_det.types import IGNORE, UserError
+from seg_det.data.records import ClassificationSource, DetectionSource, SegmentationRecord, Source
+from seg_det.errors import UserError
+from seg_det.types import IGNORE
 
-Source = DetectionSource | ClassificationSource | SegmentationSource
 EVALUATION_PIXELS = 2**22  # in a batch of images as large as they are in their files: two of 1024 x 2048
 
 

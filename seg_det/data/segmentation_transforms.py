@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seg_det.data.arguments import colour, height_width, number_range
-from seg_det.data.transforms import IMAGENET_MEAN, SegmentationTransform, flips, photometric
+from seg_det.data.transforms import SegmentationTransform, flips, photometric
 from seg_det.data.views import Fitted, ScaledCrop
+from seg_det.errors import UserError
+from seg_det.ops.images import IMAGENET_MEAN
 from seg_det.ops.placement import MULTIPLE, RULES
 from seg_det.registry import AUGMENTATIONS
-from seg_det.types import UserError
 
 
 @AUGMENTATIONS.register

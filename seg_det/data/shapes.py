@@ -27,8 +27,9 @@ from seg_det.data.masks import MaskedImage, MaskFile, mask_code, masked_records,
 from seg_det.data.problems import Problems
 from seg_det.data.records import DetectionSource, SegmentationSource
 from seg_det.data.shapes_scene import CLASSES, HEIGHT, WIDTH, Scene, lay_out, paint_scene
+from seg_det.errors import UserError
 from seg_det.registry import READERS
-from seg_det.types import Category, UserError
+from seg_det.types import Category
 
 SPLITS = ("train", "val")
 JPEG_QUALITY = 90

@@ -32,8 +32,8 @@ from seg_det.data.viewport import (
     zoom_out_window,
 )
 from seg_det.data.views import Fitted, ImageAndMask, View
+from seg_det.errors import UserError
 from seg_det.registry import AUGMENTATIONS
-from seg_det.types import UserError
 
 # Read while albumentations is imported, which asks a server for its newest version otherwise.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -41,7 +41,6 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 from albumentations.core.type_definitions import Targets
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
 CROP_FRACTION = 0.875  # of the sides, in the evaluation of classifiers
 
 

@@ -16,8 +16,9 @@ from tqdm import tqdm
 from seg_det.data.images import IMAGE_SUFFIXES, is_turned, verify_image
 from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes, require
 from seg_det.data.records import DetectionSource, ImageFile, ObjectTable, build_records
+from seg_det.errors import UserError
 from seg_det.registry import READERS
-from seg_det.types import Category, UserError
+from seg_det.types import Category
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

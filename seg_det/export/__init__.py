@@ -1,7 +1,7 @@
 """Export: a trained model as a file for a runtime, with its pre- and post-processing and its card inside.
 
 One target is one file here and one YAML in ``conf/target``; :class:`seg_det.export.base.Target` is what it must offer.
-:mod:`~seg_det.export.pipeline` builds the graph, :mod:`~seg_det.export.sidecar` writes the card next to the file,
+:mod:`~seg_det.export.pipeline` builds the graph, :mod:`~seg_det.sidecar` writes the card next to the file,
 :mod:`~seg_det.export.runtimes` opens what was exported, and :mod:`~seg_det.export.runner` becomes the program that runs it
 without this package. Inputs and outputs are the same for all targets; h, w are the card's input size:
 

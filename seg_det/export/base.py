@@ -13,10 +13,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from seg_det.types import ModelCard, UserError
+from seg_det.errors import UserError
+from seg_det.sidecar import PIPELINES, PRECISIONS
+from seg_det.types import ModelCard
 
-PIPELINES = ("full", "normalised", "raw")
-PRECISIONS = ("fp32", "fp16", "int8")
 Session = Callable[[np.ndarray], dict[str, np.ndarray]]  # the input to the outputs by name, see the package's text
 
 

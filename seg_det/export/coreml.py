@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seg_det.errors import UserError
 from seg_det.export.base import Found, Job, Session, Target, unsupported
 from seg_det.export.pipeline import CONSIDERED, Graph, build_graph
 from seg_det.ops.nms import rivals
 from seg_det.registry import TARGETS
-from seg_det.types import UserError
 
 if TYPE_CHECKING:
     from coremltools.models import MLModel

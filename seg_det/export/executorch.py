@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx, nn
 
+from seg_det.errors import UserError
 from seg_det.export.base import Found, Job, Session, Target, unsupported
 from seg_det.export.executorch_graph import delegated, modules_of, rewrite
 from seg_det.export.pipeline import CONSIDERED, Graph, build_graph
 from seg_det.ops.boxes import area
 from seg_det.ops.images import normalise
 from seg_det.registry import TARGETS
-from seg_det.types import UserError
 
 aten = torch.ops.aten
 KEY = "seg_det"  # the method that gives the metadata

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seg_det.errors import UserError
 from seg_det.export.base import Found, Job, Session, Target, unsupported
 from seg_det.export.litert_graph import OBSERVERS, applied, delegated, fingerprints, quantisation, quantised, read
 from seg_det.export.pipeline import CONSIDERED, Graph, build_graph
@@ -29,7 +30,6 @@ from seg_det.models.segmentation_heads import ImagePooling
 from seg_det.ops.boxes import area
 from seg_det.ops.nms import nms
 from seg_det.registry import TARGETS
-from seg_det.types import UserError
 
 KEY = "seg_det"  # of the metadata
 MARK = b"TFL3"  # of the format, from the fourth byte on

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
+from seg_det.errors import UserError
 from seg_det.export.base import Job, Session, Target, unsupported
 from seg_det.export.pipeline import Graph, build_graph
 from seg_det.registry import TARGETS
-from seg_det.types import UserError
 
 MAGIC = "7767517"  # the first line of a .param
 COMMENT = "# seg_det "  # behind the last layer, where ncnn reads no more

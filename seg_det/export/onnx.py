@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seg_det.errors import UserError
 from seg_det.export.base import Found, Job, Session, Target, unsupported
 from seg_det.export.pipeline import Graph, build_graph
 from seg_det.export.resize import CROP_FRACTION
 from seg_det.ops.nms import nms
 from seg_det.registry import TARGETS
-from seg_det.types import UserError
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

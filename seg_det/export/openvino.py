@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from seg_det.errors import UserError
 from seg_det.export.base import Job, Session, Target, unsupported
 from seg_det.export.onnx import as_input, non_max_suppression
 from seg_det.export.pipeline import Graph, build_graph
 from seg_det.registry import TARGETS
-from seg_det.types import UserError
 
 if TYPE_CHECKING:
     from openvino import Model, Node

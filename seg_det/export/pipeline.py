@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seg_det.errors import UserError
 from seg_det.export.base import Job, Tail
 from seg_det.export.resize import extents, fit, side_lengths
 from seg_det.nn.blocks import fold_norms
 from seg_det.ops.images import normalise
 from seg_det.postprocess import candidates, detect, select_static
-from seg_det.types import DenseDetections, ModelCard, UserError
+from seg_det.types import DenseDetections, ModelCard
 
 CONSIDERED = 1000  # pairs of anchor and class in the static suppression
 OUTPUTS = {

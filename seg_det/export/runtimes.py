@@ -6,10 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seg_det.export import sidecar
+from seg_det import sidecar
+from seg_det.errors import UserError
 from seg_det.export.base import Session, Target, require
 from seg_det.registry import TARGETS
-from seg_det.types import ModelCard, UserError
+from seg_det.types import ModelCard
 
 
 class Opened(NamedTuple):
@@ -17,7 +18,7 @@ class Opened(NamedTuple):
 
     path: Path
     card: ModelCard
-    export: dict[str, Any]  # see seg_det.export.sidecar.Described
+    export: dict[str, Any]  # see seg_det.sidecar.Described
     session: Session
 
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from seg_det.errors import UserError
 from seg_det.registry import LOSSES
-from seg_det.types import ClassificationBatch, UserError
+from seg_det.types import ClassificationBatch
 
 
 class ClassificationLosses(NamedTuple):

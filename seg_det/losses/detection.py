@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seg_det.errors import UserError
 from seg_det.losses.boxes import BOX_LOSSES
 from seg_det.ops.matching import match
 from seg_det.registry import LOSSES
-from seg_det.types import DenseDetections, DetectionBatch, UserError
+from seg_det.types import DenseDetections, DetectionBatch
 
 SCORES = {
     "softmax": "softmax",

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seg_det.errors import UserError
 from seg_det.ops.interpolation import Side
 from seg_det.registry import LOSSES
-from seg_det.types import IGNORE, DenseSegmentation, SegmentationBatch, UserError
+from seg_det.types import IGNORE, DenseSegmentation, SegmentationBatch
 
 
 class SegmentationLosses(NamedTuple):

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from seg_det.data.records import DetectionRecord
-from seg_det.types import Detections, UserError
+from seg_det.errors import UserError
+from seg_det.types import Detections
 
 NOTHING = Detections(torch.empty(0, 4), torch.empty(0), torch.empty(0, dtype=torch.int64))
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from seg_det.data.records import ClassificationRecord
-from seg_det.types import Category, UserError
+from seg_det.errors import UserError
+from seg_det.types import Category
 
 TOP = 5
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from seg_det.errors import UserError
 from seg_det.metrics.arrays import check_finite, some
-from seg_det.types import UserError
 
 
 def own_rows(rows: list[dict[str, Any]], dataset: dict[str, Any], shape_key: str) -> list[dict[str, Any]]:

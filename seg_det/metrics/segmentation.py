@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from seg_det.data.records import SegmentationRecord
-from seg_det.types import IGNORE, Category, UserError
+from seg_det.errors import UserError
+from seg_det.types import IGNORE, Category
 
 
 class LabelMaps(NamedTuple):

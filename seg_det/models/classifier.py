@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from seg_det.errors import UserError
 from seg_det.models.backbones.base import BackboneBuilder
 from seg_det.registry import MODELS
-from seg_det.types import UserError
 
 
 @MODELS.register

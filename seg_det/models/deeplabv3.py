@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from seg_det.errors import UserError
 from seg_det.models.backbones.base import BackboneBuilder
 from seg_det.models.segmentation_heads import ASPP, init_head
 from seg_det.nn.blocks import ConvNormAct, Norm, ReLU, batch_norm
 from seg_det.registry import MODELS
-from seg_det.types import DenseSegmentation, UserError
+from seg_det.types import DenseSegmentation
 
 MOST_RATES = 16
 RATES_STRIDE = 16  # the output stride that atrous rates are given for

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seg_det.errors import UserError
 from seg_det.models.backbones.base import BackboneBuilder
 from seg_det.models.segmentation_heads import init_head
 from seg_det.nn.blocks import ConvNormAct, ReLU, batch_norm
 from seg_det.registry import MODELS
-from seg_det.types import DenseSegmentation, UserError
+from seg_det.types import DenseSegmentation
 
 GATES = {"sigmoid": nn.Sigmoid, "hard_sigmoid": nn.Hardsigmoid}
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from seg_det.errors import UserError
 from seg_det.models.backbones.base import BackboneBuilder
 from seg_det.nn.blocks import ConvNormAct, Norm, batch_norm
 from seg_det.nn.convolutions import PADDINGS
 from seg_det.ops.anchors import Shape, are_shapes, grid_anchors, ssd_shapes
 from seg_det.registry import MODELS
-from seg_det.types import DenseDetections, UserError
+from seg_det.types import DenseDetections
 
 EXTRA_MAPS = (512, 256, 256, 128)
 MOST_TAPS = 16

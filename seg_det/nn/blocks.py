@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from seg_det.errors import UserError
 from seg_det.nn.convolutions import MixConv, conv2d
-from seg_det.types import UserError
 
 Norm = Callable[[int], nn.Module]
 Activation = Callable[[], nn.Module]

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from seg_det.errors import UserError
 from seg_det.ops.boxes import area, to_corners
-from seg_det.types import UserError
 
 BOXES_AT_A_TIME = 2**16  # compared with the anchors: bounds the memory
 Shape = tuple[float, float]  # (scale relative to the image's shorter side, width / height)

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 Series = tuple[list[float], list[float]]  # x: steps, or epochs for what a validation measured; y
 

@@ -10,8 +10,9 @@ from PIL import Image
 
 from seg_det.data.cityscapes import CLASSES
 from seg_det.data.voc_seg import voc_colours
+from seg_det.errors import UserError
 from seg_det.report.drawings import STRIP, shrink
-from seg_det.types import Category, UserError
+from seg_det.types import Category
 
 FORMS = ("palette", "ids")
 

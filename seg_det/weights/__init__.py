@@ -6,8 +6,6 @@
 from seg_det.weights.catalogue import CATALOGUE, PublishedWeights, WeightsUnavailable
 from seg_det.weights.fit import LoadReport
 from seg_det.weights.loading import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     PublishedModel,
     describe,
     load_backbone,
@@ -21,8 +19,6 @@ from seg_det.weights.loading import (
 
 __all__ = [
     "CATALOGUE",
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
     "LoadReport",
     "PublishedModel",
     "PublishedWeights",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from seg_det.checkpoint import find
-from seg_det.types import UserError
+from seg_det.errors import UserError
 from seg_det.weights import CATALOGUE, describe, resolve
 
 

@@ -21,9 +21,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from seg_det.download import DownloadError, download, exclusive, sha256_of
+from seg_det.checksums import sha256_of
+from seg_det.download import DownloadError, download, exclusive
+from seg_det.errors import UserError
 from seg_det.registry import BACKBONES, short_name
-from seg_det.types import Category, UserError
+from seg_det.types import Category
 
 log = logging.getLogger(__name__)
 

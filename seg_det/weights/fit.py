@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from seg_det.errors import UserError
 from seg_det.nn.convolutions import SameConv2d
-from seg_det.types import UserError
 from seg_det.weights.naming import Naming
 from seg_det.weights.networks import identify
 

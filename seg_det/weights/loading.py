@@ -13,14 +13,15 @@ from urllib.parse import urlsplit
 from torch import Tensor, nn
 
 from seg_det.checkpoint import PREFIX, load_plain
-from seg_det.download import download, sha256_of
-from seg_det.types import UserError
+from seg_det.checksums import sha256_of
+from seg_det.download import download
+from seg_det.errors import UserError
+from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
 from seg_det.weights.catalogue import CATALOGUE, PublishedWeights, cache_folder, fetch
 from seg_det.weights.fit import BOXES, LoadReport, Outputs, arrange, fill, identify, some
 from seg_det.weights.maps import NAMINGS, detect
 from seg_det.weights.naming import Naming
 
-IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 CENTRED = (127.5, 127.5, 127.5)
 IMAGENET_SIZE = 224
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from seg_det.errors import UserError
 from seg_det.models.backbones.base import Backbone
 from seg_det.models.backbones.mixnet import MixNet
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
-from seg_det.types import UserError
 from seg_det.weights.naming import Naming
 
 

@@ -5,12 +5,12 @@ import itertools
 import pytest
 import torch
 
-from seg_det.anchors.files import read_anchors, write_anchors
 from seg_det.anchors.fit import _clustered, fit_shapes, kmeans
 from seg_det.anchors.grid import Grid
+from seg_det.commands.anchor_files import read_anchors, write_anchors
+from seg_det.errors import UserError
 from seg_det.ops.anchors import grid_anchors, ssd_shapes
 from seg_det.ops.boxes import iou
-from seg_det.types import UserError
 
 GRID = Grid(((13, 21), (7, 11), (4, 6), (2, 3), (1, 2), (1, 1)), (200, 328))
 

@@ -5,7 +5,8 @@ import pytest
 
 from seg_det.data.classes import only_classes, with_categories
 from seg_det.data.records import ClassificationSource, DetectionRecord, DetectionSource
-from seg_det.types import Category, UserError
+from seg_det.errors import UserError
+from seg_det.types import Category
 
 CATEGORIES = (Category(3, "cat"), Category(5, "dog"), Category(9, "fox"))
 

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from seg_det.data.classification_transforms import inception_augmentation
 from seg_det.data.resize import resize_antialiased
 from seg_det.data.transforms import ClassificationTransform, centre_crop
+from seg_det.errors import UserError
 from seg_det.registry import AUGMENTATIONS, build
-from seg_det.types import UserError
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 STILL = {"photometric_probability": 0.0, "flip_probability": 0.0}

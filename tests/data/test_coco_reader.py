@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from seg_det.data.coco import read_coco
-from seg_det.types import Category, UserError
+from seg_det.errors import UserError
+from seg_det.types import Category
 
 
 def image(image_id, name, width=40, height=20, **more):

@@ -8,7 +8,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from seg_det.data.coco_seg import read_coco_seg
-from seg_det.types import IGNORE, Category, UserError
+from seg_det.errors import UserError
+from seg_det.types import IGNORE, Category
 
 
 def square(left, top, right, bottom):

@@ -13,7 +13,7 @@ from PIL import EpsImagePlugin, Image
 
 from seg_det.data import images
 from seg_det.data.images import image_size, read_rgb, read_values
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n(/tmp/written) (w) file closefile\nshowpage\n"

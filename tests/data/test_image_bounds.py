@@ -11,7 +11,7 @@ from PIL import Image
 
 from seg_det.data import images
 from seg_det.data.images import limit_pixels, read_rgb
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 # A pixel's bytes at most, beside those of the file: what Pillow holds and the result.

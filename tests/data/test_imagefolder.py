@@ -3,7 +3,8 @@
 import pytest
 
 from seg_det.data.imagefolder import read_imagefolder
-from seg_det.types import Category, UserError
+from seg_det.errors import UserError
+from seg_det.types import Category
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from seg_det.data.images import image_size, is_turned, read_rgb, verify_image
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 
 def corner_image():

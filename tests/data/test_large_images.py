@@ -10,7 +10,7 @@ from PIL import Image
 from seg_det.data import images
 from seg_det.data.coco import read_coco
 from seg_det.data.images import image_size, read_rgb, read_values, verify_image
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 SENTENCE = (
     r"bomb\.\w+ has 60000 x 50000 pixels, which would take 9\.0 GB of memory .*268 million pixels.*; make it smaller"

@@ -30,7 +30,8 @@ from seg_det.data.records import (
 )
 from seg_det.data.samplers import EpochSampler, ShareSampler, repeat_factors
 from seg_det.data.transforms import centre_crop, resize_only
-from seg_det.types import IGNORE, Category, ClassificationSample, DetectionSample, UserError
+from seg_det.errors import UserError
+from seg_det.types import IGNORE, Category, ClassificationSample, DetectionSample
 
 CATEGORIES = (Category(3, "cat"), Category(7, "dog"))
 

@@ -14,7 +14,8 @@ from seg_det.data.masks import (
 )
 from seg_det.data.problems import Problems
 from seg_det.data.voc_seg import voc_colours
-from seg_det.types import IGNORE, Category, UserError
+from seg_det.errors import UserError
+from seg_det.types import IGNORE, Category
 
 VALUES = np.array([[0, 1, 2], [2, 255, 1]], np.uint8)
 

@@ -14,6 +14,7 @@ from seg_det.data.loaders import train_loader
 from seg_det.data.mixing import MosaicLayout, checked_mixing, mosaic
 from seg_det.data.records import DetectionRecord, DetectionSource
 from seg_det.data.transforms import flip_only
+from seg_det.errors import UserError
 from seg_det.losses import label_loss, multibox_loss
 from seg_det.types import (
     Category,
@@ -22,7 +23,6 @@ from seg_det.types import (
     DenseDetections,
     DetectionBatch,
     DetectionSample,
-    UserError,
 )
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from seg_det.data.multi_scale import MultiScale, input_sizes, resized
-from seg_det.types import ClassificationBatch, DetectionBatch, SegmentationBatch, UserError
+from seg_det.errors import UserError
+from seg_det.types import ClassificationBatch, DetectionBatch, SegmentationBatch
 
 
 def test_sizes_of_a_range_keep_the_ratio():

@@ -9,7 +9,7 @@ from image_files import READERS, encoded, noise
 from PIL import Image
 
 from seg_det.data import images
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 
 def valid_files():

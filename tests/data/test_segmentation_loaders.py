@@ -19,7 +19,8 @@ from seg_det.data.masks import MaskFile, mask_code
 from seg_det.data.records import SegmentationRecord, SegmentationSource
 from seg_det.data.samplers import ShareSampler, SizeBatches
 from seg_det.data.segmentation_transforms import fitted, segmentation_augmentation
-from seg_det.types import Category, SegmentationSample, UserError
+from seg_det.errors import UserError
+from seg_det.types import Category, SegmentationSample
 
 CATEGORIES = (Category(3, "sky"), Category(7, "road"), Category(9, "tree"))
 SIZES = [(40, 60), (60, 40), (40, 60), (33, 60), (60, 40), (40, 60)]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seg_det.commands.settings import build
 from seg_det.data.camvid import read_camvid
 from seg_det.data.cityscapes import CLASSES as CITYSCAPES
 from seg_det.data.cityscapes import read_cityscapes
@@ -17,9 +18,9 @@ from seg_det.data.shapes import read_shapes
 from seg_det.data.shapes_scene import CLASSES as SHAPES
 from seg_det.data.transforms import DetectionTransform, SegmentationTransform
 from seg_det.data.voc_seg import CLASSES, read_voc_seg, voc_colours
+from seg_det.errors import UserError
 from seg_det.registry import AUGMENTATIONS, READERS
-from seg_det.types import Category, UserError
-from seg_det.verbs.settings import build
+from seg_det.types import Category
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -9,12 +9,13 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from seg_det.commands.settings import build
 from seg_det.data.segmentation_transforms import fitted, segmentation_augmentation
 from seg_det.data.transforms import SegmentationTransform, flip_only, resize_only
 from seg_det.data.viewport import scaled_crop_window
+from seg_det.errors import UserError
 from seg_det.registry import AUGMENTATIONS
-from seg_det.types import IGNORE, UserError
-from seg_det.verbs.settings import build
+from seg_det.types import IGNORE
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 PLAIN = {"photometric_probability": 0.0, "flip_probability": 0.0}

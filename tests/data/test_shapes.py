@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from seg_det.data import shapes
 from seg_det.data.shapes import annotate, generate_shapes, outline_polygons, read_shapes, semantic_mask
 from seg_det.data.shapes_scene import CLASSES, HEIGHT, OUTLINES, WIDTH, lay_out
-from seg_det.types import UserError
+from seg_det.errors import UserError
 
 COUNTS = {"train_images": 12, "val_images": 4}
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from seg_det.commands.settings import build
 from seg_det.data import transforms
 from seg_det.data.detection_transforms import ssd_augmentation
 from seg_det.data.transforms import DetectionTransform, RandomViewport, flip_only, resize_only
 from seg_det.data.viewport import iou_crop_window, place, zoom_out_window
+from seg_det.errors import UserError
 from seg_det.registry import AUGMENTATIONS
-from seg_det.types import UserError
-from seg_det.verbs.settings import build
 
 CONF = Path(__file__).parents[2] / "conf" / "augmentation"
 OFF = {"photometric_probability": 0.0, "zoom_out_probability": 0.0, "iou_crop": False, "flip_probability": 0.0}

@@ -6,7 +6,8 @@ from PIL import Image
 
 from seg_det.data.images import image_size
 from seg_det.data.voc import read_voc
-from seg_det.types import Category, UserError
+from seg_det.errors import UserError
+from seg_det.types import Category
 
 SIZE = "<size><width>40</width><height>20</height><depth>3</depth></size>"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from seg_det.export import sidecar
+from seg_det import sidecar
 from seg_det.export.base import Job
 from seg_det.export.pipeline import Network, build_graph, completed, exportable, outputs_of
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1

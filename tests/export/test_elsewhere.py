@@ -8,9 +8,9 @@ import pytest
 from export_cells import cell
 
 from seg_det.data.shapes import read_shapes
+from seg_det.errors import UserError
 from seg_det.export.onnx import OnnxTarget
-from seg_det.tasks.verification import Export, export_model, table
-from seg_det.types import UserError
+from seg_det.proof.verification import Export, export_model, table
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from export_cells import Batch, assert_same, eager, example, job_for, slow
 
-from seg_det.export import sidecar
+from seg_det import sidecar
+from seg_det.errors import UserError
 from seg_det.export.executorch import ExecuTorchTarget, open_session, suppression
 from seg_det.export.pipeline import build_graph
 from seg_det.export.runtimes import is_exported, open_file
 from seg_det.postprocess import select_static
-from seg_det.types import UserError
 
 ONE = [
     ("detector", "normalised"),

@@ -1,5 +1,6 @@
 """python export.py as a user runs it, on tiny models of the embedded data set: what it says, writes, proves and refuses."""
 
+import importlib
 import importlib.util
 import json
 import shutil
@@ -12,12 +13,12 @@ import torch
 from commands import run, run_in_new_process
 from export_cells import CELLS, cell
 
-from seg_det import checkpoint, verbs
+from seg_det import checkpoint
 from seg_det.data.shapes import read_shapes
+from seg_det.errors import UserError
 from seg_det.export.pipeline import completed
-from seg_det.tasks import verification
-from seg_det.tasks.run import KINDS
-from seg_det.types import UserError
+from seg_det.kinds.lookup import KINDS
+from seg_det.proof import verification
 
 pytest.importorskip("onnxruntime")
 
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 def invoke(verb, *overrides):
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = hydra.compose(verb, list(overrides))
-    return getattr(verbs, verb)(config)
+    return importlib.import_module(f"seg_det.commands.{verb}").main(config)
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,7 @@ def _no_card(file):
 
 
 def _card_of_another(file):
-    from seg_det.export import sidecar
+    from seg_det import sidecar
 
     card, export = sidecar._opened(file.with_suffix(".json").read_text(), "it")
     sidecar.write(file, card.replace(name="another"), {k: v for k, v in export.items() if k != "files"}, [file.name])

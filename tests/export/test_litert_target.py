@@ -7,11 +7,12 @@ import pytest
 import torch
 from export_cells import Batch, assert_lost_as_simulated, assert_same, eager, example, job_for, slow
 
-from seg_det.export import litert, sidecar
+from seg_det import sidecar
+from seg_det.errors import UserError
+from seg_det.export import litert
 from seg_det.export.litert import LiteRtTarget, non_max_suppression, open_session
 from seg_det.export.runtimes import is_exported, open_file
 from seg_det.postprocess import select_static
-from seg_det.types import UserError
 
 CELLS = ("ssdlite_v2", "ssdlite_v3", "lraspp_v3", "deeplabv3_v2")
 

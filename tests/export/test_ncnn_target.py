@@ -9,10 +9,11 @@ import torch
 from export_cells import CELLS, SIZE, SMALLEST, assert_same, eager, example, job_for, slow
 from torch import nn
 
-from seg_det.export import runner, sidecar
+from seg_det import sidecar
+from seg_det.errors import UserError
+from seg_det.export import runner
 from seg_det.export.ncnn import NcnnTarget, open_session
 from seg_det.export.runtimes import is_exported, open_file
-from seg_det.types import UserError
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import pytest
 import torch
 from export_cells import CELLS, Batch, assert_lost_as_simulated, assert_same, eager, example, job_for, lost, slow
 
-from seg_det.export import sidecar
+from seg_det import sidecar
+from seg_det.errors import UserError
 from seg_det.export.onnx import OnnxTarget, as_input, open_session
 from seg_det.export.resize import fit
 from seg_det.export.runtimes import is_exported, open_file
-from seg_det.types import UserError
 
 ONE = [
     ("detector", "full"),

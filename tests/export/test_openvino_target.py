@@ -7,10 +7,10 @@ import pytest
 import torch
 from export_cells import CELLS, Batch, assert_lost_as_simulated, assert_same, eager, example, job_for, slow
 
-from seg_det.export import sidecar
+from seg_det import sidecar
+from seg_det.errors import UserError
 from seg_det.export.openvino import OpenVinoTarget, open_session
 from seg_det.export.runtimes import open_file
-from seg_det.types import UserError
 
 pytest.importorskip("openvino")
 pytest.importorskip("nncf")

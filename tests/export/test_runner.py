@@ -13,17 +13,18 @@ import torch
 from export_cells import CELLS, cell, job_for, photo, slow
 from PIL import Image
 
+from seg_det import sidecar
 from seg_det.data.segmentation_transforms import fitted
-from seg_det.export import runner, sidecar
+from seg_det.export import runner
 from seg_det.export.coreml import CoreMlTarget
 from seg_det.export.executorch import ExecuTorchTarget
 from seg_det.export.litert import LiteRtTarget
 from seg_det.export.ncnn import NcnnTarget
 from seg_det.export.onnx import OnnxTarget
 from seg_det.export.openvino import OpenVinoTarget
+from seg_det.kinds.lookup import KINDS
 from seg_det.ops.placement import content_size
 from seg_det.postprocess import canvas_patch, label_map
-from seg_det.tasks.run import KINDS
 
 # What a program may import besides numpy and Pillow: its runtime; ExecuTorch's takes tensors of torch, which it installs.
 NEEDED = {

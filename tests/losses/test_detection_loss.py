@@ -3,9 +3,10 @@ import math
 import pytest
 import torch
 
+from seg_det.errors import UserError
 from seg_det.losses.detection import focal, hardest, multibox_loss
 from seg_det.ops.boxes import encode
-from seg_det.types import DenseDetections, DetectionBatch, UserError
+from seg_det.types import DenseDetections, DetectionBatch
 
 ANCHORS = torch.tensor([[0.0, 0, 10, 10], [10, 0, 20, 10], [0, 10, 10, 20], [10, 10, 20, 20]])
 

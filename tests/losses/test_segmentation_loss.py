@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from seg_det.errors import UserError
 from seg_det.losses.segmentation import dice, lovasz, segmentation_loss
-from seg_det.types import IGNORE, DenseSegmentation, SegmentationBatch, UserError
+from seg_det.types import IGNORE, DenseSegmentation, SegmentationBatch
 
 
 def batch(masks):

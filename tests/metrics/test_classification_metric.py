@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from seg_det.data.records import ClassificationRecord
+from seg_det.errors import UserError
 from seg_det.metrics.classification import ClassificationMetric
-from seg_det.types import Category, UserError
+from seg_det.types import Category
 
 NAMES = ["ape", "bee", "cat", "dog", "eel", "fox", "gnu"]
 CATEGORIES = tuple(Category(10 * i, name) for i, name in enumerate(NAMES))

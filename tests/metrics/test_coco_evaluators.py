@@ -6,12 +6,12 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from seg_det.errors import UserError
 from seg_det.metrics import matching
 from seg_det.metrics.arrays import Found, Objects
 from seg_det.metrics.coco import EVALUATORS, evaluate_coco
 from seg_det.metrics.matching import match, overlapping, rank_within
 from seg_det.metrics.precision import coco_curves
-from seg_det.types import UserError
 
 
 def random_case(seed):

@@ -10,8 +10,9 @@ import torch
 from pycocotools import mask as coco_mask
 
 from seg_det.data.records import DetectionRecord
+from seg_det.errors import UserError
 from seg_det.metrics.coco import FIGURES, evaluate_coco, ground_truth, results
-from seg_det.types import Category, Detections, UserError
+from seg_det.types import Category, Detections
 
 CATEGORIES = (Category(18, "dog"), Category(90, "toothbrush"))
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from seg_det.data.records import DetectionRecord
+from seg_det.errors import UserError
 from seg_det.metrics.detection import DetectionMetric
-from seg_det.types import Category, Detections, UserError
+from seg_det.types import Category, Detections
 
 CATEGORIES = (Category(18, "dog"), Category(90, "toothbrush"))
 

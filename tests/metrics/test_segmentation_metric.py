@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from seg_det.data.records import SegmentationRecord
+from seg_det.errors import UserError
 from seg_det.metrics.segmentation import LabelMaps, SegmentationMetric, count_pixels
-from seg_det.types import IGNORE, Category, UserError
+from seg_det.types import IGNORE, Category
 
 NAMES = ["sky", "road", "car", "tram"]
 CATEGORIES = tuple(Category(10 * i, name) for i, name in enumerate(NAMES))

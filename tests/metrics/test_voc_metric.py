@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from seg_det.data.records import DetectionRecord
+from seg_det.errors import UserError
 from seg_det.metrics.voc import evaluate_voc
-from seg_det.types import Category, Detections, UserError
+from seg_det.types import Category, Detections
 
 OBJECT = (Category(1, "object"),)
 FAR = [500, 500, 510, 510]

@@ -10,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from seg_det.errors import UserError
 from seg_det.models.backbones.base import Backbone, tap_points
 from seg_det.models.backbones.mixnet import MixNet
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
@@ -18,7 +19,7 @@ from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
 from seg_det.nn.blocks import fold_norms
 from seg_det.nn.convolutions import MixConv
 from seg_det.registry import BACKBONES
-from seg_det.types import Feature, UserError
+from seg_det.types import Feature
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
 NETWORKS = {

@@ -5,12 +5,13 @@ import torch
 from torch import nn
 from torch.nn.functional import hardswish
 
+from seg_det.errors import UserError
 from seg_det.models.backbones.mixnet import MixNet
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
 from seg_det.models.classifier import Classifier
-from seg_det.types import Feature, UserError
+from seg_det.types import Feature
 
 BACKBONES = {
     "v1": partial(MobileNetV1, width=0.25),

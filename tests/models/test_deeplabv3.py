@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from seg_det.errors import UserError
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.deeplabv3 import DeepLabv3
-from seg_det.types import UserError
 from seg_det.weights.fit import fill
 from seg_det.weights.maps import TF_DEEPLAB_V2
 

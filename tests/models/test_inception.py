@@ -5,11 +5,12 @@ import torch
 from references import reference
 from torch import nn
 
+from seg_det.errors import UserError
 from seg_det.metrics.complexity import count
 from seg_det.models.backbones import inception
 from seg_det.models.backbones.inception import InceptionV1, InceptionV2
 from seg_det.models.ssdlite import SSDLite
-from seg_det.types import Feature, UserError
+from seg_det.types import Feature
 
 CLASSIFIER = 1024 * 1000 + 1000
 BOTH = pytest.mark.parametrize("network", [InceptionV1, InceptionV2])

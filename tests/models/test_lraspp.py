@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from seg_det.errors import UserError
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.lraspp import LRASPP, Gate
-from seg_det.types import Feature, UserError
+from seg_det.types import Feature
 
 V2 = partial(MobileNetV2, width=0.35)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from seg_det.errors import UserError
 from seg_det.models.backbones.inception import InceptionV1, InceptionV2
 from seg_det.models.backbones.mixnet import MixNet
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
@@ -16,7 +17,6 @@ from seg_det.models.lraspp import LRASPP
 from seg_det.models.raspp import RASPP
 from seg_det.models.segmentation_heads import ASPP, ImagePooling, PooledBatchNorm2d
 from seg_det.nn.blocks import batch_norm
-from seg_det.types import UserError
 
 V2 = partial(MobileNetV2, width=0.35)
 BACKBONES = {

@@ -3,10 +3,10 @@ from functools import partial
 import pytest
 import torch
 
+from seg_det.errors import UserError
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.ssd import SSD, flatten_predictions, merge_outputs
 from seg_det.nn.convolutions import SameConv2d
-from seg_det.types import UserError
 
 SMALL = partial(MobileNetV2, width=0.35)
 

@@ -9,12 +9,12 @@ import torch
 from omegaconf import OmegaConf
 
 from seg_det import checkpoint
+from seg_det.commands.settings import postprocess
 from seg_det.models.ssd import SSD
 from seg_det.ops.boxes import encode
 from seg_det.ops.matching import match
 from seg_det.postprocess import detect
 from seg_det.types import DenseDetections
-from seg_det.verbs.settings import postprocess
 
 CONF = Path(__file__).parents[2] / "conf"
 TF_TAPS = ["c4_expand", "head"]

@@ -5,10 +5,11 @@ import pytest
 import torch
 from references import reference
 
+from seg_det.errors import UserError
 from seg_det.metrics.complexity import count
 from seg_det.models.backbones.timm_features import TimmFeatures, pretrained_state, rename_tensors
 from seg_det.models.ssdlite import SSDLite
-from seg_det.types import Feature, UserError
+from seg_det.types import Feature
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
+from seg_det.errors import UserError
 from seg_det.ops.anchors import best_overlaps, grid_anchors, shape_overlaps, shapes_of, ssd_shapes
 from seg_det.ops.boxes import iou, to_centre
-from seg_det.types import UserError
 
 MAPS_320 = [(20, 20), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
 MAPS_300 = [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seg_det.errors import UserError
 from seg_det.report.curves import (
     draw_class_bars,
     draw_learning_rate,
@@ -15,7 +16,6 @@ from seg_det.report.curves import (
     read_history,
 )
 from seg_det.report.html import headline_tiles, write_report
-from seg_det.types import UserError
 
 HOSTILE = "<script>alert('x')</script>$\\frac"
 LOG = """epoch,lr,step,train/loss,val/AP,val/AP50

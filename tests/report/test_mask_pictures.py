@@ -6,9 +6,10 @@ from PIL import Image
 
 from seg_det.data.cityscapes import CLASSES
 from seg_det.data.voc_seg import voc_colours
+from seg_det.errors import UserError
 from seg_det.report.drawings import STRIP
 from seg_det.report.masks import MaskWriter, beside
-from seg_det.types import IGNORE, Category, UserError
+from seg_det.types import IGNORE, Category
 
 STREETS = (Category(7, "road"), Category(23, "sky"), Category(33, "bicycle"))
 

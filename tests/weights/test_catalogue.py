@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from seg_det.checkpoint import load_plain
+from seg_det.errors import UserError
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
-from seg_det.types import UserError
 from seg_det.weights import describe, load_backbone
 from seg_det.weights.catalogue import (
     CATALOGUE,

@@ -4,11 +4,11 @@ import pytest
 import torch
 from weight_files import as_folded_slim_v1, as_slim_v3, classifier, randomised, save
 
+from seg_det.errors import UserError
 from seg_det.models.backbones.mixnet import MixNet
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
-from seg_det.types import UserError
 from seg_det.weights import load_backbone, load_model
 from seg_det.weights.fit import arrange
 from seg_det.weights.maps import NAMINGS, detect

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from seg_det.errors import UserError
 from seg_det.nn.blocks import Activation, ReLU, ReLU6, cut_after
 from seg_det.nn.convolutions import PARTITIONS, split_channels
 from seg_det.ops.strides import RULES, stride_to_dilation
-from seg_det.types import Feature, UserError
+from seg_det.types import Feature
 
 ACTIVATIONS: dict[str, Activation] = {"relu": ReLU, "relu6": ReLU6}
 TAILS = (None, "detection", "segmentation")

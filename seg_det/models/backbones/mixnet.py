@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from torch import nn
 
+from seg_det.errors import UserError
 from seg_det.models.backbones.base import Backbone, check_choice, check_kernels, check_width
 from seg_det.nn.blocks import ConvNormAct, InvertedResidual, ReLU, SqueezeExcite, Swish, batch_norm, round8
 from seg_det.nn.convolutions import PADDINGS
 from seg_det.registry import BACKBONES
-from seg_det.types import UserError
 
 
 class Row(NamedTuple):

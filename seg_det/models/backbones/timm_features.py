@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from seg_det.errors import UserError
 from seg_det.registry import BACKBONES
-from seg_det.types import Feature, UserError
+from seg_det.types import Feature
 
 OWN = {  # networks that timm lacks under the names that people look for, and our backbone instead
     "inception_v1": "inception_v1",

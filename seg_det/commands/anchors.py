@@ -1,0 +1,103 @@
+"""``python -m seg_det.anchors``: from a training configuration to fitted anchors in a file."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from seg_det import checkpoint
+from seg_det.anchors.fit import Shapes, fit_shapes
+from seg_det.anchors.grid import Grid
+from seg_det.commands.anchor_files import KEY, read_anchors, write_anchors
+from seg_det.commands.settings import build, height_and_width, plain
+from seg_det.data.images import limit_pixels
+from seg_det.data.objects import input_boxes
+from seg_det.data.records import DetectionSource
+from seg_det.errors import UserError
+from seg_det.files import relative
+from seg_det.metrics.coverage import Coverage, coverage
+from seg_det.registry import READERS
+from seg_det.report.tables import format_table
+
+
+def main(config: DictConfig) -> None:
+    """Print how well the present and the fitted anchors cover the training objects, and write the fitted ones.
+
+    Raises UserError for a task without anchors and data without boxes.
+    """
+    if config.task.kind != "detection":
+        raise UserError(
+            f"task={config.choices.task} has no anchors: choose a detector, such as task=ssdlite or task=ssd."
+        )
+    _check(config.fit)
+    limit_pixels(config.data.max_pixels)
+    source = build(config.dataset.train, READERS)
+    if not isinstance(source, DetectionSource):
+        raise UserError(
+            f"{source.name} does not hold boxes: choose dataset=coco, voc, custom_coco, custom_voc or shapes."
+        )
+    size = height_and_width(config.data.size)
+    boxes = input_boxes(source.records, size)
+    if not len(boxes):
+        raise UserError(
+            f"{source.name} has no object in any of its {len(source.records)} images: check its annotations."
+        )
+    model = _model(config, len(source.categories))
+    grid = Grid(tuple(model.map_sizes(size)), size, model.anchor_rule)
+    torch.set_num_threads(1)  # on tensors this small, several wait for each other
+    start = time.perf_counter()
+    fitted = fit_shapes(boxes, grid, model.anchor_shapes, **plain(config.fit), seed=config.seed)
+    iou = config.fit.iou
+    recall = f"recall is the share that reaches IoU {iou}"
+    table = format_table(_rows(boxes, grid, {"present": model.anchor_shapes, "fitted": fitted}, iou))
+    title = f"{source.name}, {len(boxes)} objects in {len(source.records)} images at {size[0]} x {size[1]}"
+    path = relative(Path(HydraConfig.get().runtime.output_dir)) / "anchors.yaml"
+    command = _command(path)
+    write_anchors(path, fitted, f"Fitted to {title}; {recall}.\n\n{table}\n\n  {command}")
+    print(f"{title}, fitted in {time.perf_counter() - start:.1f} s; {recall}\n\n{table}\n")
+    print(f"anchors     {path}\nnext        {command}")
+
+
+def _check(fit: DictConfig) -> None:
+    if not 0 < fit.iou < 1:
+        raise UserError(f"fit.iou must lie between 0 and 1, got {fit.iou}.")
+    for key in ("objects", "rounds"):
+        if not isinstance(fit[key], int) or fit[key] < 1:
+            raise UserError(f"fit.{key} must be a whole number from 1, got {fit[key]}.")
+
+
+def _model(config: DictConfig, num_classes: int) -> nn.Module:
+    backbone = {key: value for key, value in plain(config.backbone).items() if key != "weights"}
+    settings = plain(config.task.model)
+    if isinstance(settings["anchor_shapes"], str):
+        settings["anchor_shapes"] = read_anchors(Path(settings["anchor_shapes"]))
+    return checkpoint.build_model({**settings, "num_classes": num_classes, "backbone": backbone})
+
+
+def _rows(boxes: Tensor, grid: Grid, anchors: dict[str, Shapes], iou: float) -> list[dict[str, object]]:
+    """A row for each size of objects, with the figures of all ``anchors`` side by side."""
+    found = {name: coverage(boxes, grid.best(boxes, shapes), iou) for name, shapes in anchors.items()}
+    sizes = next(iter(found.values()))
+    return [
+        {"size": size, "objects": sizes[size].objects}
+        | {column: value for name, rows in found.items() for column, value in _columns(name, rows[size]).items()}
+        for size in sizes
+    ]
+
+
+def _columns(name: str, row: Coverage) -> dict[str, str | None]:
+    figures = {f"recall, {name}": row.recall, f"mean IoU, {name}": row.mean_iou}
+    return {column: None if value is None else f"{value:.3f}" for column, value in figures.items()}
+
+
+def _command(path: Path) -> str:
+    """The training that these arguments meant, with the anchors of ``path``."""
+    ours = ("fit.", KEY)
+    given = [word for word in HydraConfig.get().overrides.task if not word.lstrip("+~").startswith(ours)]
+    return shlex.join(["python", "train.py", *given, f"{KEY}={path}"])

@@ -1,0 +1,68 @@
+"""``python export.py``."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from seg_det import checkpoint
+from seg_det.checksums import sha256_of
+from seg_det.commands.folders import claim, new_folder, newest_run
+from seg_det.commands.models import trained
+from seg_det.commands.settings import build, read_measured, workers
+from seg_det.data.images import limit_pixels
+from seg_det.errors import UserError
+from seg_det.export.base import require
+from seg_det.export.runtimes import is_exported
+from seg_det.kinds.lookup import kind_of
+from seg_det.kinds.published import is_published
+from seg_det.proof.sensitivity import search, search_text, sensitivity
+from seg_det.proof.verification import Export, export_model, table
+from seg_det.registry import TARGETS
+from seg_det.weights import resolve
+
+
+def main(config: DictConfig) -> None:
+    """``python export.py``: a file for a runtime, proved on images; exits with 1 where it is not the same model."""
+    limit_pixels(config.data.max_pixels)
+    target = build(config.target, TARGETS)
+    require(target)
+    reference = str(config.model or newest_run())
+    if is_exported(reference):
+        raise UserError(f"{reference} is exported already: give the run or the checkpoint that it came from.")
+    model, card, dataset = trained(reference, config)
+    if config.resize is not None:
+        if config.resize not in kind_of(card).resizes:
+            known = ", ".join(kind_of(card).resizes)
+            raise UserError(f"resize must be one of {known} for {card.task}, got {config.resize!r}.")
+        card = card.replace(resize=config.resize)
+    path = resolve(reference) if is_published(reference) else checkpoint.find(reference)
+    folder = new_folder("export", card.name)
+    claim(folder, config)
+    setup = Export(
+        target=target,
+        model=model,
+        card=card,
+        checkpoint={"path": str(path), "sha256": sha256_of(path)},
+        run=folder,
+        validation=read_measured(dataset, config, config.verification.split),
+        pipeline=config.pipeline,
+        precision=config.precision,
+        calibration=read_measured(dataset, config, "train") if config.precision == "int8" else None,
+        calibration_images=config.calibration.images,
+        seed=config.seed,
+        keep_float=tuple(config.keep_float),
+        verified_images=config.verification.images,
+        tolerance=config.tolerance,
+        num_workers=workers(config.data.num_workers),
+    )
+    found = sensitivity(setup, config.sensitivity_images) if config.sensitivity else None
+    content = search(setup, config.sensitivity_images, found) if config.search else export_model(setup)
+    if config.search:
+        print(search_text(content))
+    print(table(content))
+    print("\n".join(f"{folder / name}" for name in [*content["files"], "export.json"]))
+    if content["accepted"] is False:
+        raise UserError(
+            f"{folder / content['files'][0]} was rejected: its {content['metric']} is {content['difference']:.4f} from the "
+            f"checkpoint's, and tolerance={content['tolerance']:g} is the most; set tolerance= to accept it."
+        )

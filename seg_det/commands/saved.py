@@ -1,0 +1,171 @@
+"""The configuration that an earlier run left in its folder: a file, which may come from somebody else.
+
+It is read as plain values within bounds. What it may name is decided where it is used, by :mod:`seg_det.registry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from seg_det.commands.settings import plain
+from seg_det.errors import UserError
+from seg_det.values import DEEPEST, Wrong, matched, require_plain, shown
+
+MOST_BYTES = 2**20  # of a configuration
+MOST_JOINED = 16  # references in values that join several: each can double the length of another
+
+
+@dataclass(frozen=True)
+class _Choices:
+    task: str
+    backbone: str
+    dataset: str
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The head's section; ``model``, ``loss`` and ``postprocess`` are checked by what takes them."""
+
+    kind: str
+    model: dict[str, Any]
+    loss: dict[str, Any]
+    postprocess: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Data:
+    size: int | list[int]
+    batch_size: int
+    num_workers: int | str
+    multi_scale: list[Any] | None = None
+    resize: str | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    balance: float | None = None
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The sections of a training configuration that resuming reads by name."""
+
+    choices: _Choices
+    task: _Task
+    backbone: dict[str, Any]
+    dataset: dict[str, Any]
+    augmentation: dict[str, Any]
+    recipe: dict[str, Any]
+    trainer: dict[str, Any]
+    data: _Data
+    seed: int
+    weights: str | None = None
+
+
+def config_of(path: Path) -> DictConfig:
+    """The configuration of the run that the checkpoint ``path`` belongs to. Raises UserError that names the file."""
+    file = path.parent.parent / "config.yaml"
+    if not file.is_file():
+        raise UserError(f"{path} does not lie in a run folder (there is no {file}): say which data with dataset=.")
+    try:
+        return _read(file)
+    except (Wrong, OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        raise UserError(f"{file} is no configuration of a run ({reason}): say which data with dataset=.") from error
+
+
+def dataset_of(path: Path) -> DictConfig:
+    """The data set that the checkpoint ``path`` was trained on. Raises UserError."""
+    config, file = config_of(path), path.parent.parent / "config.yaml"
+    if not all(_is_section(config, key) for key in ("dataset", "dataset.train", "dataset.val")):
+        raise UserError(f"{file} names no dataset with its splits train and val: say which data with dataset=.")
+    return config.dataset
+
+
+def _is_section(config: DictConfig, key: str) -> bool:
+    try:
+        return isinstance(OmegaConf.select(config, key), DictConfig)
+    except OmegaConfBaseException:  # a reference that leads nowhere
+        return False
+
+
+def resumable(config: DictConfig, path: Path) -> DictConfig:
+    """``config``, the configuration of the run of ``path``, where it has all that training needs. Raises UserError."""
+    file = path.parent.parent / "config.yaml"
+    values = plain(config)
+    given = {key: values[key] for key in _Training.__dataclass_fields__ if key in values}
+    for section, cls in (("choices", _Choices), ("task", _Task), ("data", _Data)):
+        if isinstance(found := given.get(section), dict):
+            given[section] = {key: found[key] for key in cls.__dataclass_fields__ if key in found}
+    try:
+        matched(given, _Training, "config")
+    except Wrong as error:
+        raise UserError(
+            f"{file} is no configuration of a training run: {error}; start anew without resume=."
+        ) from error
+    return config
+
+
+def writable(overrides: Sequence[str]) -> list[Path]:
+    """The folders in which a saved configuration may generate data: the working one, and what the command line names."""
+    roots = [o.partition("=")[2] for o in overrides if o.lstrip("+").startswith("dataset.root=")]
+    return [Path.cwd(), *map(Path, roots)]
+
+
+def _read(file: Path) -> DictConfig:
+    if file.stat().st_size > MOST_BYTES:
+        raise Wrong("it", f"has more than {MOST_BYTES} bytes")
+    text = file.read_text(encoding="utf-8")
+    _check_events(text)
+    config = OmegaConf.create(text)
+    if not isinstance(config, DictConfig):
+        raise Wrong("it", "does not hold a mapping")
+    require_plain(OmegaConf.to_container(config, resolve=False))
+    _check_references(config)
+    return config
+
+
+def _check_events(text: str) -> None:
+    """Raise Wrong for what no run writes and what grows while it is read: deep nesting and aliases."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise Wrong("it", f"has more than {DEEPEST} levels")
+        if isinstance(event, yaml.AliasEvent):
+            raise Wrong("it", f"uses the alias {shown(event.anchor)}, which no run writes")
+
+
+def _check_references(config: DictConfig) -> None:
+    """Raise Wrong for references whose values could outgrow the memory."""
+    joined = 0
+    for node, key, text in _references(config, OmegaConf.to_container(config, resolve=False)):
+        count = text.count("${")
+        joined += count if count > 1 else 0
+        found = _referred(node, key) if count == 1 else None
+        if isinstance(found, DictConfig | ListConfig) and "${" in str(OmegaConf.to_container(found, resolve=False)):
+            raise Wrong(str(key), f"refers to {shown(text)}, which has references of its own")
+    if joined > MOST_JOINED:
+        raise Wrong("it", f"joins more than {MOST_JOINED} references in its values")
+
+
+def _references(node: Any, raw: Any) -> Iterator[tuple[Any, Any, str]]:
+    """The container, key and text of every value of ``node``, whose unresolved content is ``raw``, that refers to another."""
+    for key, value in raw.items() if isinstance(raw, dict) else enumerate(raw):
+        if isinstance(value, str) and "${" in value:
+            yield node, key, value
+        elif isinstance(value, dict | list):
+            yield from _references(node[key], value)
+
+
+def _referred(node: Any, key: Any) -> Any:
+    """What a value refers to; None where that cannot be found, which matters to those only who ask for it."""
+    try:
+        return node[key]
+    except OmegaConfBaseException:
+        return None

@@ -1,0 +1,58 @@
+"""One table for all jobs of a sweep, written after each of them and printed at the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from seg_det.files import relative
+from seg_det.report.tables import column_names, format_table, write_csv
+
+
+class SweepTable(Callback):
+    """Hydra's callback: keeps ``sweep.csv`` of the sweep folder up to date; a failed job makes the exit status 1."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.folder: Path | None = None
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if job_return.hydra_cfg.hydra.mode != RunMode.MULTIRUN:
+            return
+        job = Path(job_return.hydra_cfg.hydra.runtime.output_dir)
+        self.folder = job.parent
+        self.rows.append({"job": job.name, **_overrides(job_return.overrides), **outcome(job)})
+        write_csv(self.folder / "sweep.csv", self.rows)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        print(f"\n{format_table(self.rows, self._columns())}\n\nsweep table  {relative(self.folder / 'sweep.csv')}")
+        if failed := [row["job"] for row in self.rows if row["status"] != "done"]:
+            sys.exit(f"error: {len(failed)} of {len(self.rows)} jobs failed (see the table): {', '.join(failed)}")
+
+    def _columns(self) -> list[str]:
+        """Those of the table, less the overrides that are the same in every job."""
+        first, *others = self.rows
+        same = [key for key in first if "." in key and all(row.get(key) == first[key] for row in others)]
+        return [key for key in column_names(self.rows) if key not in same or not others]
+
+
+def _overrides(overrides: list[str]) -> dict[str, str]:
+    return dict(override.lstrip("+~").split("=", 1) for override in overrides if "=" in override)
+
+
+def outcome(job: Path) -> dict[str, Any]:
+    """What a finished job left in its folder, as columns of the table."""
+    if (job / "metrics.json").is_file():
+        metrics = json.loads((job / "metrics.json").read_text())
+        cost = {"params": metrics["model"]["params"], "madds": metrics["model"]["madds"]}
+        return {"status": "done", **metrics["headline"], **cost, "minutes": metrics["training"]["minutes"], "error": ""}
+    if (job / "error.json").is_file():
+        return {"status": "failed", "error": json.loads((job / "error.json").read_text())["error"]}
+    return {"status": "failed", "error": "the job ended without figures"}

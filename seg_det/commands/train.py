@@ -1,0 +1,103 @@
+"""``python train.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from seg_det import checkpoint
+from seg_det.commands.anchor_files import read_anchors
+from seg_det.commands.folders import claim, new_folder, run_name
+from seg_det.commands.saved import config_of, resumable, writable
+from seg_det.commands.settings import (
+    batch_size,
+    build,
+    height_and_width,
+    of_colours,
+    plain,
+    postprocess,
+    read_source,
+    workers,
+)
+from seg_det.data.images import limit_pixels
+from seg_det.data.multi_scale import input_sizes
+from seg_det.errors import UserError
+from seg_det.files import relative
+from seg_det.registry import AUGMENTATIONS, LOSSES, filled
+from seg_det.report.terminal import summary
+from seg_det.training.optimisation import Recipe
+from seg_det.training.run import Training, train_model
+from seg_det.training.start import Start
+from seg_det.training.trainer import TrainerSettings
+
+
+def main(config: DictConfig) -> None:
+    """``python train.py``: train, evaluate, write the run folder, say what came out."""
+    resume, folder = None, relative(Path(HydraConfig.get().runtime.output_dir))
+    if config.resume:
+        resume = checkpoint.find(config.resume, prefer="last")
+        config = _resumed(config, resume)
+        if not any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra):
+            folder = new_folder("train", run_name(config))
+    else:
+        config = _with_anchors(config)
+        config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
+    limit_pixels(config.data.get("max_pixels"))  # runs of earlier versions do not have it
+    claim(folder, config)
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    metrics = train_model(_training(config, folder, resume))
+    if metrics is not None:
+        print(summary(metrics, folder, following=f"python evaluate.py model={folder}"))
+
+
+def _with_anchors(config: DictConfig) -> DictConfig:
+    """The configuration with the shapes of an anchor file in place of its name."""
+    if isinstance(file := config.task.model.get("anchor_shapes"), str):
+        config.task.model.anchor_shapes = read_anchors(Path(file))
+    return config
+
+
+def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training:
+    backbone = {key: value for key, value in plain(config.backbone).items() if key != "weights"}
+    size = height_and_width(config.data.size)
+    recipe = plain(config.recipe)
+    suggested = recipe.pop("backbone_weights", None)
+    within = writable(HydraConfig.get().overrides.task) if resume else None  # a resumed configuration is a file
+    return Training(
+        kind=config.task.kind,
+        name=run_name(config),
+        run=folder,
+        config=OmegaConf.to_yaml(config),
+        model={**plain(config.task.model), "backbone": backbone},
+        train=read_source(config.dataset, "train", within=within),
+        val=read_source(config.dataset, "val", within=within),
+        augmentation=build(config.augmentation, AUGMENTATIONS, size=list(size)),
+        input_size=size,
+        batch_size=batch_size(config.data.batch_size),
+        num_workers=workers(config.data.num_workers),
+        loss=build(config.task.loss, LOSSES),
+        postprocess=postprocess(config.task),
+        recipe=filled(Recipe, recipe, "recipe"),
+        trainer=filled(TrainerSettings, plain(config.trainer), "trainer"),
+        start=Start(model=config.weights, backbone=config.backbone.get("weights"), recipe=suggested),
+        balance=config.data.balance,
+        training_sizes=input_sizes(plain(config.data).get("multi_scale"), size),
+        resize=config.data.resize,
+        mean=of_colours(config.data.mean, "mean"),
+        std=of_colours(config.data.std, "std"),
+        seed=config.seed,
+        resume=resume,
+    )
+
+
+def _resumed(config: DictConfig, path: Path) -> DictConfig:
+    """The configuration of the run that ``path`` belongs to, with what was said on this command line."""
+    overrides = [o.lstrip("+") for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
+    groups = [o for o in overrides if o.split("=")[0] in HydraConfig.get().runtime.choices]
+    if groups:
+        raise UserError(f"resume goes on with the run's own configuration: leave out {' '.join(groups)}.")
+    saved = resumable(config_of(path), path)
+    return OmegaConf.merge(saved, OmegaConf.from_dotlist(overrides), {"resume": str(path)})

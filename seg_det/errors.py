@@ -1,0 +1,5 @@
+"""Errors that are the user's to correct. Imports nothing, so that a command can report one before torch is loaded."""
+
+
+class UserError(Exception):
+    """A mistake that the user can correct: one sentence with what is wrong, where, and the remedy. Shown without traceback."""

@@ -1,0 +1,186 @@
+"""Mixed precision: what each layer costs when it alone has 8 bits, and a search for the layers that must keep 32."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from seg_det.data.classes import with_categories
+from seg_det.data.loaders import evaluation_loader
+from seg_det.data.records import Source
+from seg_det.errors import UserError
+from seg_det.export.pipeline import completed, exportable
+from seg_det.files import write_json
+from seg_det.kinds.kind import Kind, Predictor
+from seg_det.kinds.lookup import KINDS
+from seg_det.nn.fake_quant import Simulation, calibrate, simulate
+from seg_det.proof.verification import Export, calibration_source, export_model, verification_source
+from seg_det.report.tables import format_table, write_csv
+
+log = logging.getLogger(__name__)
+SHOWN = 10  # layers in the terminal
+CHANCE = 0.005  # a smaller loss on a few images says nothing: such layers are ordered by their noise
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A layer, and what is lost when it alone computes in 8 bits."""
+
+    layer: str
+    lost: float  # of the metric
+    noise: float  # square error of the network's outputs, as a share of their variance; of several outputs the largest
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The costs of all layers, simulated with :mod:`seg_det.nn.fake_quant`."""
+
+    metric: str
+    images: int
+    split: str
+    exact: float  # the metric in 32 bits
+    simulated: float  # in 8 bits, all layers
+    costs: tuple[Cost, ...]  # most expensive first
+
+    def text(self) -> str:
+        """The most expensive layers as a table."""
+        rows = [{"layer": c.layer, f"{self.metric} lost": c.lost, "noise": c.noise} for c in self.costs[:SHOWN]]
+        return (
+            f"Simulated on {self.images} images of {self.split}: {self.metric} {self.exact:.4f} in 32 bits, "
+            f"{self.simulated:.4f} in 8. A single layer in 8 bits costs, of {len(self.costs)} the most:\n"
+            f"{format_table(rows)}"
+        )
+
+
+def sensitivity(setup: Export, images: int) -> Sensitivity:
+    """Measure every layer on ``images`` of the calibration images, so that the verification stays with images of its own.
+
+    Writes sensitivity.csv into the run folder. Raises UserError without precision=int8.
+    """
+    _require_int8(setup)
+    kind, card = KINDS[setup.card.task], completed(setup.card, "full")
+    source = calibration_source(setup, verification_source(setup))
+    source = with_categories(replace(source, records=source.records[:images]), card.categories, card.name)
+    measured = _Measured(kind, kind.predictor(exportable(setup.model), card).eval(), source, setup.num_workers)
+    found = measured.costs()
+    write_csv(setup.run / "sensitivity.csv", [asdict(cost) for cost in found.costs])
+    log.info("%s", found.text())
+    return found
+
+
+class _Measured:
+    """A model beside its simulation, on images that are read once."""
+
+    def __init__(self, kind: Kind, predictor: Predictor, source: Source, num_workers: int):
+        self.kind = kind
+        self.predictor = predictor
+        self.source = source
+        loader = evaluation_loader(
+            source, kind.evaluation_transform(predictor.card), batch_size=1, num_workers=num_workers
+        )
+        self.batches = list(tqdm(loader, desc=f"reading {source.name}", unit="image", leave=False))
+        self.outputs: list[tuple[Tensor, ...]] = []
+        predictor.model.register_forward_hook(lambda model, inputs, raw: self.outputs.append(_parts(raw)))
+
+    @torch.inference_mode()
+    def costs(self) -> Sensitivity:
+        simulations = simulate(self.predictor.model)
+        calibrate(simulations.values(), self._predict)
+        simulated = self._value()
+        _activate(simulations, ())
+        exact = self._value()
+        reference = self.outputs
+        costs = []
+        for name in tqdm(simulations, desc="each layer in 8 bits", unit="layer", leave=False):
+            _activate(simulations, (name,))
+            costs.append(Cost(name, exact - self._value(), _noise(reference, self.outputs)))
+        costs.sort(key=lambda cost: (cost.lost if cost.lost > CHANCE else 0.0, cost.noise), reverse=True)
+        return Sensitivity(self.kind.monitor, len(self.batches), self.source.name, exact, simulated, tuple(costs))
+
+    def _predict(self) -> list[Any]:
+        self.outputs = []
+        return [self.predictor.predict(batch.images, batch) for batch in self.batches]
+
+    def _value(self) -> float:
+        metric = self.kind.metric(self.source)
+        for batch, predictions in zip(self.batches, self._predict(), strict=True):
+            metric.update(batch.image_ids, predictions)
+        return metric.compute().headline().get(self.kind.monitor) or 0.0
+
+
+def _activate(simulations: dict[str, Simulation], names: Sequence[str]) -> None:
+    for name, simulation in simulations.items():
+        simulation.active = name in names
+
+
+def _parts(raw: Any) -> tuple[Tensor, ...]:
+    """The tensors of a raw output."""
+    return (raw,) if isinstance(raw, Tensor) else tuple(part for part in raw if isinstance(part, Tensor))
+
+
+def _noise(exact: Sequence[tuple[Tensor, ...]], found: Sequence[tuple[Tensor, ...]]) -> float:
+    shares = []
+    for wanted, got in zip(zip(*exact, strict=True), zip(*found, strict=True), strict=True):
+        error = sum(float((a - b).square().mean()) for a, b in zip(wanted, got, strict=True))
+        shares.append(error / max(sum(float(a.var()) for a in wanted), 1e-12))
+    return max(shares)
+
+
+def search(setup: Export, images: int, found: Sensitivity | None = None) -> dict[str, Any]:
+    """Export in 8 bits; beyond the tolerance again with the 1, 2, 4, ... most expensive layers in 32, until it holds.
+
+    ``found``, by default measured on ``images`` when it is needed, says which. Returns the content of the last export.json,
+    in which ``search`` lists the attempts. Raises UserError without precision=int8.
+    """
+    _require_int8(setup)
+    content = export_model(setup)
+    attempts = [_attempt(content)]
+    if content["accepted"] is False:
+        found = found or sensitivity(setup, images)
+        layers = [cost.layer for cost in found.costs if cost.layer not in setup.keep_float]
+        count = 1
+        while content["accepted"] is False and count < len(layers):
+            _remove(setup.run / content["files"][0])
+            content = export_model(replace(setup, keep_float=(*setup.keep_float, *layers[:count])))
+            attempts.append(_attempt(content))
+            count *= 2
+    content["search"] = attempts
+    write_json(setup.run / "export.json", content)
+    return content
+
+
+def search_text(content: dict[str, Any]) -> str:
+    """What a search tried, and which layers stay in 32 bits."""
+    if content["accepted"] is None:
+        return "Nothing was searched for: the file cannot be measured on this machine."
+    metric, attempts = content["metric"], content["search"]
+    rows = [
+        {"layers in 32 bits": len(a["keep_float"]), metric: a["value"], "accepted": a["accepted"]} for a in attempts
+    ]
+    kept = attempts[-1]["keep_float"]
+    if not content["accepted"]:
+        verdict = f"Gave up: {len(kept)} layers in 32 bits are not enough, and twice as many would be all: use precision=fp16."
+    else:
+        verdict = f"In 32 bits: {', '.join(kept)}." if kept else "8 bits serve every layer."
+    return f"{format_table(rows)}\n{verdict}"
+
+
+def _attempt(content: dict[str, Any]) -> dict[str, Any]:
+    return {"keep_float": content["keep_float"], "value": content.get("file_value"), "accepted": content["accepted"]}
+
+
+def _remove(rejected: Path) -> None:
+    shutil.rmtree(rejected) if rejected.is_dir() else rejected.unlink()
+
+
+def _require_int8(setup: Export) -> None:
+    if setup.precision != "int8":
+        raise UserError(f"sensitivity and search are about precision=int8, got precision={setup.precision}.")

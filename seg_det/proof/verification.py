@@ -1,0 +1,305 @@
+"""Exporting a model and proving the file: the same images through the checkpoint and through the file, the same evaluator."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seg_det import __version__, sidecar
+from seg_det.data.classes import with_categories
+from seg_det.data.loaders import evaluation_loader
+from seg_det.data.records import Source
+from seg_det.errors import UserError
+from seg_det.evaluation.exported import FilePredictor, file_loader
+from seg_det.evaluation.measure import Evaluation, measure
+from seg_det.export import runner, snippets
+from seg_det.export.base import Job, Target, require
+from seg_det.export.pipeline import build_graph, completed, exportable, outputs_of
+from seg_det.export.runtimes import open_file
+from seg_det.files import write_json
+from seg_det.kinds.kind import Kind, Metric
+from seg_det.kinds.lookup import KINDS, require_kind
+from seg_det.ops.boxes import area, iou
+from seg_det.report.tables import format_table
+from seg_det.types import Detections, ModelCard
+
+TOLERANCES = {"fp32": 1e-3, "fp16": 2e-3, "int8": 1e-2}  # of the headline figure
+COMPARED_SCORE = 0.1  # detections below are not compared one by one
+SAME_BOX = 0.5  # IoU from which a detection counts as the same
+
+
+@dataclass(frozen=True)
+class Export:
+    """Everything that an export is made of."""
+
+    target: Target
+    model: nn.Module
+    card: ModelCard
+    checkpoint: dict[str, str]  # its path and sha256
+    run: Path
+    validation: Source
+    pipeline: str | None = None  # None: the target's own first
+    precision: str = "fp32"
+    calibration: Source | None = None  # images to choose from, for int8
+    calibration_images: int = 64
+    seed: int = 0  # of their choice
+    keep_float: tuple[str, ...] = ()  # int8: parts of the model whose layers stay in 32 bits
+    verified_images: int | None = 200  # None: all
+    tolerance: float | None = None  # None: TOLERANCES'
+    num_workers: int = 0
+
+
+def export_model(setup: Export) -> dict[str, Any]:
+    """Write the file, its card and its runner, verify it, write export.json and return its content.
+
+    Where the file is beyond the tolerance it is left as ``<stem>.rejected``, and ``accepted`` is false; where it cannot be run
+    on this machine ``accepted`` is None, and ``not_verified`` says why. Raises UserError.
+    """
+    setup = _checked(setup)
+    kind, target = KINDS[setup.card.task], setup.target
+    validation = verification_source(setup)
+    path = setup.run / f"{setup.card.name}_{setup.precision}{target.suffix}"
+    export = _about(setup)
+    job = Job(
+        exportable(setup.model),
+        setup.card,
+        setup.pipeline,
+        setup.precision,
+        metadata=sidecar.sealed(setup.card, export),
+        calibration=_calibration(setup, kind, validation) if target.calibrates else (),
+        keep_float=setup.keep_float,
+    )
+    facts = target.write(job, path)
+    files = [path.name, *facts.pop("files", [])]
+    sidecar.write(path, setup.card, {**export, **facts}, files)
+    program = runner.write(target, setup.card, path, setup.pipeline)
+    content = {
+        **export,
+        **facts,
+        **verify(setup, kind, path, validation),
+        "files": [*files, f"{path.stem}.json", program, *snippets.write(target, setup.card, export, path)],
+    }
+    content["megabytes"] = round(sum(_bytes(path.parent / name) for name in files) / 1e6, 2)
+    if content["accepted"] is False:
+        path.rename(path.with_suffix(".rejected"))
+        content["files"] = [path.with_suffix(".rejected").name, *content["files"][1:]]
+    write_json(setup.run / "export.json", content)
+    return content
+
+
+def verification_source(setup: Export) -> Source:
+    """The images that the file is proved on, their labels as the card has them. Raises UserError for data of another kind."""
+    require_kind(KINDS[setup.card.task], setup.validation)
+    source = with_categories(setup.validation, setup.card.categories, f"the model {setup.card.name}")
+    return replace(source, records=_spread(source.records, setup.verified_images))
+
+
+def verify(setup: Export, kind: Kind, path: Path, source: Source) -> dict[str, Any]:
+    """The figures of the checkpoint and of the file on ``source``, and how far they are apart."""
+    if reason := setup.target.elsewhere():
+        return {"accepted": None, "not_verified": reason}
+    opened = open_file(path)
+    theirs = _Kept(kind.metric(source))
+    found = measure(
+        FilePredictor(kind, opened.card, opened.export, opened.session),
+        file_loader(kind, opened.card, opened.export, source, setup.num_workers),
+        theirs,
+        source,
+    )
+    ours = _Kept(kind.metric(source))
+    reference = _reference(setup, kind, source, ours)
+    figures = [evaluation.report.headline().get(kind.monitor) for evaluation in (reference, found)]
+    lost = abs((figures[0] or 0.0) - (figures[1] or 0.0))
+    tolerance = TOLERANCES[setup.precision] if setup.tolerance is None else setup.tolerance
+    return {
+        "metric": kind.monitor,
+        "checkpoint_value": figures[0],
+        "file_value": figures[1],
+        "difference": lost,
+        "tolerance": tolerance,
+        "accepted": lost <= tolerance,
+        "largest": DIFFERENCES[kind.name](ours.predictions, theirs.predictions),
+        "images": len(source.records),
+        "split": source.name,
+        "checkpoint_ms": round(reference.ms_per_image, 2),
+        "file_ms": round(found.ms_per_image, 2),
+    }
+
+
+def _reference(setup: Export, kind: Kind, source: Source, metric: Metric) -> Evaluation:
+    """The checkpoint as evaluate.py measures it; with pipeline=normalised masks have the input's size, so has the reference."""
+    card = setup.card
+    if card.task == "segmentation" and setup.pipeline == "normalised":
+        graph = build_graph(Job(exportable(setup.model), card, setup.pipeline))
+        predictor: nn.Module = FilePredictor(
+            kind, card, {"pipeline": setup.pipeline}, lambda x: {"mask": graph.module(torch.from_numpy(x)).numpy()}
+        )
+    else:
+        predictor = kind.predictor(setup.model, card).eval()
+    loader = evaluation_loader(source, kind.evaluation_transform(card), batch_size=1, num_workers=setup.num_workers)
+    return measure(predictor, loader, metric, source)
+
+
+def table(content: dict[str, Any]) -> str:
+    """The checkpoint and the file side by side, and what it comes to."""
+    if content["accepted"] is None:
+        size = f"{content['megabytes']} MB, the checkpoint has {content['checkpoint']['megabytes']} MB"
+        return f"{content['target']} {content['precision']}: {size}\nNOT VERIFIED: {content['not_verified']}"
+    names = ("checkpoint", f"{content['target']} {content['precision']}")
+    metric = content["metric"]
+    rows = [
+        {"": name, metric: content[f"{key}_value"], "MB": size, "ms per image": content[f"{key}_ms"]}
+        for name, key, size in zip(
+            names, ("checkpoint", "file"), (content["checkpoint"]["megabytes"], content["megabytes"]), strict=True
+        )
+    ]
+    largest = ", ".join(f"{name} {value:.3g}" for name, value in content["largest"].items())
+    verdict = "accepted" if content["accepted"] else "REJECTED"
+    return "\n".join(
+        [
+            format_table(rows),
+            f"largest differences: {largest}",
+            f"{verdict}: {metric} differs by {content['difference']:.5f} on {content['images']} images of "
+            f"{content['split']}, tolerance {content['tolerance']:g}",
+        ]
+    )
+
+
+class _Kept:
+    """A metric that also keeps the predictions by image."""
+
+    def __init__(self, metric: Metric):
+        self.metric = metric
+        self.predictions: dict[int, Any] = {}
+
+    def update(self, image_ids: Iterable[int] | Tensor, predictions: Any) -> None:
+        self.metric.update(image_ids, predictions)
+        self.predictions |= {int(i): found for i, found in zip(image_ids, predictions, strict=True)}
+
+    def compute(self) -> Any:
+        return self.metric.compute()
+
+
+def _boxes_apart(ours: dict[int, Detections], theirs: dict[int, Detections]) -> dict[str, float]:
+    """Of detections that both have, the largest difference of a side in pixels and of a score; and how many one has alone."""
+    box, score, alone = 0.0, 0.0, 0
+    for image_id, mine in ours.items():
+        comparable = (mine.scores >= COMPARED_SCORE) & (area(mine.boxes) > 0)  # a box without area is like none
+        mine, found = mine.select(comparable), theirs[image_id]
+        if not len(mine.scores):
+            continue
+        if not len(found.scores):
+            alone += len(mine.scores)
+            continue
+        same = iou(mine.boxes, found.boxes) * (mine.labels[:, None] == found.labels[None])
+        near = (
+            1 - (mine.scores[:, None] - found.scores[None]).abs()
+        )  # of boxes that coincide, the one with the same score
+        partner = torch.where(same >= SAME_BOX, same + near, 0.0).argmax(1, keepdim=True)
+        matched = same.gather(1, partner).squeeze(1) >= SAME_BOX
+        partner = partner.squeeze(1)
+        alone += int((~matched).sum())
+        if matched.any():
+            partner = partner[matched]
+            box = max(box, float((mine.boxes[matched] - found.boxes[partner]).abs().max()))
+            score = max(score, float((mine.scores[matched] - found.scores[partner]).abs().max()))
+    return {"box in pixels": box, "score": score, "detections without a partner": alone}
+
+
+def _masks_apart(ours: dict[int, Any], theirs: dict[int, Any]) -> dict[str, float]:
+    """The largest share of an image's pixels that have another class."""
+    shares = [float((maps.predicted != theirs[i].predicted).float().mean()) for i, maps in ours.items()]
+    return {"share of an image's pixels": max(shares, default=0.0)}
+
+
+def _scores_apart(ours: dict[int, Tensor], theirs: dict[int, Tensor]) -> dict[str, float]:
+    """The largest difference of a probability."""
+    return {
+        "probability": max(
+            (float((x.softmax(-1) - theirs[i].softmax(-1)).abs().max()) for i, x in ours.items()), default=0.0
+        )
+    }
+
+
+DIFFERENCES = {"detection": _boxes_apart, "segmentation": _masks_apart, "classification": _scores_apart}
+
+
+def _checked(setup: Export) -> Export:
+    """``setup`` with the defaults that follow from the rest. Raises UserError for what the target cannot do."""
+    target = setup.target
+    setup = replace(setup, pipeline=setup.pipeline or target.pipelines[0])
+    for key, known in (("pipeline", target.pipelines), ("precision", target.precisions)):
+        if getattr(setup, key) not in known:
+            raise UserError(f"target={target.name} has {key}={', '.join(known)}, got {getattr(setup, key)!r}.")
+    require(target)
+    return replace(setup, card=completed(setup.card, setup.pipeline))
+
+
+def _about(setup: Export) -> dict[str, Any]:
+    about = {
+        "target": setup.target.name,
+        "precision": setup.precision,
+        "pipeline": setup.pipeline,
+        "keep_float": list(setup.keep_float),
+        "input": "image" if setup.pipeline == "full" else "images",
+        "outputs": list(outputs_of(setup.card, setup.pipeline)),
+        "checkpoint": {**setup.checkpoint, "megabytes": round(_bytes(Path(setup.checkpoint["path"])) / 1e6, 2)},
+        "versions": {"seg_det": __version__, **_versions(("torch", *setup.target.packages))},
+    }
+    if setup.pipeline == "raw" and setup.card.task == "detection":
+        about["anchors"] = setup.model.anchors(setup.card.input_size).tolist()
+    return about
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # the package's distribution has another name
+            found[name] = str(getattr(sys.modules.get(name), "__version__", "unknown"))
+    return found
+
+
+def calibration_source(setup: Export, validation: Source) -> Source:
+    """The images for int8: drawn by the seed from the training split, none of ``validation`` among them. Raises UserError."""
+    wanted, source = setup.calibration_images, setup.calibration
+    seen = {record.path for record in validation.records}
+    records = [record for record in source.records if record.path not in seen]
+    if wanted < 1 or len(records) < wanted:
+        raise UserError(
+            f"precision=int8 wants calibration.images={wanted}, and {source.name} has {len(records)} images besides those of "
+            "the verification: set calibration.images lower, from 1, or add training images."
+        )
+    chosen = np.random.default_rng(setup.seed).permutation(len(records))[:wanted]
+    return replace(source, records=tuple(records[i] for i in sorted(chosen.tolist())))
+
+
+def _calibration(setup: Export, kind: Kind, validation: Source) -> Iterable[Any]:
+    """Batches of one image for int8."""
+    if setup.precision != "int8":
+        return ()
+    source = calibration_source(setup, validation)
+    return evaluation_loader(source, kind.evaluation_transform(setup.card), batch_size=1, num_workers=setup.num_workers)
+
+
+def _spread(records: tuple[Any, ...], limit: int | None) -> tuple[Any, ...]:
+    """At most ``limit`` of the records, evenly spread."""
+    if limit is None or len(records) <= limit:
+        return records
+    return tuple(records[i] for i in np.linspace(0, len(records) - 1, limit).round().astype(int))
+
+
+def _bytes(path: Path) -> int:
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return path.stat().st_size

@@ -1,0 +1,151 @@
+"""Training a model of any kind: the steps that Lightning calls."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from seg_det.data.multi_scale import MultiScale
+from seg_det.errors import UserError
+from seg_det.kinds.kind import Kind, Losses, Metric, Predictor
+from seg_det.models.backbones.base import Backbone
+from seg_det.nn.blocks import fold_norms
+from seg_det.nn.fake_quant import simulate, take_ranges
+from seg_det.training.optimisation import Recipe, optimiser, schedule
+
+Loss = Callable[..., Losses]
+STATES = (
+    "state_dict",
+    "current_model_state",
+)  # of a checkpoint: the model, and where weights are averaged, the one in training
+
+
+class Learner(L.LightningModule):
+    """Trains a predictor's model with ``loss`` and ``recipe``, scores it with ``metric``, saves its card in checkpoints."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        predictor: Predictor,
+        *,
+        loss: Loss,
+        recipe: Recipe,
+        batch_size: int,
+        metric: Metric,
+        run: Path,
+        multi_scale: MultiScale | None = None,
+    ):
+        super().__init__()
+        self.kind = kind
+        self.predictor = predictor
+        self.card = predictor.card
+        self.loss = loss
+        self.recipe = recipe
+        self.batch_size = batch_size
+        self.metric = metric
+        self.run = run
+        self.multi_scale = multi_scale
+        if recipe.freeze_until:
+            for stage in predictor.model.backbone.stages_until(recipe.freeze_until):
+                stage.requires_grad_(False)
+        self._frozen_norms = _kept_norms(predictor.model, recipe)
+        for norm in self._frozen_norms:
+            norm.requires_grad_(False)
+        if recipe.quantise:
+            simulate(predictor.model)
+
+    def on_train_start(self) -> None:  # with the weights loaded, on their device, in their memory format
+        recipe, backbone = self.recipe, self.predictor.model.backbone
+        kept = recipe.freeze_until and recipe.frozen_norms != "none" and not recipe.quantise
+        if kept and isinstance(backbone, Backbone):  # nothing in them changes, so norms can be folded: a faster step
+            stages = backbone.stages_until(recipe.freeze_until)
+            backbone.train_behind([fold_norms(copy.deepcopy(stage)).requires_grad_(False) for stage in stages])
+
+    def on_train_epoch_start(self) -> None:
+        for norm in self._frozen_norms:  # each validation leaves the whole model in training mode
+            norm.eval()
+
+    def training_step(self, batch: Any, batch_index: int) -> Tensor:
+        if self.multi_scale is not None:
+            batch = self.multi_scale(batch, self.current_epoch, batch_index)
+        losses = self.predictor.loss(self.loss, self.predictor(batch.images), batch)
+        total = losses.total()
+        if not torch.isfinite(total):
+            self._stop_at_nan(batch, losses)
+        values = {f"train/{name}": value for name, value in losses._asdict().items()} if len(losses) > 1 else {}
+        self.log_dict({"train/loss": total.detach(), **values}, prog_bar=True, batch_size=len(batch.images))
+        return total
+
+    def _stop_at_nan(self, batch: Any, losses: Losses) -> None:
+        path = self.run / "nan_batch.json"
+        values = {name: str(value.item()) for name, value in losses._asdict().items()}
+        content = {"step": self.global_step, "image_ids": batch.image_ids.tolist(), "losses": values}
+        path.write_text(json.dumps(content, indent=1))
+        raise UserError(
+            f"The loss became {values} at step {self.global_step}; the ids of the batch's images are in {path}: "
+            "look at their labels, or lower recipe.lr, or set recipe.clip_norm."
+        )
+
+    def validation_step(self, batch: Any, batch_index: int) -> None:
+        raw = self.predictor(batch.images)
+        losses = self.predictor.loss(self.loss, raw, batch)
+        self.log("val/loss", losses.total(), batch_size=len(batch.images), sync_dist=True)
+        self.metric.update(batch.image_ids, self.predictor.predictions(raw, batch))
+
+    def on_validation_epoch_end(self) -> None:
+        self._gather()
+        headline = self.metric.compute().headline()
+        self.metric.reset()
+        self.card = self.card.replace(metrics=headline)
+        for name, value in headline.items():
+            self.log(f"val/{name}", value, prog_bar=name in self.kind.shown[:2])
+
+    def _gather(self) -> None:
+        """Every process scores all predictions of a distributed run: each has the same figures to log and to save by."""
+        if self.trainer.world_size == 1:
+            return
+        states: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(states, self.metric.state())
+        self.metric.reset()
+        self.metric.merge(states)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        per_step = self.batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        opt = optimiser(self.predictor.model, self.recipe, per_step)
+        steps = int(self.trainer.estimated_stepping_batches)
+        rate = schedule(opt, self.recipe, steps, max(1, steps // (self.trainer.max_epochs or 1)))
+        return {"optimizer": opt, "lr_scheduler": {"scheduler": rate, "interval": "step", "name": "lr"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["card"] = self.card.to_dict()
+        if self.recipe.quantise:  # the model's own tensors stay those of any run, the ranges lie beside them
+            checkpoint["ranges"] = {part: take_ranges(checkpoint[part]) for part in STATES if part in checkpoint}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if not self.recipe.quantise:
+            return
+        if "ranges" not in checkpoint:
+            raise UserError(
+                "recipe.quantise cannot begin in the middle of a run: leave resume out and start from its model with weights=."
+            )
+        for part, ranges in checkpoint["ranges"].items():
+            checkpoint[part] |= ranges
+
+
+def _kept_norms(model: nn.Module, recipe: Recipe) -> list[nn.Module]:
+    """Norms that stay as they were loaded: of frozen stages, of the backbone, or, for 8 bits, where they will be folded, all."""
+    parts: list[nn.Module] = []
+    if recipe.quantise:
+        parts = [model]
+    elif recipe.frozen_norms == "all":
+        parts = [model.backbone]
+    elif recipe.frozen_norms == "stages" and recipe.freeze_until:
+        parts = model.backbone.stages_until(recipe.freeze_until)
+    return [module for part in parts for module in part.modules() if isinstance(module, nn.BatchNorm2d)]

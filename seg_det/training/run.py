@@ -1,0 +1,224 @@
+"""A training run from end to end: what it does, and what it leaves in its folder."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from seg_det import __version__, checkpoint
+from seg_det.data.classes import with_categories
+from seg_det.data.loaders import evaluation_loader, train_loader
+from seg_det.data.multi_scale import MultiScale
+from seg_det.data.records import Source
+from seg_det.errors import UserError
+from seg_det.evaluation.measure import evaluate
+from seg_det.evaluation.run import figures_of, write_run
+from seg_det.kinds.kind import Kind, Predictor
+from seg_det.kinds.lookup import kind_named, require_kind
+from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
+from seg_det.report.tables import write_csv
+from seg_det.training.learner import Learner, Loss
+from seg_det.training.optimisation import Recipe
+from seg_det.training.start import Start, Started, check_resume, load_start
+from seg_det.training.trainer import Trained, TrainerSettings, fit
+from seg_det.types import ModelCard
+from seg_det.weights.fit import some
+from seg_det.weights.unfold import unfold_norms
+
+log = logging.getLogger(__name__)
+NORM_IMAGES = 32  # at most, for the statistics of folded norms
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything that a training run is made of."""
+
+    kind: str  # a key of KINDS
+    name: str  # "ssdlite_v2_shapes"
+    run: Path
+    config: str  # the whole configuration as YAML, for the report
+    model: dict[str, Any]  # what checkpoint.build_model takes, without num_classes
+    train: Source
+    val: Source
+    augmentation: Any  # a transform of the kind
+    input_size: tuple[int, int]
+    batch_size: int
+    num_workers: int
+    loss: Loss
+    postprocess: dict[str, Any]
+    recipe: Recipe
+    trainer: TrainerSettings
+    start: Start
+    seed: int
+    balance: float | None = None  # share of the images from which a class is no longer rare, see data.samplers
+    training_sizes: tuple[tuple[int, int], ...] = ()  # (H, W) of which each batch gets one; none: the input size
+    resize: str | None = None  # the rule of evaluation; None: the usual one of the kind
+    mean: tuple[float, float, float] | None = None  # None: what the start weights were trained with, else ImageNet's
+    std: tuple[float, float, float] | None = None
+    resume: Path | None = None
+
+
+def train_model(setup: Training) -> dict[str, Any] | None:
+    """Train, evaluate the best checkpoint, write the run folder; returns the content of metrics.json.
+
+    With ``fast_dev_run`` nothing is saved or evaluated, and the result is None.
+    """
+    kind = kind_named(setup.kind, "The configuration")
+    _suits(kind, setup)
+    val = with_categories(setup.val, setup.train.categories, f"the training split {setup.train.name}")
+    _check(kind, setup, val)
+    model = checkpoint.build_model({**setup.model, "num_classes": len(setup.train.categories)})
+    start = _load_start(model, setup)
+    if start.weights == "none" and setup.recipe.freeze_until:
+        log.warning("recipe.freeze_until is left out: without pretrained weights there is nothing to keep.")
+        setup = replace(setup, recipe=replace(setup.recipe, freeze_until=None))
+    card = _card(kind, setup, start)
+    task = Learner(
+        kind,
+        kind.predictor(model, card),
+        loss=setup.loss,
+        recipe=setup.recipe,
+        batch_size=setup.batch_size,
+        metric=kind.metric(val),
+        run=setup.run,
+        multi_scale=MultiScale(setup.training_sizes, setup.seed) if setup.training_sizes else None,
+    )
+    if doubt := task.predictor.doubts(setup.train, setup.loss):
+        log.warning("%s", doubt)
+    if not (setup.resume or setup.recipe.frozen_norms == "all" or setup.recipe.quantise):
+        _unfold(task.predictor, setup.train, kind.evaluation_transform(card))
+    loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
+    trained = _fit(task, setup, val, **loading)
+    if not trained.leads:
+        return None
+    if setup.trainer.fast_dev_run:
+        print("fast_dev_run: one batch was trained and one evaluated; nothing was saved.")
+        return None
+    if setup.resume:
+        _join_histories(setup.resume.parent.parent / "metrics.csv", setup.run / "metrics.csv")
+    best, card = checkpoint.load(trained.checkpoint)
+    if setup.recipe.quantise:
+        figure = card.metrics.get(kind.monitor)
+        log.info("Best in simulated 8 bits: %s %s. What follows are its weights in 32 bits.", kind.monitor, figure)
+    evaluation = evaluate(kind, best, card, val, **loading, device=trained.device)
+    metrics = {
+        **figures_of("train", kind, best, card, evaluation, val),
+        "training": _training(setup, trained, start.weights),
+        "problems": [*setup.train.problems, *val.problems],
+    }
+    write_run(kind, setup.run, metrics, evaluation, val, setup.config, history=setup.run / "metrics.csv")
+    return metrics
+
+
+def _fit(task: Learner, setup: Training, val: Source, *, batch_size: int, num_workers: int) -> Trained:
+    """Train on the training split, watched on ``val``."""
+    loading = {"batch_size": batch_size, "num_workers": num_workers}
+    batches = train_loader(
+        setup.train,
+        setup.augmentation,
+        seed=setup.seed,
+        epochs=setup.trainer.max_epochs,
+        balance=setup.balance,
+        **loading,
+    )
+    watched = evaluation_loader(val, task.kind.evaluation_transform(task.card), shared=True, **loading)
+    return fit(task, batches, watched, recipe=setup.recipe, settings=setup.trainer, resume=setup.resume)
+
+
+def _suits(kind: Kind, setup: Training) -> None:
+    """The parts of the configuration that are of one kind each. Raises UserError."""
+    for source in (setup.train, setup.val):
+        require_kind(kind, source)
+    if not isinstance(setup.augmentation, kind.transform):
+        raise UserError(f"This augmentation is not for {kind.name}: choose {kind.suggestion}.")
+    if setup.recipe.quantise and not (setup.start.model or setup.resume):
+        raise UserError("recipe.quantise fine-tunes a trained model: name its run, or a checkpoint, with weights=.")
+    if setup.resize not in (None, *kind.resizes):
+        raise UserError(f"data.resize must be {', '.join(kind.resizes)} or null for {kind.name}, got {setup.resize}.")
+
+
+def _check(kind: Kind, setup: Training, val: Source) -> None:
+    """What would otherwise fail in the middle of the run. Raises UserError."""
+    for source in (setup.train, val):
+        kind.check(source, every=True)
+    if min(setup.batch_size, len(setup.train.records)) < kind.least_images:
+        raise UserError(
+            f"Training for {kind.name} needs {kind.least_images} images a step for its norms: set data.batch_size to "
+            f"{kind.least_images} or more; {setup.train.name} has {len(setup.train.records)}."
+        )
+    if setup.resume:
+        check_resume(setup.resume, setup.model, setup.trainer.max_epochs)
+
+
+def _load_start(model: nn.Module, setup: Training) -> Started:
+    names = [category.name for category in setup.train.categories]
+    if setup.resume:  # brings all weights itself; they began where the first run began
+        card = ModelCard.from_dict(checkpoint.read(setup.resume)["card"], f"The card of {setup.resume}")
+        if (theirs := [category.name for category in card.categories]) != names:
+            raise UserError(
+                f"{setup.resume} was trained on {len(theirs)} classes ({some(theirs)}), {setup.train.name} has {len(names)} "
+                f"({some(names)}): resume goes on with the same classes; to start anew on these from its backbone, leave "
+                f"resume out and set backbone.weights={setup.resume}."
+            )
+        return Started(str(card.training_data.get("start", "none")), card.mean, card.std)
+    return load_start(model, setup.start, names, setup.model["backbone"])
+
+
+def _join_histories(earlier: Path, later: Path) -> None:
+    """Put the rows of a resumed run's curves in front of those of the run that went on with it."""
+    if not earlier.is_file():
+        return
+    with later.open() as second:
+        after = list(csv.DictReader(second))
+    begin = min((int(row["step"]) for row in after), default=0)
+    try:
+        with earlier.open() as first:
+            before = [row for row in csv.DictReader(first) if int(row["step"]) < begin]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        log.warning(
+            "The curves in %s cannot be read (%s), so those of this run begin at its own start.", earlier, error
+        )
+        return
+    write_csv(later, before + after)
+
+
+def _card(kind: Kind, setup: Training, start: Started) -> ModelCard:
+    return ModelCard(
+        task=kind.name,
+        name=setup.name,
+        model={**setup.model, "num_classes": len(setup.train.categories)},
+        postprocess=setup.postprocess,
+        categories=setup.train.categories,
+        input_size=setup.input_size,
+        mean=setup.mean or start.mean or IMAGENET_MEAN,
+        std=setup.std or start.std or IMAGENET_STD,
+        resize=setup.resize or setup.augmentation.resize or kind.resizes[0],
+        training_data={"name": setup.train.name, "images": len(setup.train.records), "start": start.weights},
+        version=__version__,
+    )
+
+
+def _unfold(predictor: Predictor, source: Source, transform: Any) -> None:
+    """Give norms that came folded into the convolutions the statistics of a few training images, so that they can train."""
+    records = source.records[:: math.ceil(len(source.records) / NORM_IMAGES)]
+    batches = evaluation_loader(replace(source, records=records), transform, batch_size=NORM_IMAGES, num_workers=0)
+    if found := unfold_norms(predictor, lambda: predictor(next(iter(batches)).images)):
+        log.info("%d folded batch norms took the statistics of training images.", found)
+
+
+def _training(setup: Training, trained: Trained, start: str) -> dict[str, Any]:
+    return {
+        "epochs": trained.epochs,
+        "steps": trained.steps,
+        "minutes": round(trained.minutes, 2),
+        "images": len(setup.train.records),
+        "split": setup.train.name,
+        "weights": start,
+        "seed": setup.seed,
+    }
