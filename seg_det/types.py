@@ -143,11 +143,12 @@ class ModelCard:
     metrics: dict[str, float | None] = field(default_factory=dict)
     training_data: dict[str, Any] = field(default_factory=dict)
     version: str = ""
+    score_thresholds: tuple[float | None, ...] = ()  # of each category, where F1 is best on the validation split
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers: what JSON and a ``weights_only`` checkpoint can hold."""
         plain = asdict(self)
-        for key in ("input_size", "mean", "std", "categories"):
+        for key in ("input_size", "mean", "std", "categories", "score_thresholds"):
             plain[key] = list(plain[key])
         return plain
 

@@ -43,10 +43,10 @@ from seg_det.commands.train import _training
 from seg_det.data.classes import with_categories
 from seg_det.data.imagefolder import read_imagefolder
 from seg_det.data.shapes import generate_shapes, read_shapes
-from seg_det.evaluation.exported import evaluate_file
 from seg_det.evaluation.measure import evaluate
-from seg_det.export.runtimes import open_file
 from seg_det.kinds.lookup import kind_of
+from seg_det.predict.exported import FilePredictor, open_file
+from seg_det.predict.loading import network_predictor
 from seg_det.training.run import _check, _suits
 
 KINDS = ("checkpoint", "sidecar", "onnx", "config")
@@ -226,7 +226,7 @@ class Bench:
         model, found = checkpoint.load(path)
         kind = kind_of(found, f"The card of {path}", model)
         yield from self._evaluated(kind, found, task, lambda source: evaluate(
-            kind, model, found, source, batch_size=1, num_workers=0
+            kind, network_predictor(model, found), source, batch_size=1, num_workers=0
         ))  # fmt: skip
 
     def of_sidecar(self, mutator, task):
@@ -253,8 +253,7 @@ class Bench:
             source = read_source(of_kind(dataset_of(self.checkpoint), found), "val", within=[Path.cwd()])
             evaluate(
                 kind_of(found),
-                model,
-                found,
+                network_predictor(model, found),
                 with_categories(source, found.categories, "x"),
                 batch_size=1,
                 num_workers=0,
@@ -270,9 +269,10 @@ class Bench:
     def _opened(self, path, task):
         opened = open_file(path)
         what = f"The card of {path}"
-        kind = kind_of(opened.card, what, checkpoint.outline(opened.card, what))
+        predictor = FilePredictor(opened)
+        kind = kind_of(opened.card, what)
         yield from self._evaluated(
-            kind, opened.card, task, lambda source: evaluate_file(kind, opened, source, num_workers=0)
+            kind, opened.card, task, lambda source: evaluate(kind, predictor, source, batch_size=1, num_workers=0)
         )
 
     def _evaluated(self, kind, found, task, measure):

@@ -70,13 +70,13 @@ def test_every_task_with_every_backbone(task, backbone):
     }
     kind = KINDS[config.task.kind]
     card = ModelCard(kind.name, "x", model, postprocess(config.task), (), (64, 64), (0, 0, 0), (255, 255, 255))
-    predictor = kind.predictor(checkpoint.build_model(model), card)
+    predictor = kind.task.predictor(checkpoint.build_model(model), card)
     batch = BATCHES[kind.name]()
     raw = predictor(batch.images)
-    loss = predictor.loss(build(config.task.loss, LOSSES), raw, batch).total()
+    loss = kind.loss(build(config.task.loss, LOSSES), predictor, raw, batch).total()
     loss.backward()
     assert torch.isfinite(loss)
-    assert len(predictor.predictions(raw, batch)) == 2
+    assert len(predictor.decode(raw, (64, 64), kind.batch_sizes(batch))) == 2
 
 
 @pytest.mark.parametrize("dataset", names("dataset"))

@@ -36,7 +36,7 @@ def predictor_of(config, size, classes=2):
     model = OmegaConf.to_container(config.task.model, resolve=True)
     model |= {"num_classes": classes, "backbone": backbone_arguments(config)}
     card = ModelCard("detection", "x", model, postprocess(config.task), (), size, (0, 0, 0), (255, 255, 255))
-    return KINDS["detection"].predictor(checkpoint.build_model(model), card)
+    return KINDS["detection"].task.predictor(checkpoint.build_model(model), card)
 
 
 def batch_of(counts, size):
@@ -110,7 +110,9 @@ def test_a_step_of_every_recipe(name):
     before = predictor.model.class_predictors[0].project.weight.detach().clone()
     for _ in range(2):
         batch = batch_of([2, 1], size)
-        loss = predictor.loss(build(config.task.loss, LOSSES), predictor(batch.images), batch).total()
+        loss = (
+            KINDS["detection"].loss(build(config.task.loss, LOSSES), predictor, predictor(batch.images), batch).total()
+        )
         opt.zero_grad()
         loss.backward()
         opt.step()
@@ -148,7 +150,7 @@ def test_every_detector_takes_every_loss(task):
             chosen = OmegaConf.merge(config.task.loss, OmegaConf.from_dotlist([*keys, "negative_ratio=2"]))
             function = build(chosen, LOSSES)
             for name, batch in batches.items():
-                losses = predictor.loss(function, raw[name], batch)
+                losses = KINDS["detection"].loss(function, predictor, raw[name], batch)
                 predictor.model.zero_grad()
                 losses.total().backward(retain_graph=True)
                 gradients = [p.grad for p in predictor.model.parameters() if p.grad is not None]
@@ -165,7 +167,7 @@ def test_box_losses_in_autocast(precision):
     for localisation in BOX_LOSSES:
         function = build(OmegaConf.merge(config.task.loss, {"localisation": localisation}), LOSSES)
         with torch.autocast("cpu", precision):
-            losses = predictor.loss(function, predictor(batch.images), batch)
+            losses = KINDS["detection"].loss(function, predictor, predictor(batch.images), batch)
         predictor.model.zero_grad()
         losses.total().backward()
         assert losses.localisation.dtype == torch.float32 and losses.localisation.isfinite()

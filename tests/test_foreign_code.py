@@ -15,7 +15,7 @@ from seg_det.commands import cli
 from seg_det.commands.saved import config_of, dataset_of
 from seg_det.data.shapes import read_shapes
 from seg_det.errors import UserError
-from seg_det.kinds.lookup import kind_of
+from seg_det.predict.lookup import task_of
 from seg_det.registry import READERS, build
 from seg_det.training.run import _join_histories
 from seg_det.types import ModelCard
@@ -214,7 +214,7 @@ def load(folder, changes, tensors=None):
     plain = {**card(), **changes}
     torch.save({"state_dict": state() if tensors is None else tensors, "card": plain}, folder / "x.ckpt")
     model, found = checkpoint.load(folder / "x.ckpt")
-    return kind_of(found, "The card of x.ckpt", model).predictor(model, found)
+    return task_of(found, "The card of x.ckpt", model).predictor(model, found)
 
 
 def model_with(**changes):

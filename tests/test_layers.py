@@ -10,7 +10,7 @@ PACKAGE = ROOT / "seg_det"
 LAYERS = (
     {"errors", "values", "types", "registry", "files", "checksums", "sidecar", "checkpoint", "download", "archives", "ops", "nn"},
     {"data", "losses", "models", "postprocess"},
-    {"export", "report", "metrics", "weights", "anchors"},
+    {"predict", "export", "report", "metrics", "weights", "anchors"},
     {"training", "proof", "evaluation", "kinds"},
     {"commands"},
 )  # fmt: skip
@@ -20,8 +20,8 @@ ONLY_IN = {
     "hydra": {"commands"},
     "omegaconf": {"commands"},
     "albumentations": {"data"},
-    "cv2": {"data", "report"},
-    "pycocotools": {"data", "metrics"},
+    "cv2": {"data", "predict", "report"},
+    "pycocotools": {"data", "metrics", "predict"},
     "torchvision": set(),
     "timm": {"models"},
     "onnx": {"export"},

@@ -31,7 +31,7 @@ def main(config: DictConfig) -> None:
 
     Raises UserError for a task without anchors and data without boxes.
     """
-    if config.task.kind != "detection":
+    if "anchor_shapes" not in config.task.model:
         raise UserError(
             f"task={config.choices.task} has no anchors: choose a detector, such as task=ssdlite or task=ssd."
         )

@@ -8,52 +8,53 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from seg_det import checkpoint
 from seg_det.commands.folders import claim, new_folder, newest_run
 from seg_det.commands.models import of_kind, trained
 from seg_det.commands.saved import dataset_of
-from seg_det.commands.settings import batch_size, device, read_measured, workers
+from seg_det.commands.settings import batch_size, read_measured, workers
 from seg_det.data.images import limit_pixels
 from seg_det.data.records import Source
 from seg_det.errors import UserError
 from seg_det.evaluation.run import evaluate_model
-from seg_det.export.runtimes import Opened, is_exported, open_file
-from seg_det.kinds.lookup import kind_of
+from seg_det.predict.exported import FilePredictor, Opened, is_exported, open_file
+from seg_det.predict.loading import chosen_device, network_predictor
+from seg_det.predict.predictor import Predictor
 from seg_det.report.terminal import figures, summary
-from seg_det.types import ModelCard
 
 
 def main(config: DictConfig) -> None:
     """``python evaluate.py``: the figures of a trained model on a labelled split."""
     limit_pixels(config.data.max_pixels)
-    model, card, source = _measured(config)
-    folder = new_folder("evaluate", card.name)
+    predictor, network, source = _measured(config)
+    folder = new_folder("evaluate", predictor.card.name)
     claim(folder, config)
     metrics = evaluate_model(
-        model,
-        card,
+        predictor,
+        network,
         source,
         run=folder,
         config=OmegaConf.to_yaml(config),
         batch_size=batch_size(config.data.batch_size),
         num_workers=workers(config.data.num_workers),
-        device=device(config.device),
+        device=chosen_device(config.device),
         options=_evaluation_options(config, folder),
     )
     print(figures(metrics))
     print(summary(metrics, folder))
 
 
-def _measured(config: DictConfig) -> tuple[nn.Module | Opened, ModelCard, Source]:
-    """What evaluate.py measures, and on what."""
+def _measured(config: DictConfig) -> tuple[Predictor, nn.Module, Source]:
+    """What evaluate.py measures, its network, and on what."""
     reference = str(config.model or newest_run())
     if is_exported(reference):
         opened = open_file(Path(reference))
-        kind_of(opened.card, f"The card of {reference}", checkpoint.outline(opened.card, f"The card of {reference}"))
+        _refuse_changes(opened, config)
+        predictor = FilePredictor(opened)
         dataset = config.get("dataset") or dataset_of(_origin(opened))
-        return opened, _baked(opened, config), read_measured(of_kind(dataset, opened.card), config, config.split)
+        return predictor, predictor.network, read_measured(of_kind(dataset, opened.card), config, config.split)
     model, card, dataset = trained(reference, config)
-    return model, card, read_measured(dataset, config, config.split)
+    source = read_measured(dataset, config, config.split)
+    return network_predictor(model, card, chosen_device(config.device)), model, source
 
 
 def _origin(opened: Opened) -> Path:
@@ -64,13 +65,12 @@ def _origin(opened: Opened) -> Path:
     return Path(path)
 
 
-def _baked(opened: Opened, config: DictConfig) -> ModelCard:
-    """The card of an exported file. Raises UserError for settings that cannot be changed any more."""
+def _refuse_changes(opened: Opened, config: DictConfig) -> None:
+    """Raise UserError for settings that cannot be changed any more in an exported file."""
     given = [f"postprocess.{key}" for key, value in config.postprocess.items() if value is not None]
     given += ["input_size"] if config.input_size is not None else []
     if given:
         raise UserError(f"{given[0]} is part of the exported {opened.path}: leave it out, or export anew with it.")
-    return opened.card
 
 
 def _evaluation_options(config: DictConfig, folder: Path) -> dict[str, Any]:

@@ -11,10 +11,9 @@ from seg_det.commands.models import trained
 from seg_det.commands.settings import build, read_measured, workers
 from seg_det.data.images import limit_pixels
 from seg_det.errors import UserError
-from seg_det.export.base import require
-from seg_det.export.runtimes import is_exported
-from seg_det.kinds.lookup import kind_of
-from seg_det.kinds.published import is_published
+from seg_det.predict.exported import is_exported
+from seg_det.predict.lookup import task_of
+from seg_det.predict.published import is_published
 from seg_det.proof.sensitivity import search, search_text, sensitivity
 from seg_det.proof.verification import Export, export_model, table
 from seg_det.registry import TARGETS
@@ -25,14 +24,14 @@ def main(config: DictConfig) -> None:
     """``python export.py``: a file for a runtime, proved on images; exits with 1 where it is not the same model."""
     limit_pixels(config.data.max_pixels)
     target = build(config.target, TARGETS)
-    require(target)
+    target.require()
     reference = str(config.model or newest_run())
     if is_exported(reference):
         raise UserError(f"{reference} is exported already: give the run or the checkpoint that it came from.")
     model, card, dataset = trained(reference, config)
     if config.resize is not None:
-        if config.resize not in kind_of(card).resizes:
-            known = ", ".join(kind_of(card).resizes)
+        if config.resize not in task_of(card).resizes:
+            known = ", ".join(task_of(card).resizes)
             raise UserError(f"resize must be one of {known} for {card.task}, got {config.resize!r}.")
         card = card.replace(resize=config.resize)
     path = resolve(reference) if is_published(reference) else checkpoint.find(reference)

@@ -9,8 +9,8 @@ from seg_det import checkpoint
 from seg_det.commands.saved import dataset_of
 from seg_det.commands.settings import height_and_width, plain, read_measured
 from seg_det.errors import UserError
-from seg_det.kinds.lookup import kind_of
-from seg_det.kinds.published import is_published, load_published
+from seg_det.predict.lookup import task_of
+from seg_det.predict.published import is_published, load_published
 from seg_det.types import ModelCard
 
 
@@ -23,7 +23,7 @@ def trained(reference: str, config: DictConfig) -> tuple[nn.Module, ModelCard, D
     else:
         path = checkpoint.find(reference)
         model, card = checkpoint.load(path)
-        kind_of(card, f"The card of {path}", model)
+        task_of(card, f"The card of {path}", model)
         dataset = of_kind(config.get("dataset") or dataset_of(path), card)
     card = _with_postprocess(card, config.postprocess)
     if config.input_size is not None:

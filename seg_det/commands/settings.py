@@ -8,27 +8,21 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seg_det import registry
 from seg_det.data.classes import only_classes
 from seg_det.data.records import Source
 from seg_det.errors import UserError
-from seg_det.losses import SCORES
+from seg_det.kinds.lookup import kind_named
 from seg_det.registry import READERS, Registry
 
 MOST_WORKERS = 1024
 
 
 def postprocess(task: DictConfig) -> dict[str, Any]:
-    """The task's post-processing; how a detector's logits are read as scores follows from the loss that trains them."""
-    if task.kind != "detection":
-        return plain(task.postprocess)
-    loss = task.loss.classification
-    if loss not in SCORES:
-        raise UserError(f"task.loss.classification must be one of {', '.join(SCORES)}, got {loss!r}.")
-    return {"score": SCORES[loss], **plain(task.postprocess)}
+    """The card's post-processing; of a detector, a part of it follows from the loss."""
+    return kind_named(task.kind, "The configuration").postprocess(plain(task.loss), plain(task.postprocess))
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -100,9 +94,3 @@ def batch_size(wanted: int) -> int:
     if not isinstance(wanted, int) or wanted < 1:
         raise UserError(f"data.batch_size must be a number from 1, got {wanted}.")
     return wanted
-
-
-def device(wanted: str) -> torch.device:
-    """``wanted``, or where it is "auto" the GPU if there is one."""
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(automatic if wanted == "auto" else wanted)

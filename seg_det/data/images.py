@@ -245,10 +245,18 @@ def _decode_with_opencv(data: bytes) -> np.ndarray | None:
 def _decode_with_pillow(data: bytes, path: Path) -> np.ndarray:
     with _opened(io.BytesIO(data), path) as image:
         ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I"):
-            return _in_strips(image, _grey, np.uint8, channels=3)
-        _require_palette(image)
-        return _in_strips(image, _opaque, np.uint8, channels=3)
+        return pixels_of(image)
+
+
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """The pixels of an opened image as :func:`read_rgb` gives those of a file, but as it lies: u8 [H, W, 3], RGB.
+
+    Raises ValueError for a pixel that the palette has no colour for.
+    """
+    if image.mode.startswith("I"):
+        return _in_strips(image, _grey, np.uint8, channels=3)
+    _require_palette(image)
+    return _in_strips(image, _opaque, np.uint8, channels=3)
 
 
 def _require_palette(image: Image.Image) -> None:

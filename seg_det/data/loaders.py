@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -35,12 +35,20 @@ Seed = tuple[int, ...]  # of the run, turn, index, and which one of the images o
 
 
 class SourceDataset(Dataset, ABC):
-    """Samples of a source, transformed. The key ``turn * len + index`` says which image, and how it is augmented:
+    """Samples of a source, transformed; one subclass a kind of source.
+
+    The key ``turn * len + index`` says which image, and how it is augmented:
 
     the same seed, turn and index give the same sample in any worker process, so a resumed run goes on exactly. Turns
     are epochs, unless an epoch has some images more than once.
     In the first ``mixed_turns`` images are mixed as the transform says. Samples for ``evaluation`` hold what only that asks for.
     """
+
+    what: ClassVar[str]  # the samples, for messages
+    of: ClassVar[type]  # the source
+    takes: ClassVar[type]  # the transform
+    augmentations: ClassVar[str]  # the choices of conf/augmentation
+    collate: ClassVar[Callable[..., Any]]  # samples to a batch
 
     def __init__(
         self,
@@ -78,6 +86,10 @@ class SourceDataset(Dataset, ABC):
 class DetectionDataset(SourceDataset):
     """DetectionSamples of a DetectionSource."""
 
+    what, of, takes = "detection", DetectionSource, DetectionTransform
+    augmentations = "ssd, light, flip, flip_both or none"
+    collate = staticmethod(collate_detection)
+
     def sample(self, record: DetectionRecord, seed: Seed) -> DetectionSample:
         """The record's image and objects, transformed. Raises UserError as :func:`read_image` does."""
         image, boxes, kept = self.transform(read_image(record), record.boxes, seed=seed)
@@ -107,6 +119,10 @@ class DetectionDataset(SourceDataset):
 class ClassificationDataset(SourceDataset):
     """ClassificationSamples of a ClassificationSource."""
 
+    what, of, takes = "classification", ClassificationSource, ClassificationTransform
+    augmentations = "inception, flip, flip_both or none"
+    collate = staticmethod(collate_classification)
+
     def sample(self, record: ClassificationRecord, seed: Seed) -> ClassificationSample:
         """The record's image, transformed, and its class. Raises UserError naming the file if it is broken."""
         image = self.transform(read_rgb(record.path), seed=seed)
@@ -123,6 +139,10 @@ class ClassificationDataset(SourceDataset):
 class SegmentationDataset(SourceDataset):
     """SegmentationSamples of a SegmentationSource; those for evaluation hold the masks as they are in the files too."""
 
+    what, of, takes = "segmentation", SegmentationSource, SegmentationTransform
+    augmentations = "segmentation, flip, flip_both or none"
+    collate = staticmethod(collate_segmentation)
+
     def sample(self, record: SegmentationRecord, seed: Seed) -> SegmentationSample:
         """The record's image and mask, transformed. Raises UserError as :func:`read_image` and :func:`read_mask` do."""
         truth = read_mask(record)
@@ -136,37 +156,6 @@ class SegmentationDataset(SourceDataset):
         )
 
 
-class Pipeline(NamedTuple):
-    """What goes together with the sources of one task."""
-
-    task: str
-    dataset: type[SourceDataset]
-    transform: type[Transform]
-    augmentations: str  # the choices of conf/augmentation
-    collate: Callable[..., Any]
-
-
-PIPELINES = {
-    DetectionSource: Pipeline(
-        "detection", DetectionDataset, DetectionTransform, "ssd, light, flip, flip_both or none", collate_detection
-    ),
-    ClassificationSource: Pipeline(
-        "classification",
-        ClassificationDataset,
-        ClassificationTransform,
-        "inception, flip, flip_both or none",
-        collate_classification,
-    ),
-    SegmentationSource: Pipeline(
-        "segmentation",
-        SegmentationDataset,
-        SegmentationTransform,
-        "segmentation, flip, flip_both or none",
-        collate_segmentation,
-    ),
-}
-
-
 def _to_tensor(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
 
@@ -174,12 +163,18 @@ def _to_tensor(image: np.ndarray) -> torch.Tensor:
 def read_image(record: DetectionRecord | SegmentationRecord) -> np.ndarray:
     """The record's image, u8 [H, W, 3] RGB. Raises UserError if it is broken or of another size than was annotated."""
     image = read_rgb(record.path)
-    if image.shape[:2] != tuple(record.size):
-        raise UserError(
-            f"{record.path} has {image.shape[1]} x {image.shape[0]} pixels, its annotation says {record.size[1]} x "
-            f"{record.size[0]}: they do not belong together; correct the annotation, or leave it out with dataset.on_bad=skip."
-        )
+    require_annotated_size(record, image)
     return image
+
+
+def require_annotated_size(record: Any, image: np.ndarray) -> None:
+    """Raise UserError for an image of another size than its record says, where that says one."""
+    size = getattr(record, "size", None)
+    if size is not None and image.shape[:2] != tuple(size):
+        raise UserError(
+            f"{record.path} has {image.shape[1]} x {image.shape[0]} pixels, its annotation says {size[1]} x "
+            f"{size[0]}: they do not belong together; correct the annotation, or leave it out with dataset.on_bad=skip."
+        )
 
 
 def read_mask(record: SegmentationRecord) -> np.ndarray:
@@ -197,16 +192,16 @@ def read_mask(record: SegmentationRecord) -> np.ndarray:
 
 
 def _dataset(source: Source, transform: Transform, *, seed: int = 0, evaluation: bool = False) -> SourceDataset:
-    pipeline = PIPELINES[type(source)]
-    if not isinstance(transform, pipeline.transform):
+    kind = next(kind for kind in SourceDataset.__subclasses__() if kind.of is type(source))
+    if not isinstance(transform, kind.takes):
         raise UserError(
-            f"{source.name} is a data set for {pipeline.task}, and the augmentation is for another task: "
-            f"set augmentation to {pipeline.augmentations}."
+            f"{source.name} is a data set for {kind.what}, and the augmentation is for another task: "
+            f"set augmentation to {kind.augmentations}."
         )
-    return pipeline.dataset(source, transform, seed=seed, evaluation=evaluation)
+    return kind(source, transform, seed=seed, evaluation=evaluation)
 
 
-def _one_thread(worker: int) -> None:
+def one_thread(worker: int) -> None:
     """OpenCV's own threads would compete with the training for the cores that the workers share."""
     cv2.setNumThreads(0)
 
@@ -239,15 +234,15 @@ def train_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=PIPELINES[type(source)].collate,
-        worker_init_fn=_one_thread,
+        collate_fn=dataset.collate,
+        worker_init_fn=one_thread,
     )
 
 
 def evaluation_loader(
     source: Source, transform: Transform, *, batch_size: int, num_workers: int, shared: bool = False
 ) -> DataLoader:
-    """All images once; ``shared`` splits them over the processes of a distributed run.
+    """All images once, with what the loss needs; ``shared`` splits them over the processes of a distributed run.
 
     They come in the source's order, except that images with masks which the transform leaves at different sizes come
     together with those of their own size. Raises UserError if ``transform`` is for another task than ``source``.
@@ -265,6 +260,6 @@ def evaluation_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=PIPELINES[type(source)].collate,
-        worker_init_fn=_one_thread,
+        collate_fn=dataset.collate,
+        worker_init_fn=one_thread,
     )

@@ -27,3 +27,13 @@ def input_boxes(records: Sequence[DetectionRecord], size: tuple[int, int]) -> Te
     wanted = ~np.concatenate([record.crowd for record in records])
     wanted &= (boxes[:, 2:] - boxes[:, :2] >= SMALLEST_SIDE).all(axis=1)
     return torch.from_numpy(boxes[wanted].astype(np.float32))
+
+
+def to_xywh(boxes: np.ndarray) -> np.ndarray:
+    """xyxy -> xywh, f64 [N, 4], rounded to a thousandth of a pixel.
+
+    The difference of two float32 is exact in float64; rounding undoes the representation error of float32 (258.15 is
+    stored as 258.149994).
+    """
+    boxes = boxes.astype(np.float64)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).round(3)

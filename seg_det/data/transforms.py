@@ -33,6 +33,7 @@ from seg_det.data.viewport import (
 )
 from seg_det.data.views import Fitted, ImageAndMask, View
 from seg_det.errors import UserError
+from seg_det.ops.placement import CROP_FRACTION
 from seg_det.registry import AUGMENTATIONS
 
 # Read while albumentations is imported, which asks a server for its newest version otherwise.
@@ -40,8 +41,6 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations as A
 from albumentations.core.type_definitions import Targets
-
-CROP_FRACTION = 0.875  # of the sides, in the evaluation of classifiers
 
 
 class Transformed(NamedTuple):

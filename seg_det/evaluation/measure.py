@@ -1,19 +1,42 @@
-"""Measuring a model on a labelled split: the same figures for every model that can be called."""
+"""Measuring a predictor on a labelled split: the same figures for a network and for an exported file."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import nn
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 from tqdm import tqdm
 
-from seg_det.data.loaders import evaluation_loader
+from seg_det.data.images import read_rgb
+from seg_det.data.loaders import one_thread, require_annotated_size
 from seg_det.data.records import Source
+from seg_det.data.samplers import SizeBatches
 from seg_det.kinds.kind import Kind, Metric, Report
-from seg_det.types import ModelCard
+from seg_det.predict.predictor import NotFinite, Predictor
+from seg_det.predict.preprocessing import Preprocessing, Size
+
+
+class Sample(NamedTuple):
+    """An image of a split as a predictor takes it."""
+
+    canvas: Tensor  # u8 [3, h, w]
+    size: Size  # (H, W) of the image
+    image_id: int
+    truth: Any  # of the kind, what is read beside the image to score a prediction
+
+
+class Batch(NamedTuple):
+    """Samples whose canvases have one size."""
+
+    images: Tensor  # u8 [B, 3, h, w]
+    sizes: list[Size]
+    image_ids: list[int]
+    truths: list[Any]
 
 
 class Evaluation(NamedTuple):
@@ -24,34 +47,80 @@ class Evaluation(NamedTuple):
     ms_per_image: float  # network and post-processing, without files and scores
 
 
+class _Images(Dataset):
+    def __init__(self, source: Source, preprocessing: Preprocessing, truth: Callable[[Any], Any]):
+        self.records = source.records
+        self.preprocessing = preprocessing
+        self.truth = truth
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        record = self.records[index]
+        image: np.ndarray = read_rgb(record.path)
+        require_annotated_size(record, image)
+        return Sample(self.preprocessing(image), image.shape[:2], record.image_id, self.truth(record))
+
+
+def _together(samples: Sequence[Sample]) -> Batch:
+    canvases, sizes, ids, truths = zip(*samples, strict=True)
+    return Batch(torch.stack(canvases), list(sizes), list(ids), list(truths))
+
+
+def loader(
+    kind: Kind, preprocessing: Preprocessing, source: Source, *, batch_size: int, num_workers: int
+) -> DataLoader:
+    """All images of ``source`` once, in its order, except that those with canvases of one size come together."""
+    images = _Images(source, preprocessing, kind.truth)
+    order = SequentialSampler(images)
+    batches = BatchSampler(order, batch_size, drop_last=False)
+    if preprocessing.varies and batch_size > 1:
+        batches = SizeBatches(order, [preprocessing.canvas_size(r.size) for r in source.records], batch_size)
+    return DataLoader(
+        images,
+        batch_sampler=batches,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        collate_fn=_together,
+        worker_init_fn=one_thread,
+    )
+
+
+@torch.inference_mode()
 def evaluate(
     kind: Kind,
-    model: nn.Module,
-    card: ModelCard,
+    predictor: Predictor,
     source: Source,
     *,
     batch_size: int,
     num_workers: int,
     device: torch.device | str = "cpu",
+    metric: Metric | None = None,
     options: dict[str, Any] | None = None,
 ) -> Evaluation:
-    """Run ``model`` over all of ``source`` (whose labels are the card's) and score it; ``options`` are the metric's."""
-    predictor = kind.predictor(model, card).eval().to(device, memory_format=torch.channels_last)
-    loader = evaluation_loader(source, kind.evaluation_transform(card), batch_size=batch_size, num_workers=num_workers)
-    return measure(predictor, loader, kind.metric(source, **(options or {})), source, device=device)
+    """Run ``predictor``, which is on ``device``, over all of ``source`` (whose labels are its card's) and score it.
 
-
-@torch.inference_mode()
-def measure(
-    predictor: nn.Module, loader: DataLoader, metric: Metric, source: Source, *, device: torch.device | str = "cpu"
-) -> Evaluation:
-    """Score what ``predictor`` says on all batches of ``loader``, which are the images of ``source``."""
+    ``metric`` is by default the kind's with ``options``. Raises UserError.
+    """
+    batch_size = 1 if predictor.one_by_one else batch_size
+    batches = loader(kind, predictor.preprocessing, source, batch_size=batch_size, num_workers=num_workers)
+    metric = metric or kind.metric(source, **(options or {}))
     seconds = 0.0
-    for batch in tqdm(loader, desc=f"evaluating {source.name}", unit="batch", leave=False):
+    for batch in tqdm(batches, desc=f"evaluating {source.name}", unit="batch", leave=False):
         start = time.perf_counter()
-        predictions = predictor.predict(batch.images.to(device, non_blocking=True), batch)
+        predictions = predictions_of(predictor, batch, device)
         if torch.device(device).type == "cuda":
             torch.cuda.synchronize(device)  # so that the clock stops after the device
         seconds += time.perf_counter() - start
-        metric.update(batch.image_ids, predictions)
+        metric.update(batch.image_ids, kind.scored(predictions, batch.truths))
     return Evaluation(metric.compute(), metric, 1000 * seconds / max(1, len(source.records)))
+
+
+def predictions_of(predictor: Predictor, batch: Batch, device: torch.device | str = "cpu") -> list[Any]:
+    """The predictions of a batch. Raises UserError that names the images whose output is not finite."""
+    try:
+        return predictor.predict(batch.images.to(device, non_blocking=True), batch.sizes)
+    except NotFinite as error:
+        raise NotFinite(error.rows, [f"with id {i}" for i in batch.image_ids]) from error

@@ -8,24 +8,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from seg_det import checkpoint
 from seg_det.data.classes import with_categories
 from seg_det.data.records import Source
 from seg_det.errors import UserError
-from seg_det.evaluation.exported import evaluate_file
 from seg_det.evaluation.measure import Evaluation, evaluate
-from seg_det.export.runtimes import Opened
 from seg_det.files import write_json, write_rows
 from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import kind_of, require_kind
 from seg_det.metrics.complexity import count
+from seg_det.predict.predictor import Predictor
 from seg_det.report.html import write_report
 from seg_det.types import ModelCard
 
 
 def evaluate_model(
-    model: nn.Module | Opened,
-    card: ModelCard,
+    predictor: Predictor,
+    network: nn.Module,
     source: Source,
     *,
     run: Path,
@@ -35,19 +33,23 @@ def evaluate_model(
     device: torch.device | str,
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    """Evaluate a trained model or an exported file on a split and write the run folder; returns the content of metrics.json."""
+    """Evaluate a predictor on a split and write the run folder; returns the content of metrics.json.
+
+    ``network`` is the predictor's, whose size is reported; an exported file's may be without memory for its tensors.
+    """
+    card = predictor.card
     kind = kind_of(card)
     require_kind(kind, source)
     if unknown := sorted(set(options) - kind.options):
         raise UserError(f"The evaluation of {kind.name} has no option {', '.join(unknown)}: leave it out.")
     source = with_categories(source, card.categories, f"the model {card.name}")
-    loading = {"batch_size": batch_size, "num_workers": num_workers}
-    if isinstance(model, Opened):
-        evaluation = evaluate_file(kind, model, source, num_workers=num_workers, options=options)
-        model = checkpoint.outline(card, f"The card of {model.path}")  # whose size is reported
-    else:
-        evaluation = evaluate(kind, model, card, source, **loading, device=device, options=options)
-    metrics = {**figures_of("evaluate", kind, model, card, evaluation, source), "problems": list(source.problems)}
+    evaluation = evaluate(
+        kind, predictor, source, batch_size=batch_size, num_workers=num_workers, device=device, options=options
+    )
+    metrics = {
+        **figures_of("evaluate", kind, network, card, evaluation, source),
+        "problems": list(source.problems),
+    }
     write_run(kind, run, metrics, evaluation, source, config, history=None)
     return metrics
 

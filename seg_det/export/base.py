@@ -8,29 +8,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-import numpy as np
 from torch import Tensor, nn
 
 from seg_det.errors import UserError
+from seg_det.predict.exported import Session
+from seg_det.predict.lookup import task_of
 from seg_det.sidecar import PIPELINES, PRECISIONS
 from seg_det.types import ModelCard
-
-Session = Callable[[np.ndarray], dict[str, np.ndarray]]  # the input to the outputs by name, see the package's text
-
-
-class Found(NamedTuple):
-    """Detections of one image with a fixed number of rows; those from ``count`` on are zero."""
-
-    boxes: Tensor  # f32 [M, 4]
-    scores: Tensor  # f32 [M], best first
-    labels: Tensor  # i64 [M]
-    count: Tensor  # i64 []
-
-
-# Boxes [A, 4] and scores [A, C], -1 where there is no candidate, iou_threshold and max_detections by name.
-Tail = Callable[..., Found]
 
 
 @dataclass(frozen=True)
@@ -46,6 +32,11 @@ class Job:
         Any
     ] = ()  # for int8: batches whose ``images`` are u8 [1, 3, h, w], resized by the card's rule
     keep_float: Sequence[str] = ()  # for int8: names of modules of the model whose layers stay in 32 bits
+
+    @property
+    def suppresses(self) -> bool:
+        """Whether a runtime's own suppression can take part in the file."""
+        return task_of(self.card).suppresses and self.pipeline != "raw"
 
     @property
     def half(self) -> bool:
@@ -99,6 +90,12 @@ class Target(ABC):
         ``to``, ``share`` of all operators of the network's body and ``left``, how many of each kind do not.
         """
 
+    @classmethod
+    def require(cls) -> None:
+        """Raise UserError with the pip command if a package of the target is missing."""
+        if missing := [name for name in cls.packages if importlib.util.find_spec(name) is None]:
+            raise UserError(f"target={cls.name} needs {', '.join(missing)}: pip install -e '.[{cls.extra}]'")
+
     def elsewhere(self) -> str | None:
         """Why a file of this target cannot be run on this machine, though it can be written; None where it can."""
         return None
@@ -106,13 +103,6 @@ class Target(ABC):
     def embedded(self, path: Path) -> str | None:
         """The metadata inside a written file; None where the format has no place for it. Raises UserError."""
         return None
-
-
-def require(target: type[Target] | Target) -> None:
-    """Raise UserError with the pip command if a package of the target is missing."""
-    missing = [name for name in target.packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"target={target.name} needs {', '.join(missing)}: pip install -e '.[{target.extra}]'")
 
 
 def unsupported(error: BaseException, target: str) -> UserError:

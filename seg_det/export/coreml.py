@@ -24,9 +24,11 @@ import torch
 from torch import Tensor
 
 from seg_det.errors import UserError
-from seg_det.export.base import Found, Job, Session, Target, unsupported
-from seg_det.export.pipeline import CONSIDERED, Graph, build_graph
+from seg_det.export.base import Job, Target, unsupported
+from seg_det.export.pipeline import Graph, build_graph
 from seg_det.ops.nms import rivals
+from seg_det.predict.exported import Session
+from seg_det.predict.graphs import CONSIDERED, Found
 from seg_det.registry import TARGETS
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ class CoreMlTarget(Target):
 
     def write(self, job: Job, path: Path) -> dict[str, Any]:
         """Write ``job`` to the folder ``path``. Raises UserError naming an operator that Core ML has not."""
-        tail = greedy if job.card.task == "detection" and job.pipeline == "normalised" else None
+        tail = greedy if job.suppresses else None
         with _quiet():
             model = self._converted(build_graph(job, tail=tail, half=False), half=job.precision != "fp32")
             facts: dict[str, Any] = {"ios": self.ios, "tail": "greedy rounds in the graph" if tail else None}

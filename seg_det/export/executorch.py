@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from seg_det.errors import UserError
-from seg_det.export.base import Found, Job, Session, Target, unsupported
+from seg_det.export.base import Job, Target, unsupported
 from seg_det.export.executorch_graph import delegated, modules_of, rewrite
-from seg_det.export.pipeline import CONSIDERED, Graph, build_graph
+from seg_det.export.pipeline import Graph, build_graph
 from seg_det.ops.boxes import area
 from seg_det.ops.images import normalise
+from seg_det.predict.exported import Session
+from seg_det.predict.graphs import CONSIDERED, Found
 from seg_det.registry import TARGETS
 
 aten = torch.ops.aten
@@ -76,7 +78,7 @@ class ExecuTorchTarget(Target):
         if self.observer not in OBSERVERS:
             raise UserError(f"target.observer must be one of {', '.join(OBSERVERS)}, got {self.observer!r}.")
         kept = job.float_modules()
-        tail = suppression if job.card.task == "detection" and job.pipeline != "raw" else None
+        tail = suppression if job.suppresses else None
         facts: dict[str, Any] = {"tail": "scan over the best candidates" if tail else None}
         try:
             with _quiet(), torch.no_grad():

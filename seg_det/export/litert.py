@@ -23,12 +23,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_det.errors import UserError
-from seg_det.export.base import Found, Job, Session, Target, unsupported
+from seg_det.export.base import Job, Target, unsupported
 from seg_det.export.litert_graph import OBSERVERS, applied, delegated, fingerprints, quantisation, quantised, read
-from seg_det.export.pipeline import CONSIDERED, Graph, build_graph
+from seg_det.export.pipeline import Graph, build_graph
 from seg_det.models.segmentation_heads import ImagePooling
 from seg_det.ops.boxes import area
 from seg_det.ops.nms import nms
+from seg_det.predict.exported import Session
+from seg_det.predict.graphs import CONSIDERED, Found
 from seg_det.registry import TARGETS
 
 KEY = "seg_det"  # of the metadata
@@ -78,7 +80,7 @@ class LiteRtTarget(Target):
         if self.observer not in OBSERVERS:
             raise UserError(f"target.observer must be one of {', '.join(OBSERVERS)}, got {self.observer!r}.")
         kept = fingerprints(job.float_modules())
-        tail = non_max_suppression if job.card.task == "detection" and job.pipeline != "raw" else None
+        tail = non_max_suppression if job.suppresses else None
         graph = build_graph(job, tail=tail, half=False)
         content = converted(graph, self.name)
         facts: dict[str, Any] = {"tail": "NON_MAX_SUPPRESSION_V4" if tail else None}

@@ -22,8 +22,10 @@ import torch
 from torch.export import ExportedProgram
 
 from seg_det.errors import UserError
-from seg_det.export.base import Job, Session, Target, unsupported
+from seg_det.export.base import Job, Target, unsupported
 from seg_det.export.pipeline import Graph, build_graph
+from seg_det.predict.exported import Session
+from seg_det.predict.lookup import task_of
 from seg_det.registry import TARGETS
 
 MAGIC = "7767517"  # the first line of a .param
@@ -84,7 +86,7 @@ class NcnnTarget(Target):
         text = re.sub(r"(?<= )(in|out)\d+(?=\s)", lambda blob: blobs.get(blob[0], blob[0]), text)
         metadata = json.dumps(json.loads(job.metadata)) if job.metadata else ""
         path.write_text(f"{text.rstrip()}\n{COMMENT}{metadata}\n")
-        return {"tail": TAIL if job.card.task == "detection" else None, "files": [weights.name]}
+        return {"tail": TAIL if task_of(job.card).suppresses else None, "files": [weights.name]}
 
     def embedded(self, path: Path) -> str | None:
         """The metadata. Raises UserError if the file is no ncnn model."""

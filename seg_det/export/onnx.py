@@ -17,10 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from seg_det.errors import UserError
-from seg_det.export.base import Found, Job, Session, Target, unsupported
+from seg_det.export.base import Job, Target, unsupported
 from seg_det.export.pipeline import Graph, build_graph
-from seg_det.export.resize import CROP_FRACTION
 from seg_det.ops.nms import nms
+from seg_det.ops.resize_graph import CROP_FRACTION
+from seg_det.predict.exported import Session
+from seg_det.predict.graphs import Found
 from seg_det.registry import TARGETS
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ class OnnxTarget(Target):
         """Write ``job`` to ``path`` as one file. Raises UserError naming an operator that ONNX has not."""
         import onnx
 
-        tail = non_max_suppression if job.card.task == "detection" and job.pipeline != "raw" else None
+        tail = non_max_suppression if job.suppresses else None
         model = self._convert(build_graph(job, tail=tail))
         facts: dict[str, Any] = {"opset": self.opset, "tail": "NonMaxSuppression" if tail else None}
         if job.precision == "int8":

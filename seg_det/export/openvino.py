@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from seg_det.errors import UserError
-from seg_det.export.base import Job, Session, Target, unsupported
+from seg_det.export.base import Job, Target, unsupported
 from seg_det.export.onnx import as_input, non_max_suppression
 from seg_det.export.pipeline import Graph, build_graph
+from seg_det.predict.exported import Session
 from seg_det.registry import TARGETS
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class OpenVinoTarget(Target):
     def write(self, job: Job, path: Path) -> dict[str, Any]:
         """Write ``job`` to ``path`` and the weights beside it. Raises UserError naming an operator that OpenVINO has not."""
         openvino = _silently_imported("openvino")
-        tail = non_max_suppression if job.card.task == "detection" and job.pipeline != "raw" else None
+        tail = non_max_suppression if job.suppresses else None
         graph = build_graph(job, tail=tail, half=False)
         model = _converted(graph, self.name)
         facts: dict[str, Any] = {"tail": "NonMaxSuppression" if tail else None}

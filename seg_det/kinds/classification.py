@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from seg_det.data.images import read_rgb
-from seg_det.data.records import ClassificationSource
+from seg_det.data.records import ClassificationRecord, ClassificationSource
 from seg_det.data.transforms import ClassificationTransform, centre_crop
 from seg_det.errors import UserError
-from seg_det.kinds.kind import Kind, Predictor
-from seg_det.metrics.classification import ClassificationMetric
+from seg_det.kinds.kind import Kind, Losses
+from seg_det.metrics.classification import ClassificationMetric, ClassificationReport
+from seg_det.predict.classification import CLASSIFICATION as TASK
+from seg_det.predict.predictor import NetworkPredictor
 from seg_det.report.drawings import shrink
 from seg_det.types import ClassificationBatch
 
@@ -20,11 +24,44 @@ SAMPLES = 12  # shown in the report
 SAMPLE_PIXELS = 400  # of their longer side
 
 
-class ImageClassifier(Predictor):
-    """A classifier; its predictions are the logits, which rank the classes as their probabilities do."""
+def _loss(
+    function: Callable[..., Losses], predictor: NetworkPredictor, raw: Tensor, batch: ClassificationBatch
+) -> Losses:
+    return function(raw, batch)
 
-    def predictions(self, raw: Tensor, batch: ClassificationBatch) -> Tensor:
-        return raw
+
+def _doubts(predictor: NetworkPredictor, source: ClassificationSource, loss: Callable[..., Losses]) -> None:
+    """Every class of images can be learned."""
+
+
+def _postprocess(loss: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(settings)
+
+
+def _truth(record: ClassificationRecord) -> None:
+    """The metric has the labels."""
+
+
+def _batch_truths(batch: ClassificationBatch) -> list[None]:
+    return [None] * len(batch.images)
+
+
+def _batch_sizes(batch: ClassificationBatch) -> list[tuple[int, int]]:
+    return [tuple(batch.images.shape[-2:])] * len(batch.images)  # no prediction depends on the file's
+
+
+def _scored(predictions: Sequence[Tensor], truths: Sequence[None]) -> Tensor:
+    return torch.stack(list(predictions))
+
+
+def _thresholds(report: ClassificationReport) -> tuple[float | None, ...]:
+    return ()
+
+
+def _differences(ours: dict[int, Tensor], theirs: dict[int, Tensor]) -> dict[str, float]:
+    """The largest difference of a probability."""
+    apart = (float((x.softmax(-1) - theirs[i].softmax(-1)).abs().max()) for i, x in ours.items())
+    return {"probability": max(apart, default=0.0)}
 
 
 def _check(source: ClassificationSource, *, every: bool = False) -> None:
@@ -50,20 +87,27 @@ def _drawn(metric: ClassificationMetric, source: ClassificationSource) -> Iterat
 
 
 CLASSIFICATION = Kind(
-    name="classification",
+    task=TASK,
     data="images with one class each",
     source=ClassificationSource,
     transform=ClassificationTransform,
     suggestion="dataset=imagefolder",
-    predictor=ImageClassifier,
-    output=Tensor,
-    resizes=("centre_crop",),
-    evaluation_transform=lambda card: centre_crop(card.input_size),
+    evaluation_transform=lambda predictor: centre_crop(predictor.card.input_size),
+    loss=_loss,
+    doubts=_doubts,
+    postprocess=_postprocess,
+    truth=_truth,
+    batch_truths=_batch_truths,
+    batch_sizes=_batch_sizes,
+    scored=_scored,
     metric=lambda source: ClassificationMetric(source.records, source.categories),
     options=frozenset(),
     monitor="top1",
     shown=("top1", "top5"),
+    thresholds=_thresholds,
+    differences=_differences,
     check=_check,
     least_images=2,  # the last norm sees one vector an image
+    tiny_maps=True,
     samples=_samples,
 )

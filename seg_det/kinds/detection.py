@@ -1,95 +1,118 @@
-"""Detection: from raw output to boxes in pixels of the files, and pictures of them."""
+"""Detection: what boxes with labels are needed for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from seg_det.data.loaders import read_image
 from seg_det.data.objects import input_boxes
-from seg_det.data.records import DetectionSource
+from seg_det.data.records import DetectionRecord, DetectionSource
 from seg_det.data.transforms import DetectionTransform, resize_antialiased_only, resize_only
 from seg_det.errors import UserError
-from seg_det.kinds.kind import Kind, Predictor
-from seg_det.losses import DetectionLosses
-from seg_det.metrics.arrays import check_finite
+from seg_det.kinds.kind import Kind
+from seg_det.losses import SCORES, DetectionLosses
 from seg_det.metrics.coverage import coverage
-from seg_det.metrics.detection import DetectionMetric
+from seg_det.metrics.detection import DetectionMetric, DetectionReport
 from seg_det.ops.anchors import best_overlaps
-from seg_det.postprocess import check_limits, detect, to_file_size
-from seg_det.registry import arguments
+from seg_det.ops.boxes import area, iou
+from seg_det.predict.detection import DETECTION as TASK
+from seg_det.predict.detection import Detector
 from seg_det.report.drawings import draw_boxes, side_by_side
-from seg_det.types import DenseDetections, DetectionBatch, Detections, ModelCard
+from seg_det.types import DenseDetections, DetectionBatch, Detections
 
-RESIZES = {"stretch": resize_only, "stretch_antialiased": resize_antialiased_only}
+TRANSFORMS = {"stretch": resize_only, "stretch_antialiased": resize_antialiased_only}  # of ModelCard.resize
 SAMPLES = 12  # drawn in the report
-UNMATCHED = 0.25  # share of objects without an anchor of their own above which training warns
+UNMATCHED = 0.25  # share of objects without a good anchor match above which training warns
 DRAWN_SCORE = 0.3  # detections below are not drawn
+COMPARED_SCORE = 0.1  # detections below are not compared one by one
+SAME_BOX = 0.5  # IoU from which a detection counts as the same
 
 
-class Detector(Predictor):
-    """A detector with its anchors; the card's ``postprocess`` holds the arguments of the decoder.
+def _loss(
+    function: Callable[..., DetectionLosses], predictor: Detector, raw: DenseDetections, batch: DetectionBatch
+) -> DetectionLosses:
+    return function(raw, batch, predictor.anchors_of(tuple(batch.images.shape[-2:])))
 
-    Raises UserError for arguments that cannot be.
-    """
 
-    def __init__(self, model: nn.Module, card: ModelCard):
-        super().__init__(model, card)
-        check_limits(**arguments(check_limits, card.postprocess, key="postprocess"))
-        self.register_buffer("anchors", model.anchors(card.input_size), persistent=False)
-        self._anchors_at: dict[tuple[int, int], Tensor] = {}  # of other sizes, where training changes its
-
-    def loss(
-        self, function: Callable[..., DetectionLosses], raw: DenseDetections, batch: DetectionBatch
-    ) -> DetectionLosses:
-        return function(raw, batch, self._anchors_of(tuple(batch.images.shape[-2:])))
-
-    def _anchors_of(self, size: tuple[int, int]) -> Tensor:
-        if size == tuple(self.card.input_size):
-            return self.anchors
-        if size not in self._anchors_at:
-            self._anchors_at[size] = self.model.anchors(size).to(self.anchors.device)
-        return self._anchors_at[size]
-
-    def doubts(self, source: DetectionSource, loss: Callable[..., DetectionLosses]) -> str | None:
-        """The share of objects that no anchor matches but by force, by size, and what to do, where it is large."""
-        if (setting := signature(loss).parameters.get("match_threshold")) is None:  # a loss that matches in its own way
-            return None
-        size, threshold = self.card.input_size, setting.default
-        boxes = input_boxes(source.records, size)
-        best = best_overlaps(
-            boxes, self.model.anchor_shapes, self.model.map_sizes(size), size, rule=self.model.anchor_rule
-        )
-        covered = coverage(boxes, best, threshold)
-        if not len(boxes) or 1 - covered["all"].recall <= UNMATCHED:
-            return None
-        sizes = [f"{_percent(1 - row.recall)} of the {name} ones" for name, row in covered.items() if row.objects]
-        return (
-            f"{_percent(1 - covered['all'].recall)} of the {len(boxes)} objects of {source.name} match no anchor by an IoU of "
-            f"{threshold} at {size[0]} x {size[1]} ({', '.join(sizes[1:])}) and will be learned badly: "
-            "python -m seg_det.anchors with the arguments of this command fits the anchors to them; a larger data.size or a "
-            "finer tap in task.model.taps helps small ones."
-        )
-
-    def predictions(self, raw: DenseDetections, batch: DetectionBatch) -> list[Detections]:
-        """Detections in pixels of the files. Raises UserError, with the images, for raw output that is not finite."""
-        largest = torch.stack([part.float().abs().flatten(1).amax(1) for part in raw], 1)
-        check_finite(batch.image_ids.cpu().numpy(), largest.detach().cpu().numpy())
-        return self.detections(raw, batch.sizes)
-
-    def detections(self, raw: DenseDetections, sizes: Tensor) -> list[Detections]:
-        """Detections in pixels of the files, whose (H, W) are ``sizes`` [B, 2]."""
-        size = self.card.input_size
-        found = detect(raw, self.anchors, size, **self.card.postprocess)
-        return [to_file_size(d, size, tuple(s)) for d, s in zip(found, sizes.tolist(), strict=True)]
+def _doubts(predictor: Detector, source: DetectionSource, loss: Callable[..., DetectionLosses]) -> str | None:
+    """The share of objects without a good anchor match, by size, and what to do, where it is large."""
+    if (setting := signature(loss).parameters.get("match_threshold")) is None:  # a loss that matches in its own way
+        return None
+    model, size, threshold = predictor.model, predictor.card.input_size, setting.default
+    boxes = input_boxes(source.records, size)
+    best = best_overlaps(boxes, model.anchor_shapes, model.map_sizes(size), size, rule=model.anchor_rule)
+    covered = coverage(boxes, best, threshold)
+    if not len(boxes) or 1 - covered["all"].recall <= UNMATCHED:
+        return None
+    sizes = [f"{_percent(1 - row.recall)} of the {name} ones" for name, row in covered.items() if row.objects]
+    return (
+        f"{_percent(1 - covered['all'].recall)} of the {len(boxes)} objects of {source.name} match no anchor by an IoU of "
+        f"{threshold} at {size[0]} x {size[1]} ({', '.join(sizes[1:])}) and will be learned badly: "
+        "python -m seg_det.anchors with the arguments of this command fits the anchors to them; a larger data.size or a "
+        "finer tap in task.model.taps helps small ones."
+    )
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
+
+
+def _postprocess(loss: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How logits are read as scores follows from the loss that trains them."""
+    if (rule := loss["classification"]) not in SCORES:
+        raise UserError(f"task.loss.classification must be one of {', '.join(SCORES)}, got {rule!r}.")
+    return {"score": SCORES[rule], **settings}
+
+
+def _truth(record: DetectionRecord) -> None:
+    """The metric has the objects."""
+
+
+def _batch_truths(batch: DetectionBatch) -> list[None]:
+    return [None] * len(batch.images)
+
+
+def _batch_sizes(batch: DetectionBatch) -> list[tuple[int, int]]:
+    return [(height, width) for height, width in batch.sizes.tolist()]
+
+
+def _scored(predictions: Sequence[Detections], truths: Sequence[None]) -> Sequence[Detections]:
+    return predictions
+
+
+def _thresholds(report: DetectionReport) -> tuple[float | None, ...]:
+    return tuple(point.threshold for point in report.errors.per_class.values())
+
+
+def _differences(ours: dict[int, Detections], theirs: dict[int, Detections]) -> dict[str, float]:
+    """Of detections that both have, the largest difference of a side in pixels and of a score; and how many one has alone."""
+    box, score, alone = 0.0, 0.0, 0
+    for image_id, mine in ours.items():
+        comparable = (mine.scores >= COMPARED_SCORE) & (area(mine.boxes) > 0)  # a box without area is like none
+        mine, found = mine.select(comparable), theirs[image_id]
+        if not len(mine.scores):
+            continue
+        if not len(found.scores):
+            alone += len(mine.scores)
+            continue
+        same = iou(mine.boxes, found.boxes) * (mine.labels[:, None] == found.labels[None])
+        near = (
+            1 - (mine.scores[:, None] - found.scores[None]).abs()
+        )  # of boxes that coincide, the one with the same score
+        partner = torch.where(same >= SAME_BOX, same + near, 0.0).argmax(1, keepdim=True)
+        matched = same.gather(1, partner).squeeze(1) >= SAME_BOX
+        partner = partner.squeeze(1)
+        alone += int((~matched).sum())
+        if matched.any():
+            partner = partner[matched]
+            box = max(box, float((mine.boxes[matched] - found.boxes[partner]).abs().max()))
+            score = max(score, float((mine.scores[matched] - found.scores[partner]).abs().max()))
+    return {"box in pixels": box, "score": score, "detections without a partner": alone}
 
 
 def _metric(source: DetectionSource, *, count_difficult: bool = False, evaluator: str = "fast") -> DetectionMetric:
@@ -118,20 +141,27 @@ def _samples(metric: DetectionMetric, source: DetectionSource) -> list[tuple[str
 
 
 DETECTION = Kind(
-    name="detection",
+    task=TASK,
     data="boxes",
     source=DetectionSource,
     transform=DetectionTransform,
     suggestion="dataset=shapes, coco, voc, custom_coco or custom_voc, with augmentation=ssd, light, flip or none",
-    predictor=Detector,
-    output=DenseDetections,
-    resizes=tuple(RESIZES),
-    evaluation_transform=lambda card: RESIZES[card.resize](card.input_size),
+    evaluation_transform=lambda predictor: TRANSFORMS[predictor.card.resize](predictor.card.input_size),
+    loss=_loss,
+    doubts=_doubts,
+    postprocess=_postprocess,
+    truth=_truth,
+    batch_truths=_batch_truths,
+    batch_sizes=_batch_sizes,
+    scored=_scored,
     metric=_metric,
     options=frozenset({"count_difficult", "evaluator"}),
     monitor="AP",
     shown=("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    thresholds=_thresholds,
+    differences=_differences,
     check=_check,
     least_images=2,  # the smallest extra map is a single cell: one image has no variance there
+    tiny_maps=True,
     samples=_samples,
 )

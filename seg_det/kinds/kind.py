@@ -1,17 +1,16 @@
-"""A trained model as a function, images in, predictions out; and what tells one kind of task from another."""
+"""What differs from one kind of task to another where labels are needed; one file a kind fills it in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from seg_det.ops.images import normalise
-from seg_det.types import ModelCard
+from seg_det.predict.predictor import NetworkPredictor
+from seg_det.predict.task import Task
 
 
 class Losses(Protocol):
@@ -39,54 +38,45 @@ class Metric(Protocol):
     def merge(self, states: Sequence[Any]) -> None: ...
 
 
-class Predictor(nn.Module):
-    """A model with the pre- and post-processing of its card: training, evaluation and prediction all call this one."""
-
-    def __init__(self, model: nn.Module, card: ModelCard):
-        super().__init__()
-        self.model = model
-        self.card = card
-        self.register_buffer("mean", torch.tensor(card.mean), persistent=False)
-        self.register_buffer("std", torch.tensor(card.std), persistent=False)
-
-    def forward(self, images: Tensor) -> Any:
-        """Raw output for images u8 [B, 3, H, W] of the card's input size."""
-        return self.model(normalise(images, self.mean, self.std))
-
-    def loss(self, function: Callable[..., Losses], raw: Any, batch: Any) -> Losses:
-        """The loss of raw output on a batch."""
-        return function(raw, batch)
-
-    def doubts(self, source: Any, loss: Callable[..., Losses]) -> str | None:
-        """What of the training data ``source`` the model can hardly learn by ``loss``, in a sentence; None if nothing is."""
-        return None
-
-    def predictions(self, raw: Any, batch: Any) -> Any:
-        """What the metric takes for the images of a batch."""
-        raise NotImplementedError
-
-    def predict(self, images: Tensor, batch: Any) -> Any:
-        """``predictions`` of a batch whose ``images`` are on the device of the model; evaluation calls this one."""
-        return self.predictions(self(images), batch)
-
-
 @dataclass(frozen=True)
 class Kind:
-    """What one kind of task has that others have not; everything else in this room is the same for all."""
+    """A kind of task for training and evaluation; ``task`` is the part that needs no labels."""
 
-    name: str  # ModelCard.task
+    task: Task
     data: str  # what it learns from, for messages
     source: type  # what its readers return
     transform: type  # what its augmentations are
     suggestion: str  # overrides that suit it, for messages
-    predictor: type[Predictor]
-    output: type  # what the forward of its models says that it returns
-    resizes: tuple[str, ...]  # rules of evaluation for ModelCard.resize, the usual one first
-    evaluation_transform: Callable[[ModelCard], Any]
+    evaluation_transform: Callable[
+        [NetworkPredictor], Any
+    ]  # the predictor's preprocessing, of labels too: for training
+    loss: Callable[
+        [Callable[..., Losses], NetworkPredictor, Any, Any], Losses
+    ]  # of a loss function, raw output and a batch
+    doubts: Callable[
+        [NetworkPredictor, Any, Callable[..., Losses]], str | None
+    ]  # what of a source can hardly be learned
+    postprocess: Callable[
+        [Mapping[str, Any], Mapping[str, Any]], dict[str, Any]
+    ]  # the card's, of the loss and the settings
+    truth: Callable[[Any], Any]  # of a record, what must be read beside the image to score a prediction
+    batch_truths: Callable[[Any], Sequence[Any]]  # the same of a batch of the training loader
+    batch_sizes: Callable[[Any], list[tuple[int, int]]]  # (H, W) of the files of such a batch
+    scored: Callable[[Sequence[Any], Sequence[Any]], Any]  # of predictions and truths, what the metric takes
     metric: Callable[..., Metric]  # of a source and the options of the evaluation
     options: frozenset[str]  # that the metric takes
     monitor: str  # the headline figure that the best checkpoint has most of
     shown: tuple[str, ...]  # headline figures for the terminal
+    thresholds: Callable[[Any], tuple[float | None, ...]]  # of a report, ModelCard.score_thresholds
+    differences: Callable[
+        [dict[int, Any], dict[int, Any]], dict[str, float]
+    ]  # of what two models gave the metric, by image
     check: Callable[..., None]  # raises UserError for a source that cannot be used; every=True: looks at each record
     least_images: int  # of a training step
+    tiny_maps: bool  # whether its networks have maps of a single cell
     samples: Callable[[Metric, Any], list[tuple[str, np.ndarray]]]  # drawn for the report
+
+    @property
+    def name(self) -> str:
+        """ModelCard.task."""
+        return self.task.name

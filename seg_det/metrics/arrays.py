@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from seg_det.data.objects import to_xywh
 from seg_det.data.records import DetectionRecord
 from seg_det.errors import UserError
 from seg_det.types import Detections
@@ -106,16 +107,6 @@ def some(ids: Iterable[Any], limit: int = 5) -> str:
     ids = sorted(set(ids))
     shown = ", ".join(str(i) for i in ids[:limit])
     return shown if len(ids) <= limit else f"{shown}, ... ({len(ids)} in all)"
-
-
-def to_xywh(boxes: np.ndarray) -> np.ndarray:
-    """xyxy -> xywh, f64 [N, 4], rounded to a thousandth of a pixel.
-
-    The difference of two float32 is exact in float64; rounding undoes the representation error of float32 (258.15 is
-    stored as 258.149994).
-    """
-    boxes = boxes.astype(np.float64)
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).round(3)
 
 
 def _join(columns: Sequence[np.ndarray], dtype: type, *shape: int) -> np.ndarray:

@@ -15,9 +15,10 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from seg_det.data.objects import to_xywh
 from seg_det.data.records import DetectionRecord
 from seg_det.errors import UserError
-from seg_det.metrics.arrays import Found, Objects, check_labels, to_xywh
+from seg_det.metrics.arrays import Found, Objects, check_labels
 from seg_det.metrics.coco_rows import own_rows
 from seg_det.metrics.precision import AREAS, MAX_DETECTIONS, THRESHOLDS, Curves, coco_curves
 from seg_det.types import Category, Detections

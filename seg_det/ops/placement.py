@@ -9,6 +9,7 @@ from __future__ import annotations
 Size = tuple[int, int]
 
 RULES = ("stretch", "letterbox", "whole")
+CROP_FRACTION = 0.875  # of the sides that centre_crop keeps: 224 of 256 pixels
 MULTIPLE = 32  # of a whole image's canvas: the coarsest stride of the backbones
 
 

@@ -14,14 +14,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from seg_det.data.classes import with_categories
-from seg_det.data.loaders import evaluation_loader
 from seg_det.data.records import Source
 from seg_det.errors import UserError
+from seg_det.evaluation.measure import loader, predictions_of
 from seg_det.export.pipeline import completed, exportable
 from seg_det.files import write_json
-from seg_det.kinds.kind import Kind, Predictor
+from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import KINDS
 from seg_det.nn.fake_quant import Simulation, calibrate, simulate
+from seg_det.predict.predictor import NetworkPredictor
 from seg_det.proof.verification import Export, calibration_source, export_model, verification_source
 from seg_det.report.tables import format_table, write_csv
 
@@ -69,7 +70,7 @@ def sensitivity(setup: Export, images: int) -> Sensitivity:
     kind, card = KINDS[setup.card.task], completed(setup.card, "full")
     source = calibration_source(setup, verification_source(setup))
     source = with_categories(replace(source, records=source.records[:images]), card.categories, card.name)
-    measured = _Measured(kind, kind.predictor(exportable(setup.model), card).eval(), source, setup.num_workers)
+    measured = _Measured(kind, kind.task.predictor(exportable(setup.model), card).eval(), source, setup.num_workers)
     found = measured.costs()
     write_csv(setup.run / "sensitivity.csv", [asdict(cost) for cost in found.costs])
     log.info("%s", found.text())
@@ -79,14 +80,12 @@ def sensitivity(setup: Export, images: int) -> Sensitivity:
 class _Measured:
     """A model beside its simulation, on images that are read once."""
 
-    def __init__(self, kind: Kind, predictor: Predictor, source: Source, num_workers: int):
+    def __init__(self, kind: Kind, predictor: NetworkPredictor, source: Source, num_workers: int):
         self.kind = kind
         self.predictor = predictor
         self.source = source
-        loader = evaluation_loader(
-            source, kind.evaluation_transform(predictor.card), batch_size=1, num_workers=num_workers
-        )
-        self.batches = list(tqdm(loader, desc=f"reading {source.name}", unit="image", leave=False))
+        batches = loader(kind, predictor.preprocessing, source, batch_size=1, num_workers=num_workers)
+        self.batches = list(tqdm(batches, desc=f"reading {source.name}", unit="image", leave=False))
         self.outputs: list[tuple[Tensor, ...]] = []
         predictor.model.register_forward_hook(lambda model, inputs, raw: self.outputs.append(_parts(raw)))
 
@@ -107,12 +106,12 @@ class _Measured:
 
     def _predict(self) -> list[Any]:
         self.outputs = []
-        return [self.predictor.predict(batch.images, batch) for batch in self.batches]
+        return [predictions_of(self.predictor, batch) for batch in self.batches]
 
     def _value(self) -> float:
         metric = self.kind.metric(self.source)
         for batch, predictions in zip(self.batches, self._predict(), strict=True):
-            metric.update(batch.image_ids, predictions)
+            metric.update(batch.image_ids, self.kind.scored(predictions, batch.truths))
         return metric.compute().headline().get(self.kind.monitor) or 0.0
 
 

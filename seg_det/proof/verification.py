@@ -16,25 +16,23 @@ from torch import Tensor, nn
 
 from seg_det import __version__, sidecar
 from seg_det.data.classes import with_categories
-from seg_det.data.loaders import evaluation_loader
 from seg_det.data.records import Source
 from seg_det.errors import UserError
-from seg_det.evaluation.exported import FilePredictor, file_loader
-from seg_det.evaluation.measure import Evaluation, measure
+from seg_det.evaluation.measure import evaluate, loader
 from seg_det.export import runner, snippets
-from seg_det.export.base import Job, Target, require
+from seg_det.export.base import Job, Target
 from seg_det.export.pipeline import build_graph, completed, exportable, outputs_of
-from seg_det.export.runtimes import open_file
 from seg_det.files import write_json
 from seg_det.kinds.kind import Kind, Metric
 from seg_det.kinds.lookup import KINDS, require_kind
-from seg_det.ops.boxes import area, iou
+from seg_det.predict.exported import FilePredictor, Opened, open_file
+from seg_det.predict.lookup import task_of
+from seg_det.predict.predictor import Predictor
+from seg_det.predict.preprocessing import Preprocessing
 from seg_det.report.tables import format_table
-from seg_det.types import Detections, ModelCard
+from seg_det.types import ModelCard
 
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-3, "int8": 1e-2}  # of the headline figure
-COMPARED_SCORE = 0.1  # detections below are not compared one by one
-SAME_BOX = 0.5  # IoU from which a detection counts as the same
 
 
 @dataclass(frozen=True)
@@ -107,16 +105,10 @@ def verify(setup: Export, kind: Kind, path: Path, source: Source) -> dict[str, A
     """The figures of the checkpoint and of the file on ``source``, and how far they are apart."""
     if reason := setup.target.elsewhere():
         return {"accepted": None, "not_verified": reason}
-    opened = open_file(path)
-    theirs = _Kept(kind.metric(source))
-    found = measure(
-        FilePredictor(kind, opened.card, opened.export, opened.session),
-        file_loader(kind, opened.card, opened.export, source, setup.num_workers),
-        theirs,
-        source,
-    )
-    ours = _Kept(kind.metric(source))
-    reference = _reference(setup, kind, source, ours)
+    theirs, ours = _Kept(kind.metric(source)), _Kept(kind.metric(source))
+    loading = {"batch_size": 1, "num_workers": setup.num_workers}
+    found = evaluate(kind, FilePredictor(open_file(path)), source, metric=theirs, **loading)
+    reference = evaluate(kind, _reference(setup), source, metric=ours, **loading)
     figures = [evaluation.report.headline().get(kind.monitor) for evaluation in (reference, found)]
     lost = abs((figures[0] or 0.0) - (figures[1] or 0.0))
     tolerance = TOLERANCES[setup.precision] if setup.tolerance is None else setup.tolerance
@@ -127,7 +119,7 @@ def verify(setup: Export, kind: Kind, path: Path, source: Source) -> dict[str, A
         "difference": lost,
         "tolerance": tolerance,
         "accepted": lost <= tolerance,
-        "largest": DIFFERENCES[kind.name](ours.predictions, theirs.predictions),
+        "largest": kind.differences(ours.predictions, theirs.predictions),
         "images": len(source.records),
         "split": source.name,
         "checkpoint_ms": round(reference.ms_per_image, 2),
@@ -135,18 +127,18 @@ def verify(setup: Export, kind: Kind, path: Path, source: Source) -> dict[str, A
     }
 
 
-def _reference(setup: Export, kind: Kind, source: Source, metric: Metric) -> Evaluation:
-    """The checkpoint as evaluate.py measures it; with pipeline=normalised masks have the input's size, so has the reference."""
-    card = setup.card
-    if card.task == "segmentation" and setup.pipeline == "normalised":
-        graph = build_graph(Job(exportable(setup.model), card, setup.pipeline))
-        predictor: nn.Module = FilePredictor(
-            kind, card, {"pipeline": setup.pipeline}, lambda x: {"mask": graph.module(torch.from_numpy(x)).numpy()}
-        )
-    else:
-        predictor = kind.predictor(setup.model, card).eval()
-    loader = evaluation_loader(source, kind.evaluation_transform(card), batch_size=1, num_workers=setup.num_workers)
-    return measure(predictor, loader, metric, source)
+def _reference(setup: Export) -> Predictor:
+    """The checkpoint as evaluate.py measures it, or its graph where the file's pipeline gives less exact predictions."""
+    task, card = task_of(setup.card), setup.card
+    if setup.pipeline == "normalised" and not task.exact_when_normalised:
+        graph = build_graph(Job(exportable(setup.model), card, setup.pipeline)).module
+        (name,) = task.outputs
+
+        def session(images: np.ndarray) -> dict[str, np.ndarray]:
+            return {name: graph(torch.from_numpy(images)).numpy()}
+
+        return FilePredictor(Opened(Path(card.name), card, {"pipeline": setup.pipeline}, session))
+    return task.predictor(setup.model, card).eval()
 
 
 def table(content: dict[str, Any]) -> str:
@@ -189,50 +181,6 @@ class _Kept:
         return self.metric.compute()
 
 
-def _boxes_apart(ours: dict[int, Detections], theirs: dict[int, Detections]) -> dict[str, float]:
-    """Of detections that both have, the largest difference of a side in pixels and of a score; and how many one has alone."""
-    box, score, alone = 0.0, 0.0, 0
-    for image_id, mine in ours.items():
-        comparable = (mine.scores >= COMPARED_SCORE) & (area(mine.boxes) > 0)  # a box without area is like none
-        mine, found = mine.select(comparable), theirs[image_id]
-        if not len(mine.scores):
-            continue
-        if not len(found.scores):
-            alone += len(mine.scores)
-            continue
-        same = iou(mine.boxes, found.boxes) * (mine.labels[:, None] == found.labels[None])
-        near = (
-            1 - (mine.scores[:, None] - found.scores[None]).abs()
-        )  # of boxes that coincide, the one with the same score
-        partner = torch.where(same >= SAME_BOX, same + near, 0.0).argmax(1, keepdim=True)
-        matched = same.gather(1, partner).squeeze(1) >= SAME_BOX
-        partner = partner.squeeze(1)
-        alone += int((~matched).sum())
-        if matched.any():
-            partner = partner[matched]
-            box = max(box, float((mine.boxes[matched] - found.boxes[partner]).abs().max()))
-            score = max(score, float((mine.scores[matched] - found.scores[partner]).abs().max()))
-    return {"box in pixels": box, "score": score, "detections without a partner": alone}
-
-
-def _masks_apart(ours: dict[int, Any], theirs: dict[int, Any]) -> dict[str, float]:
-    """The largest share of an image's pixels that have another class."""
-    shares = [float((maps.predicted != theirs[i].predicted).float().mean()) for i, maps in ours.items()]
-    return {"share of an image's pixels": max(shares, default=0.0)}
-
-
-def _scores_apart(ours: dict[int, Tensor], theirs: dict[int, Tensor]) -> dict[str, float]:
-    """The largest difference of a probability."""
-    return {
-        "probability": max(
-            (float((x.softmax(-1) - theirs[i].softmax(-1)).abs().max()) for i, x in ours.items()), default=0.0
-        )
-    }
-
-
-DIFFERENCES = {"detection": _boxes_apart, "segmentation": _masks_apart, "classification": _scores_apart}
-
-
 def _checked(setup: Export) -> Export:
     """``setup`` with the defaults that follow from the rest. Raises UserError for what the target cannot do."""
     target = setup.target
@@ -240,7 +188,7 @@ def _checked(setup: Export) -> Export:
     for key, known in (("pipeline", target.pipelines), ("precision", target.precisions)):
         if getattr(setup, key) not in known:
             raise UserError(f"target={target.name} has {key}={', '.join(known)}, got {getattr(setup, key)!r}.")
-    require(target)
+    target.require()
     return replace(setup, card=completed(setup.card, setup.pipeline))
 
 
@@ -255,9 +203,7 @@ def _about(setup: Export) -> dict[str, Any]:
         "checkpoint": {**setup.checkpoint, "megabytes": round(_bytes(Path(setup.checkpoint["path"])) / 1e6, 2)},
         "versions": {"seg_det": __version__, **_versions(("torch", *setup.target.packages))},
     }
-    if setup.pipeline == "raw" and setup.card.task == "detection":
-        about["anchors"] = setup.model.anchors(setup.card.input_size).tolist()
-    return about
+    return {**about, **(task_of(setup.card).facts(setup.model, setup.card) if setup.pipeline == "raw" else {})}
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
@@ -289,7 +235,7 @@ def _calibration(setup: Export, kind: Kind, validation: Source) -> Iterable[Any]
     if setup.precision != "int8":
         return ()
     source = calibration_source(setup, validation)
-    return evaluation_loader(source, kind.evaluation_transform(setup.card), batch_size=1, num_workers=setup.num_workers)
+    return loader(kind, Preprocessing.of(setup.card), source, batch_size=1, num_workers=setup.num_workers)
 
 
 def _spread(records: tuple[Any, ...], limit: int | None) -> tuple[Any, ...]:

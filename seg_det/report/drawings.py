@@ -109,6 +109,22 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(FONT_FILE), size)
 
 
+def draw_title(image: np.ndarray, text: str) -> np.ndarray:
+    """A copy of ``image`` u8 [H, W, 3] RGB with ``text`` on a plate in its corner."""
+    return draw_legend(image, [text], [STRIP])
+
+
+def draw_legend(image: np.ndarray, texts: Sequence[str], colours: Sequence[Colour]) -> np.ndarray:
+    """A copy of ``image`` u8 [H, W, 3] RGB with one plate a text, in its colour, below one another in the corner."""
+    picture = Image.fromarray(image)
+    pen = ImageDraw.Draw(picture)
+    font = _font(_font_size(*picture.size))
+    step = sum(font.getmetrics()) + max(2, font.size // 5) // 2
+    for row, (text, colour) in enumerate(zip(texts, colours, strict=True)):
+        _caption(pen, picture.size, np.array([0, (row + 1) * step]), text, colour)
+    return np.array(picture)
+
+
 def side_by_side(
     left: np.ndarray, right: np.ndarray, titles: tuple[str, str] = ("ground truth", "prediction")
 ) -> np.ndarray:

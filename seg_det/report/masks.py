@@ -11,7 +11,7 @@ from PIL import Image
 from seg_det.data.cityscapes import CLASSES
 from seg_det.data.voc_seg import voc_colours
 from seg_det.errors import UserError
-from seg_det.report.drawings import STRIP, shrink
+from seg_det.report.drawings import STRIP, draw_legend, shrink
 from seg_det.types import Category
 
 FORMS = ("palette", "ids")
@@ -27,6 +27,15 @@ def beside(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, longest:
     height, width = views[0].shape[:2]
     gap = np.full((height, max(4, width // 80), 3), STRIP, np.uint8)
     return np.concatenate([views[0], gap, views[1], gap, views[2]], axis=1)
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, categories: Sequence[Category]) -> np.ndarray:
+    """The image u8 [H, W, 3] under the colours of its classes, ``mask`` u8 [H, W], with a legend of those that are there."""
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(categories)] = _colours(categories)
+    blended = (image // 2 + palette[mask] // 2).astype(np.uint8)
+    present = np.unique(mask).tolist()
+    return draw_legend(blended, [categories[i].name for i in present], [tuple(palette[i].tolist()) for i in present])
 
 
 class MaskWriter:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from seg_det.data.multi_scale import MultiScale
 from seg_det.errors import UserError
-from seg_det.kinds.kind import Kind, Losses, Metric, Predictor
+from seg_det.kinds.kind import Kind, Losses, Metric
 from seg_det.models.backbones.base import Backbone
 from seg_det.nn.blocks import fold_norms
 from seg_det.nn.fake_quant import simulate, take_ranges
+from seg_det.predict.predictor import NetworkPredictor, NotFinite
 from seg_det.training.optimisation import Recipe, optimiser, schedule
 
 Loss = Callable[..., Losses]
@@ -33,7 +34,7 @@ class Learner(L.LightningModule):
     def __init__(
         self,
         kind: Kind,
-        predictor: Predictor,
+        predictor: NetworkPredictor,
         *,
         loss: Loss,
         recipe: Recipe,
@@ -75,7 +76,7 @@ class Learner(L.LightningModule):
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         if self.multi_scale is not None:
             batch = self.multi_scale(batch, self.current_epoch, batch_index)
-        losses = self.predictor.loss(self.loss, self.predictor(batch.images), batch)
+        losses = self.kind.loss(self.loss, self.predictor, self.predictor(batch.images), batch)
         total = losses.total()
         if not torch.isfinite(total):
             self._stop_at_nan(batch, losses)
@@ -95,15 +96,25 @@ class Learner(L.LightningModule):
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
         raw = self.predictor(batch.images)
-        losses = self.predictor.loss(self.loss, raw, batch)
+        losses = self.kind.loss(self.loss, self.predictor, raw, batch)
         self.log("val/loss", losses.total(), batch_size=len(batch.images), sync_dist=True)
-        self.metric.update(batch.image_ids, self.predictor.predictions(raw, batch))
+        self.metric.update(batch.image_ids, self.kind.scored(self._decoded(raw, batch), self.kind.batch_truths(batch)))
+
+    def _decoded(self, raw: Any, batch: Any) -> list[Any]:
+        """The predictions of a batch. Raises NotFinite with the ids of its images."""
+        canvas = tuple(batch.images.shape[-2:])
+        sizes = self.kind.batch_sizes(batch)
+        try:
+            return self.predictor.decode(raw, canvas, sizes)
+        except NotFinite as error:
+            raise NotFinite(error.rows, [f"with id {i}" for i in batch.image_ids.tolist()]) from error
 
     def on_validation_epoch_end(self) -> None:
         self._gather()
-        headline = self.metric.compute().headline()
+        report = self.metric.compute()
+        headline = report.headline()
         self.metric.reset()
-        self.card = self.card.replace(metrics=headline)
+        self.card = self.card.replace(metrics=headline, score_thresholds=self.kind.thresholds(report))
         for name, value in headline.items():
             self.log(f"val/{name}", value, prog_bar=name in self.kind.shown[:2])
 

@@ -19,9 +19,11 @@ from seg_det.data.records import Source
 from seg_det.errors import UserError
 from seg_det.evaluation.measure import evaluate
 from seg_det.evaluation.run import figures_of, write_run
-from seg_det.kinds.kind import Kind, Predictor
+from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import kind_named, require_kind
 from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
+from seg_det.predict.loading import network_predictor
+from seg_det.predict.predictor import NetworkPredictor
 from seg_det.report.tables import write_csv
 from seg_det.training.learner import Learner, Loss
 from seg_det.training.optimisation import Recipe
@@ -81,7 +83,7 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     card = _card(kind, setup, start)
     task = Learner(
         kind,
-        kind.predictor(model, card),
+        kind.task.predictor(model, card),
         loss=setup.loss,
         recipe=setup.recipe,
         batch_size=setup.batch_size,
@@ -89,10 +91,10 @@ def train_model(setup: Training) -> dict[str, Any] | None:
         run=setup.run,
         multi_scale=MultiScale(setup.training_sizes, setup.seed) if setup.training_sizes else None,
     )
-    if doubt := task.predictor.doubts(setup.train, setup.loss):
+    if doubt := kind.doubts(task.predictor, setup.train, setup.loss):
         log.warning("%s", doubt)
     if not (setup.resume or setup.recipe.frozen_norms == "all" or setup.recipe.quantise):
-        _unfold(task.predictor, setup.train, kind.evaluation_transform(card))
+        _unfold(task.predictor, setup.train, kind.evaluation_transform(task.predictor))
     loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
     trained = _fit(task, setup, val, **loading)
     if not trained.leads:
@@ -106,7 +108,8 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     if setup.recipe.quantise:
         figure = card.metrics.get(kind.monitor)
         log.info("Best in simulated 8 bits: %s %s. What follows are its weights in 32 bits.", kind.monitor, figure)
-    evaluation = evaluate(kind, best, card, val, **loading, device=trained.device)
+    predictor = network_predictor(best, card, trained.device)
+    evaluation = evaluate(kind, predictor, val, **loading, device=trained.device)
     metrics = {
         **figures_of("train", kind, best, card, evaluation, val),
         "training": _training(setup, trained, start.weights),
@@ -127,7 +130,7 @@ def _fit(task: Learner, setup: Training, val: Source, *, batch_size: int, num_wo
         balance=setup.balance,
         **loading,
     )
-    watched = evaluation_loader(val, task.kind.evaluation_transform(task.card), shared=True, **loading)
+    watched = evaluation_loader(val, task.kind.evaluation_transform(task.predictor), shared=True, **loading)
     return fit(task, batches, watched, recipe=setup.recipe, settings=setup.trainer, resume=setup.resume)
 
 
@@ -139,8 +142,10 @@ def _suits(kind: Kind, setup: Training) -> None:
         raise UserError(f"This augmentation is not for {kind.name}: choose {kind.suggestion}.")
     if setup.recipe.quantise and not (setup.start.model or setup.resume):
         raise UserError("recipe.quantise fine-tunes a trained model: name its run, or a checkpoint, with weights=.")
-    if setup.resize not in (None, *kind.resizes):
-        raise UserError(f"data.resize must be {', '.join(kind.resizes)} or null for {kind.name}, got {setup.resize}.")
+    if setup.resize not in (None, *kind.task.resizes):
+        raise UserError(
+            f"data.resize must be {', '.join(kind.task.resizes)} or null for {kind.name}, got {setup.resize}."
+        )
 
 
 def _check(kind: Kind, setup: Training, val: Source) -> None:
@@ -198,13 +203,13 @@ def _card(kind: Kind, setup: Training, start: Started) -> ModelCard:
         input_size=setup.input_size,
         mean=setup.mean or start.mean or IMAGENET_MEAN,
         std=setup.std or start.std or IMAGENET_STD,
-        resize=setup.resize or setup.augmentation.resize or kind.resizes[0],
+        resize=setup.resize or setup.augmentation.resize or kind.task.resizes[0],
         training_data={"name": setup.train.name, "images": len(setup.train.records), "start": start.weights},
         version=__version__,
     )
 
 
-def _unfold(predictor: Predictor, source: Source, transform: Any) -> None:
+def _unfold(predictor: NetworkPredictor, source: Source, transform: Any) -> None:
     """Give norms that came folded into the convolutions the statistics of a few training images, so that they can train."""
     records = source.records[:: math.ceil(len(source.records) / NORM_IMAGES)]
     batches = evaluation_loader(replace(source, records=records), transform, batch_size=NORM_IMAGES, num_workers=0)

@@ -90,8 +90,7 @@ def fit(
     # On the CPU, bfloat16 and channels-last together make oneDNN's depthwise gradient on 1 x 1 maps read memory that nobody
     # wrote (torch 2.13): NaN in one step of five at 64 pixels, in one of ten at 224. Either alone is sound, and so are both
     # in a segmenter, whose maps have more cells: a sixth less time than bfloat16 alone.
-    tiny_maps = task.kind.name != "segmentation"
-    broken = tiny_maps and trainer.strategy.root_device.type == "cpu" and precision.startswith("bf16")
+    broken = task.kind.tiny_maps and trainer.strategy.root_device.type == "cpu" and precision.startswith("bf16")
     if settings.channels_last and not broken:
         task.predictor.to(memory_format=torch.channels_last)
     start = time.perf_counter()

@@ -8,6 +8,7 @@ from seg_det.weights.fit import LoadReport
 from seg_det.weights.loading import (
     PublishedModel,
     describe,
+    known_categories,
     load_backbone,
     load_model,
     normalisation,
@@ -24,6 +25,7 @@ __all__ = [
     "PublishedWeights",
     "WeightsUnavailable",
     "describe",
+    "known_categories",
     "load_backbone",
     "load_model",
     "normalisation",

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 
 from seg_det.checkpoint import PREFIX, load_plain
 from seg_det.checksums import sha256_of
+from seg_det.data.voc_seg import CLASSES as VOC_CLASSES
 from seg_det.download import download
 from seg_det.errors import UserError
 from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
+from seg_det.types import Category
 from seg_det.weights.catalogue import CATALOGUE, PublishedWeights, cache_folder, fetch
 from seg_det.weights.fit import BOXES, LoadReport, Outputs, arrange, fill, identify, some
 from seg_det.weights.maps import NAMINGS, detect
@@ -24,6 +27,14 @@ from seg_det.weights.naming import Naming
 
 CENTRED = (127.5, 127.5, 127.5)
 IMAGENET_SIZE = 224
+VOC_OF_COCO = "COCO train2017, the images and labels of VOC's 20 classes"
+# By what the catalogue says of the training data: the classes in the order of the outputs.
+CLASS_NAMES = MappingProxyType(
+    {
+        "ImageNet-1k": tuple(Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf-8").splitlines()),
+        VOC_OF_COCO: VOC_CLASSES,
+    }
+)
 
 
 class PublishedClassifier(NamedTuple):
@@ -179,6 +190,29 @@ def _read(reference: str) -> tuple[Path, dict[str, Tensor], Naming]:
     return path, tensors, naming
 
 
+def known_categories(reference: str, classes: Sequence[str] | None = None) -> tuple[Category, ...]:
+    """The classes of published weights, for use without a data set: of a detector those of ``classes``, by default all.
+
+    Where the catalogue has no names they are "class 0", "class 1", ... Raises UserError for classes that there are not.
+    """
+    path, tensors, naming = _read(reference)
+    given = arrange(tensors, naming)
+    outputs, row = _classes_of(given), _published_as(reference, path)
+    if row is None and naming.preset is not None:
+        row = _saved_anew(naming, outputs, classes or ())
+    if row is not None and row.categories is not None:
+        known = row.categories
+        if unknown := [name for name in classes or () if name not in [category.name for category in known]]:
+            raise UserError(f"{row.name} was not trained to find {some(unknown)}: leave it out of classes.")
+        return tuple(category for category in known if classes is None or category.name in classes)
+    if classes is not None:
+        raise UserError(f"classes chooses among those of a published detector, and {reference} is none: leave it out.")
+    names = CLASS_NAMES.get(row.trained_on if row else "", ())
+    if len(names) != outputs:
+        names = tuple(f"class {index}" for index in range(outputs))
+    return tuple(Category(index, name) for index, name in enumerate(names))
+
+
 def published_classifier(reference: str) -> PublishedClassifier:
     """The classifier that a name of the catalogue, a path or an address holds.
 
@@ -226,8 +260,7 @@ def published_model(reference: str, classes: Sequence[str] = ()) -> PublishedMod
     else:
         merged = {}
     mean, std = (CENTRED, CENTRED) if naming.centred else (IMAGENET_MEAN, IMAGENET_STD)
-    detects = preset.kind == "detection"
-    head = {"width": network.backbone.get("width", 1.0), "padding": naming.padding} if detects else {}
+    head = {"width": network.backbone.get("width", 1.0), "padding": naming.padding} if preset.extra_maps else {}
     return PublishedModel(
         kind=preset.kind,
         model={

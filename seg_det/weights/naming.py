@@ -36,6 +36,9 @@ class Preset(NamedTuple):
     resize: str  # ModelCard.resize
     target: str = "SSDLite"
     kind: str = "detection"  # ModelCard.task
+    extra_maps: bool = (
+        True  # whether the head has layers of its own width and padding, as SSD's maps beyond the backbone's
+    )
     backbone: Mapping[str, Any] = MappingProxyType({})  # settings that no shape tells
 
 

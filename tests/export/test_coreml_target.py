@@ -12,8 +12,8 @@ from torch import nn
 from seg_det import sidecar
 from seg_det.errors import UserError
 from seg_det.export.coreml import CoreMlTarget, greedy
-from seg_det.export.runtimes import is_exported, open_file
 from seg_det.ops.nms import nms
+from seg_det.predict.exported import is_exported, open_file
 
 coremltools = pytest.importorskip("coremltools")
 FLOAT, INT = 65568, 131104  # of Core ML's data types

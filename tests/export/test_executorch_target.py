@@ -12,8 +12,8 @@ from seg_det import sidecar
 from seg_det.errors import UserError
 from seg_det.export.executorch import ExecuTorchTarget, open_session, suppression
 from seg_det.export.pipeline import build_graph
-from seg_det.export.runtimes import is_exported, open_file
 from seg_det.postprocess import select_static
+from seg_det.predict.exported import is_exported, open_file
 
 ONE = [
     ("detector", "normalised"),

@@ -217,7 +217,7 @@ def test_a_card_that_is_missing_or_altered(at_work, exported, tmp_path, change, 
 
 
 def test_the_card_inside_is_enough(at_work, exported, tmp_path):
-    from seg_det.export.runtimes import open_file
+    from seg_det.predict.exported import open_file
 
     shutil.copy(exported["ssdlite_v2"][0] / "ssdlite_v2_fp32.onnx", tmp_path)
     opened = open_file(tmp_path / "ssdlite_v2_fp32.onnx")

@@ -11,8 +11,8 @@ from seg_det import sidecar
 from seg_det.errors import UserError
 from seg_det.export import litert
 from seg_det.export.litert import LiteRtTarget, non_max_suppression, open_session
-from seg_det.export.runtimes import is_exported, open_file
 from seg_det.postprocess import select_static
+from seg_det.predict.exported import is_exported, open_file
 
 CELLS = ("ssdlite_v2", "ssdlite_v3", "lraspp_v3", "deeplabv3_v2")
 

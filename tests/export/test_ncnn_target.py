@@ -11,9 +11,9 @@ from torch import nn
 
 from seg_det import sidecar
 from seg_det.errors import UserError
-from seg_det.export import runner
 from seg_det.export.ncnn import NcnnTarget, open_session
-from seg_det.export.runtimes import is_exported, open_file
+from seg_det.predict import standalone
+from seg_det.predict.exported import is_exported, open_file
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def through_the_runner(job, export, outputs):
     """What the runner's numpy makes of raw outputs, in the form of a graph's with pipeline=normalised."""
     about = {"card": job.card.to_dict(), "export": export}
     if job.card.task == "segmentation":
-        return {"mask": runner.segmentation_raw(about, outputs, SIZE)[None]}
-    boxes, scores, labels = runner.detection_raw(about, outputs, SIZE)
+        return {"mask": standalone.segmentation_raw(about, outputs, SIZE)[None]}
+    boxes, scores, labels = standalone.detection_raw(about, outputs, SIZE)
     empty = job.card.postprocess["max_detections"] - len(scores)
     return {
         "boxes": np.pad(boxes, [(0, empty), (0, 0)])[None],

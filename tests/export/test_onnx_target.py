@@ -12,8 +12,8 @@ from export_cells import CELLS, Batch, assert_lost_as_simulated, assert_same, ea
 from seg_det import sidecar
 from seg_det.errors import UserError
 from seg_det.export.onnx import OnnxTarget, as_input, open_session
-from seg_det.export.resize import fit
-from seg_det.export.runtimes import is_exported, open_file
+from seg_det.ops.resize_graph import fit
+from seg_det.predict.exported import is_exported, open_file
 
 ONE = [
     ("detector", "full"),

@@ -10,7 +10,7 @@ from export_cells import CELLS, Batch, assert_lost_as_simulated, assert_same, ea
 from seg_det import sidecar
 from seg_det.errors import UserError
 from seg_det.export.openvino import OpenVinoTarget, open_session
-from seg_det.export.runtimes import open_file
+from seg_det.predict.exported import open_file
 
 pytest.importorskip("openvino")
 pytest.importorskip("nncf")

@@ -9,9 +9,9 @@ from PIL import Image
 from seg_det.data.resize import resize_antialiased
 from seg_det.data.segmentation_transforms import fitted
 from seg_det.data.transforms import CROP_FRACTION, CentreCrop
-from seg_det.export import runner
 from seg_det.export.pipeline import Graph
-from seg_det.export.resize import fit
+from seg_det.ops.resize_graph import fit
+from seg_det.predict import standalone
 
 MEAN = (123.7, 116.3, 103.5)
 FILES = [(480, 640), (375, 500), (500, 333), (97, 61), (200, 900), (320, 427)]
@@ -58,7 +58,9 @@ def test_runner_sees_what_evaluation_sees(rule):
     for file in FILES:
         image = noise(*file)
         card = {"resize": rule, "input_size": [320, 320], "mean": list(MEAN)}
-        assert_equal_levels(getattr(runner, rule)(card, image)[0].transpose(1, 2, 0), RULES[rule](image, (320, 320)))
+        assert_equal_levels(
+            getattr(standalone, rule)(card, image)[0].transpose(1, 2, 0), RULES[rule](image, (320, 320))
+        )
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -80,8 +82,8 @@ def test_by_hand():
     np.testing.assert_array_equal(boxed[:2], image)
     assert boxed[2:].tolist() == np.broadcast_to(np.rint(MEAN), (2, 4, 3)).tolist()
     card = {"resize": "letterbox", "input_size": [4, 4], "mean": list(MEAN)}
-    assert runner.contents(card, (2, 4)) == [2, 4]
-    np.testing.assert_array_equal(runner.letterbox(card, image), boxed.transpose(2, 0, 1)[None])
+    assert standalone.contents(card, (2, 4)) == [2, 4]
+    np.testing.assert_array_equal(standalone.letterbox(card, image), boxed.transpose(2, 0, 1)[None])
 
 
 class _Fit(torch.nn.Module):

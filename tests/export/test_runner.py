@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -22,9 +21,9 @@ from seg_det.export.litert import LiteRtTarget
 from seg_det.export.ncnn import NcnnTarget
 from seg_det.export.onnx import OnnxTarget
 from seg_det.export.openvino import OpenVinoTarget
-from seg_det.kinds.lookup import KINDS
 from seg_det.ops.placement import content_size
 from seg_det.postprocess import canvas_patch, label_map
+from seg_det.predict.lookup import TASKS
 
 # What a program may import besides numpy and Pillow: its runtime; ExecuTorch's takes tensors of torch, which it installs.
 NEEDED = {
@@ -36,7 +35,6 @@ NEEDED = {
     "coreml": {"coremltools"},
 }
 TARGETS = (OnnxTarget, OpenVinoTarget, LiteRtTarget, ExecuTorchTarget, NcnnTarget, CoreMlTarget)
-TASKS = ("detection", "segmentation", "classification")
 # Runs a program as if these were not installed.
 ALONE = """
 import runpy, sys
@@ -51,10 +49,12 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.parametrize("task", TASKS)
 def test_a_program_is_short_and_complete(target, task):
     for pipeline in target.pipelines:
-        for resize in KINDS[task].resizes:
+        for resize in TASKS[task].resizes:
             if resize == "whole" and pipeline != "full":
                 continue  # such a file has no input of a fixed size
-            text = runner.source(target, file="m.x", program="m_run.py", task=task, pipeline=pipeline, resize=resize)
+            text = runner.source(
+                target, file="m.x", program="m_run.py", task=TASKS[task], pipeline=pipeline, resize=resize
+            )
             assert len(text.splitlines()) < 150, (pipeline, resize)
             compile(text, "m_run.py", "exec")
             allowed = {"numpy", "PIL", "argparse", "json", "pathlib", *NEEDED[target.name]}
@@ -91,12 +91,11 @@ def ran(tmp_path_factory):
 def test_a_detector_s_program_finds_what_evaluation_finds(ran, name, pipeline):
     rows = ran(name, pipeline)
     model, card = cell(name)
-    predictor = KINDS["detection"].predictor(model, job_for(name, pipeline)[0].card).eval()
+    predictor = TASKS["detection"].predictor(model, job_for(name, pipeline)[0].card).eval()
     seen = cv2.resize(photo(480, 640), card.input_size[::-1], interpolation=cv2.INTER_LINEAR)
     images = torch.from_numpy(seen).permute(2, 0, 1)[None]
-    batch = SimpleNamespace(images=images, sizes=torch.tensor([[480, 640]]), image_ids=torch.tensor([1]))
     with torch.no_grad():
-        (wanted,) = predictor.predict(images, batch)
+        (wanted,) = predictor.predict(images, [(480, 640)])
     wanted = wanted.select(wanted.scores >= 0.1)
     assert len(rows) == len(wanted.scores) > 5
     boxes, scores = np.array([row["box"] for row in rows]), np.array([row["score"] for row in rows])

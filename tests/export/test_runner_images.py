@@ -6,13 +6,14 @@ import sys
 
 from seg_det.export import runner
 from seg_det.export.onnx import OnnxTarget
+from seg_det.predict.lookup import TASKS
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\nshowpage\n"
 
 
 def test_the_program_does_not_run_postscript(tmp_path):
     text = runner.source(
-        OnnxTarget, file="m.onnx", program="m_run.py", task="classification", pipeline="full", resize="stretch"
+        OnnxTarget, file="m.onnx", program="m_run.py", task=TASKS["classification"], pipeline="full", resize="stretch"
     )
     (tmp_path / "m_run.py").write_text(text)
     (tmp_path / "m.json").write_text("{}")

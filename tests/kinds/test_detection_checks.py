@@ -23,7 +23,7 @@ CATEGORIES = (Category(1, "cat"),)
 def detector(size=(200, 328), **settings):
     model = {**MODEL, **settings}
     card = ModelCard("detection", "x", model, {}, CATEGORIES, size, (0, 0, 0), (255, 255, 255))
-    return DETECTION.predictor(checkpoint.build_model(model), card).eval()
+    return DETECTION.task.predictor(checkpoint.build_model(model), card).eval()
 
 
 def source(*boxes, size=(200, 328), crowd=False):
@@ -40,7 +40,7 @@ TINY, THIN = (20, 20, 25, 25), (0, 90, 328, 98)
 
 
 def test_objects_without_an_anchor_are_told_with_their_sizes():
-    sentence = detector().doubts(source(MATCHED, TINY, THIN), multibox_loss)
+    sentence = DETECTION.doubts(detector(), source(MATCHED, TINY, THIN), multibox_loss)
     assert sentence == (
         "67 % of the 3 objects of pets train match no anchor by an IoU of 0.5 at 200 x 328 (100 % of the small ones, 100 % of "
         "the medium ones, 0 % of the large ones) and will be learned badly: python -m seg_det.anchors with the arguments of "
@@ -49,27 +49,29 @@ def test_objects_without_an_anchor_are_told_with_their_sizes():
 
 
 def test_a_small_share_is_no_reason_to_warn():
-    assert detector().doubts(source(*[MATCHED] * 3, TINY), multibox_loss) is None
-    assert "40 % of the 5 objects" in detector().doubts(source(*[MATCHED] * 3, TINY, THIN), multibox_loss)
+    assert DETECTION.doubts(detector(), source(*[MATCHED] * 3, TINY), multibox_loss) is None
+    assert "40 % of the 5 objects" in DETECTION.doubts(detector(), source(*[MATCHED] * 3, TINY, THIN), multibox_loss)
 
 
 def test_boxes_are_judged_at_the_input_s_size_and_the_loss_s_threshold():
-    assert detector().doubts(source([34, 0, 130, 95], size=(100, 164)), multibox_loss) is None  # twice as large there
+    assert (
+        DETECTION.doubts(detector(), source([34, 0, 130, 95], size=(100, 164)), multibox_loss) is None
+    )  # twice as large there
     near = source((69, 0, 259, 110))  # IoU 0.55 or so with the square
-    assert detector().doubts(near, partial(multibox_loss, match_threshold=0.5)) is None
-    assert "IoU of 0.9" in detector().doubts(near, partial(multibox_loss, match_threshold=0.9))
+    assert DETECTION.doubts(detector(), near, partial(multibox_loss, match_threshold=0.5)) is None
+    assert "IoU of 0.9" in DETECTION.doubts(detector(), near, partial(multibox_loss, match_threshold=0.9))
 
 
 def test_fitted_anchors_need_no_warning():
     x, y = 1.5 * 328 / 21, 1.5 * 200 / 13  # the centre of the second cell of the second row
     boxes = source((x - 2.5, y - 2.5, x + 2.5, y + 2.5), MATCHED)
-    assert "50 % of the 2 objects" in detector().doubts(boxes, multibox_loss)
+    assert "50 % of the 2 objects" in DETECTION.doubts(detector(), boxes, multibox_loss)
     shapes = [[(0.025, 1.0)], *([(0.5, 1.0)] for _ in range(4)), [(0.95, 1.0)]]
-    assert detector(anchor_shapes=shapes).doubts(boxes, multibox_loss) is None
+    assert DETECTION.doubts(detector(anchor_shapes=shapes), boxes, multibox_loss) is None
 
 
 def test_crowds_and_other_tasks_have_nothing_to_say():
-    assert detector().doubts(source(TINY, crowd=True), multibox_loss) is None
+    assert DETECTION.doubts(detector(), source(TINY, crowd=True), multibox_loss) is None
 
 
 def test_limits_of_the_decoder_are_looked_at_before_training():
@@ -77,7 +79,7 @@ def test_limits_of_the_decoder_are_looked_at_before_training():
     reading = {"score": "softmax", "max_detections": 0}
     card = ModelCard("detection", "x", MODEL, reading, CATEGORIES, (64, 64), (0, 0, 0), (255, 255, 255))
     with pytest.raises(UserError, match=r"postprocess\.max_detections must be a whole number from 1, got 0"):
-        DETECTION.predictor(model, card)
+        DETECTION.task.predictor(model, card)
 
 
 def batch(count):
@@ -94,10 +96,10 @@ def test_raw_output_that_is_not_finite_names_its_images(value, field):
     predictor = detector((64, 64))
     anchors = len(predictor.anchors)
     raw = DenseDetections(torch.zeros(3, anchors, 2), torch.zeros(3, anchors, 4))
-    assert len(predictor.predictions(raw, batch(3))) == 3
+    assert len(predictor.decode(raw, (64, 64), [(64, 64)] * 3)) == 3
     getattr(raw, field)[1, -1, 0] = value
-    with pytest.raises(UserError, match="scores or boxes of the detections are not finite numbers in image id 8; look"):
-        predictor.predictions(raw, batch(3))
+    with pytest.raises(UserError, match="the model's output for the image 1 is not finite .NaN or infinity."):
+        predictor.decode(raw, (64, 64), [(64, 64)] * 3)
 
 
 def test_weights_of_more_classes_than_the_head_has(tmp_path):
@@ -117,6 +119,6 @@ def test_an_image_that_is_not_in_the_annotations_is_named():
     metric = DETECTION.metric(source(MATCHED))
     predictor = detector((64, 64))
     raw = DenseDetections(torch.zeros(2, len(predictor.anchors), 2), torch.zeros(2, len(predictor.anchors), 4))
-    metric.update(batch(2).image_ids, predictor.predictions(raw, batch(2)))
+    metric.update(batch(2).image_ids, predictor.decode(raw, (64, 64), [(64, 64)] * 2))
     with pytest.raises(UserError, match="the ground truth has no image with id 8, but there are detections for it"):
         metric.compute()

@@ -15,8 +15,10 @@ from seg_det.data.segmentation_transforms import segmentation_augmentation
 from seg_det.data.transforms import flip_only
 from seg_det.errors import UserError
 from seg_det.evaluation.measure import evaluate
-from seg_det.kinds.segmentation import SEGMENTATION, Reading, Segmenter
+from seg_det.kinds.segmentation import SEGMENTATION
 from seg_det.losses import segmentation_loss
+from seg_det.predict.loading import network_predictor
+from seg_det.predict.segmentation import Reading, Segmenter
 from seg_det.types import IGNORE, Category, DenseSegmentation, ModelCard
 
 CATEGORIES = (Category(3, "dark"), Category(8, "bright"))
@@ -67,7 +69,8 @@ def card(resize="whole", size=(64, 64), **postprocess):
 
 def run(source, model_card, model=None, **options):
     model = model or Brightness()
-    return evaluate(SEGMENTATION, model, model_card, source, batch_size=2, num_workers=0, options=options), model
+    predictor = network_predictor(model, model_card)
+    return evaluate(SEGMENTATION, predictor, source, batch_size=2, num_workers=0, options=options), model
 
 
 RULES = ("whole", "letterbox", "stretch")
@@ -98,14 +101,12 @@ def test_blocks_are_found_where_they_are(source, resize, postprocess):
         assert not wrong.any()
 
 
-def test_aligned_corners_are_read_so(source):
+def test_aligned_corners_are_read_so():
     logits = torch.randn(1, 2, 9, 9, generator=torch.Generator().manual_seed(0))
     segmenter = Segmenter(Brightness(), card("stretch", align_corners=True))
-    loader = evaluation_loader(source, SEGMENTATION.evaluation_transform(segmenter.card), batch_size=1, num_workers=0)
-    batch = next(iter(loader))
-    (maps,) = segmenter.predictions(DenseSegmentation(logits), batch._replace(sizes=torch.tensor([[64, 64]])))
+    (labels,) = segmenter.decode(DenseSegmentation(logits), (64, 64), [(64, 64)])
     expected = F.interpolate(logits, (64, 64), mode="bilinear", align_corners=True)[0].argmax(0)
-    assert torch.equal(maps.predicted.long(), expected)
+    assert torch.equal(labels.long(), expected)
 
 
 def label_maps(source, model_card, model):
@@ -182,11 +183,12 @@ def test_what_the_network_sees(noise, settings, sizes):
 def test_validation_needs_one_look(source):
     segmenter = Segmenter(Brightness(), card(flip=True))
     batch = next(
-        iter(evaluation_loader(source, SEGMENTATION.evaluation_transform(segmenter.card), batch_size=2, num_workers=0))
+        iter(evaluation_loader(source, SEGMENTATION.evaluation_transform(segmenter), batch_size=2, num_workers=0))
     )
     raw = segmenter(batch.images)
-    assert [maps.predicted.shape for maps in segmenter.predictions(raw, batch)] == [(60, 84), (60, 84)]
-    losses = segmenter.loss(segmentation_loss, raw, batch)
+    labels = segmenter.decode(raw, (64, 96), SEGMENTATION.batch_sizes(batch))
+    assert [one.shape for one in labels] == [(60, 84), (60, 84)]
+    losses = SEGMENTATION.loss(segmentation_loss, segmenter, raw, batch)
     assert 0 < losses.total().item() < 0.2
     losses.total().backward()
     assert segmenter.model.gain.grad.isfinite()
@@ -236,10 +238,10 @@ def test_a_batch_without_a_variance_is_named():
 def test_training_batches_hold_nothing_to_score(source):
     segmenter = Segmenter(Brightness(), card())
     batch = next(
-        iter(evaluation_loader(source, SEGMENTATION.evaluation_transform(segmenter.card), batch_size=2, num_workers=0))
+        iter(evaluation_loader(source, SEGMENTATION.evaluation_transform(segmenter), batch_size=2, num_workers=0))
     )
     with pytest.raises(ValueError, match="expected a batch for evaluation, which holds the original masks"):
-        segmenter.predictions(segmenter(batch.images), batch._replace(originals=None))
+        SEGMENTATION.batch_truths(batch._replace(originals=None))
 
 
 @pytest.mark.parametrize(

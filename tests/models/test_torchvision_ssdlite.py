@@ -16,9 +16,9 @@ from torch import nn
 from seg_det import checkpoint
 from seg_det.commands.settings import build as build_section
 from seg_det.commands.settings import postprocess
-from seg_det.kinds.published import load_published
 from seg_det.ops.matching import match
 from seg_det.postprocess import detect
+from seg_det.predict.published import load_published
 from seg_det.registry import LOSSES
 from seg_det.types import DenseDetections, DetectionBatch
 from seg_det.weights import CATALOGUE, load_model

@@ -50,7 +50,9 @@ def setup(tiny_imagefolder, tmp_path):
     return Export(
         target=OpenVinoTarget(),
         model=Colours().eval(),
-        card=ModelCard("classification", "colours", {}, {}, train.categories, SIZE, (100.0,) * 3, (60.0,) * 3),
+        card=ModelCard(
+            "classification", "colours", {}, {}, train.categories, SIZE, (100.0,) * 3, (60.0,) * 3, resize="centre_crop"
+        ),
         checkpoint={"path": str(path), "sha256": ""},
         run=tmp_path,
         validation=val,

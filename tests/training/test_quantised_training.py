@@ -100,7 +100,7 @@ def test_training_and_validation_see_the_network_in_8_bits(runs, tmp_path):
     kind, folder = runs
     model, card = checkpoint.load(folder / "float" / "checkpoints" / "last.ckpt")
     images = torch.randint(0, 256, (2, 3, *SIZE), dtype=torch.uint8)
-    predictor = KINDS[kind].predictor(model, card)
+    predictor = KINDS[kind].task.predictor(model, card)
     with torch.no_grad():
         exact = predictor(images)[0]
         learner = Learner(

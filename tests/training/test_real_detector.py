@@ -7,7 +7,7 @@ from seg_det.data.coco import read_coco
 from seg_det.data.voc import read_voc
 from seg_det.evaluation.measure import evaluate
 from seg_det.kinds.detection import DETECTION
-from seg_det.kinds.published import load_published
+from seg_det.predict.published import load_published
 from seg_det.weights import load_model
 
 FILE = "ssdlite_mobilenet_v2_person_tf.pth"

@@ -4,8 +4,8 @@ import pytest
 
 from seg_det.data.voc_seg import read_voc_seg
 from seg_det.evaluation.measure import evaluate
-from seg_det.kinds.published import load_published
 from seg_det.kinds.segmentation import SEGMENTATION
+from seg_det.predict.published import load_published
 
 FILE = "deeplabv3_mobilenet_v2_voc_tf_folded.pth"
 

@@ -18,10 +18,10 @@ from weight_files import SLIM_LEAVES, randomised, save
 from seg_det.checksums import sha256_of
 from seg_det.commands.settings import postprocess
 from seg_det.errors import UserError
-from seg_det.kinds.published import load_published
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
 from seg_det.models.ssdlite import SSDLite
+from seg_det.predict.published import load_published
 from seg_det.registry import MODELS
 from seg_det.training.start import Start, load_start
 from seg_det.types import Category

@@ -10,9 +10,16 @@ from torch import nn
 
 from seg_det import __version__, checkpoint
 from seg_det.errors import UserError
-from seg_det.kinds.classification import CLASSIFICATION
+from seg_det.predict.classification import CLASSIFICATION
 from seg_det.types import Category, ModelCard
-from seg_det.weights import CATALOGUE, PublishedModel, load_model, published_classifier, published_model
+from seg_det.weights import (
+    CATALOGUE,
+    PublishedModel,
+    known_categories,
+    load_model,
+    published_classifier,
+    published_model,
+)
 
 log = logging.getLogger(__name__)
 CLASSIFIER = "Classifier"
@@ -23,12 +30,17 @@ def is_published(reference: str) -> bool:
     return reference in CATALOGUE or Path(reference).suffix in (".pth", ".pt", ".bin", ".safetensors")
 
 
-def load_published(reference: str, categories: Sequence[Category]) -> tuple[nn.Module, ModelCard]:
-    """A published classifier, detector or segmenter for the classes of the data that it is measured on.
+def load_published(
+    reference: str, classes: Sequence[Category] | Sequence[str] | None = None
+) -> tuple[nn.Module, ModelCard]:
+    """A published classifier, detector or segmenter with its card.
 
-    A detector that is known to tell more classes apart finds these alone, with the scores that it gives them among all.
-    Raises UserError if it does not fit them.
+    ``classes`` are the categories of the data that it is measured on, or names of those that a detector is to find; None:
+    all that it knows. A detector finds the chosen ones alone, with the scores that it gives them among all.
+    Raises UserError if the weights do not fit them.
     """
+    named = classes is None or all(isinstance(one, str) for one in classes)
+    categories = known_categories(reference, classes) if named else classes
     names = [category.name for category in categories]
     if found := published_model(reference, names):
         _require_classes(reference, found, categories)

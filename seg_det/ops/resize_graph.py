@@ -13,13 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seg_det.ops.placement import MULTIPLE
+from seg_det.ops.placement import CROP_FRACTION, MULTIPLE
 
 STEPS = 2048.0  # of OpenCV's shares
 # Levels are filtered as differences from the middle one: sums of 16-bit weights are then whole numbers that 32 bits hold, so
 # exact in any order, in images of up to four times the canvas. In larger ones some values in a million may be a level off.
 MIDDLE = 128.0
-CROP_FRACTION = 0.875  # of centre_crop, as evaluation has it
 
 
 class Extent(NamedTuple):

@@ -1,0 +1,76 @@
+"""Classification: from logits to the probability of each class of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seg_det.predict import standalone
+from seg_det.predict.graphs import ClassificationGraph
+from seg_det.predict.predictor import NetworkPredictor, require_finite
+from seg_det.predict.preprocessing import Size
+from seg_det.predict.result import ClassificationResult
+from seg_det.predict.task import Outputs, Task
+from seg_det.types import ModelCard
+
+
+class ImageClassifier(NetworkPredictor):
+    """A classifier; its predictions are the logits [C] of each image, which rank the classes as their probabilities do."""
+
+    def decode(self, raw: Tensor, canvas: Size, sizes: Sequence[Size]) -> list[Tensor]:
+        """The logits of each image."""
+        require_finite([raw])
+        return list(raw)
+
+
+def _result(logits: Tensor, card: ModelCard, size: Size, source: Path | np.ndarray) -> ClassificationResult:
+    logits = logits.detach().float()
+    return ClassificationResult(card.categories, size, source, (logits - logits.logsumexp(-1)).exp().cpu().numpy())
+
+
+def _above(logits: Tensor, thresholds: Tensor) -> Tensor:
+    return logits  # every class has its probability
+
+
+def _read(outputs: Outputs, card: ModelCard, size: Size, in_image: bool) -> Tensor:
+    # Predictions are logits: the logarithms of probabilities are such.
+    return torch.from_numpy(np.array(outputs["scores"])).float().clamp(min=1e-30).log()
+
+
+def _facts(model: nn.Module, card: ModelCard) -> dict[str, Any]:
+    return {}
+
+
+def _require_exportable(card: ModelCard) -> None:
+    """Every setting of a classifier can be exported."""
+
+
+CLASSIFICATION = Task(
+    name="classification",
+    output=Tensor,
+    resizes=("centre_crop",),
+    predictor=ImageClassifier,
+    result=_result,
+    above=_above,
+    outputs=("scores",),
+    raw_outputs=("logits",),
+    raw=lambda outputs: outputs["logits"],
+    read=_read,
+    graph=ClassificationGraph,
+    suppresses=False,
+    defaults={},
+    require_exportable=_require_exportable,
+    facts=_facts,
+    exact_when_normalised=True,
+    programs={
+        "full": standalone.classification_full,
+        "normalised": standalone.classification_normalised,
+        "raw": standalone.classification_raw,
+    },
+    show=standalone.show_classification,
+)

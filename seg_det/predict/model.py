@@ -1,0 +1,118 @@
+"""A model to be called: images in, results out, whatever it was loaded from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seg_det.errors import UserError
+from seg_det.predict.inputs import Read, is_image, read_image
+from seg_det.predict.lookup import task_of
+from seg_det.predict.predictor import NotFinite, Predictor
+from seg_det.predict.result import Failed, Result
+from seg_det.types import ModelCard
+
+log = logging.getLogger(__name__)
+USUAL_THRESHOLD = 0.3  # of the score, for cards that hold none of their own
+
+Threshold = float | Sequence[float] | None
+
+
+class Model:
+    """A trained model with its card. :func:`seg_det.load` makes one.
+
+    Calling it with an image gives a :class:`~seg_det.predict.result.Result` in pixels of that image; with a list, a list of
+    them; with any other iterable, an iterator that reads as it goes. ``score_threshold`` (one number, or one a class) leaves
+    out what scores less: None takes the thresholds of the card, those of the best F1 of each class on its validation split
+    (0.3 where it has none), 0 gives every row that evaluation counts.
+    """
+
+    def __init__(self, predictor: Predictor, *, device: torch.device, batch_size: int = 16):
+        self.predictor = predictor
+        self.device = device
+        self.batch_size = batch_size
+        self.task = task_of(predictor.card)
+
+    @property
+    def card(self) -> ModelCard:
+        """What is known of the model."""
+        return self.predictor.card
+
+    @property
+    def names(self) -> list[str]:
+        """The classes, in the order of the model's outputs."""
+        return [category.name for category in self.card.categories]
+
+    def __repr__(self) -> str:
+        height, width = self.card.input_size
+        return f"Model({self.card.name}: {self.card.task} of {len(self.names)} classes at {height} x {width}, {self.device})"
+
+    def __call__(self, images: Any, *, score_threshold: Threshold = None) -> Result | list[Result] | Iterator[Result]:
+        """Results for an image, a list or tuple of images, or an iterable of them; see the class.
+
+        An image is a path, a PIL image, a numpy array u8 [H, W, 3] (RGB) or a torch tensor u8 [3, H, W] or [H, W, 3].
+        Raises UserError for one that cannot be used; among several it becomes a
+        :class:`~seg_det.predict.result.Failed` result, is logged with its place, and the rest goes on.
+        """
+        thresholds = self._thresholds(score_threshold)
+        if is_image(images):
+            (result,) = self._results([read_image(images)], thresholds)
+            return result
+        if not isinstance(images, Iterable):
+            read_image(images)  # says what is expected
+        found = self._all(images, thresholds)
+        return list(found) if isinstance(images, list | tuple) else found
+
+    def _all(self, images: Iterable[Any], thresholds: Tensor) -> Iterator[Result]:
+        numbered = enumerate(images)
+        while chunk := list(islice(numbered, self.batch_size)):
+            read: dict[int, Read | Failed] = {place: _try(given, place) for place, given in chunk}
+            sound = {place: image for place, image in read.items() if isinstance(image, Read)}
+            found = dict(zip(sound, self._results(list(sound.values()), thresholds), strict=True))
+            for place, image in read.items():
+                yield found.get(place, image)
+
+    def _results(self, images: Sequence[Read], thresholds: Tensor) -> list[Result]:
+        """Of images in memory, those with canvases of one size together."""
+        results: dict[int, Result] = {}
+        groups: dict[tuple[int, int], list[int]] = {}
+        for place, image in enumerate(images):
+            groups.setdefault(self.predictor.preprocessing.canvas_size(image.size), []).append(place)
+        for places in groups.values():
+            some = [images[place] for place in places]
+            for place, image, found in zip(places, some, self._predictions(some), strict=True):
+                kept = self.task.above(found, thresholds)
+                results[place] = self.task.result(kept, self.card, image.size, image.source)
+        return [results[place] for place in range(len(images))]
+
+    @torch.inference_mode()
+    def _predictions(self, images: Sequence[Read]) -> list[Any]:
+        canvases = torch.stack([self.predictor.preprocessing(image.pixels) for image in images])
+        try:
+            return self.predictor.predict(canvases.to(self.device), [image.size for image in images])
+        except NotFinite as error:
+            raise NotFinite(error.rows, [getattr(image.source, "name", i) for i, image in enumerate(images)]) from error
+
+    def _thresholds(self, given: Threshold) -> Tensor:
+        """One for each class, f32 [C]."""
+        classes = len(self.card.categories)
+        if given is None:
+            own = self.card.score_thresholds or [None] * classes
+            return torch.tensor([USUAL_THRESHOLD if value is None else value for value in own])
+        values = [given] * classes if isinstance(given, int | float) else list(given)
+        if len(values) != classes or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in values):
+            raise UserError(f"score_threshold must be a number from 0 to 1, or {classes} of them, got {given}.")
+        return torch.tensor(values, dtype=torch.float32)
+
+
+def _try(given: Any, place: int) -> Read | Failed:
+    try:
+        return read_image(given)
+    except UserError as error:
+        log.warning("image %d is left out: %s", place, error)
+        return Failed(error, given, place)

@@ -1,0 +1,203 @@
+"""What a model says of one image: plain numpy arrays in pixels of that image, with the names and ids of the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from seg_det.data.images import read_rgb
+from seg_det.data.objects import to_xywh
+from seg_det.errors import UserError
+from seg_det.types import Category
+
+TOP = 5  # classes that a classifier's result names
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The part that results of every task have in common.
+
+    ``source`` is the file that the image was read from, or its pixels u8 [H, W, 3] RGB; ``size`` its (H, W), upright.
+    """
+
+    categories: tuple[Category, ...]
+    size: tuple[int, int]
+    source: Path | np.ndarray
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a result; False for a :class:`Failed` one."""
+        return True
+
+    def image(self) -> np.ndarray:
+        """The pixels u8 [H, W, 3] RGB; a file is read again. Raises UserError."""
+        return read_rgb(self.source) if isinstance(self.source, Path) else self.source
+
+    def draw(self) -> Image.Image:
+        """The image with what was found on it."""
+        return Image.fromarray(self._drawn(self.image()))
+
+    def _drawn(self, image: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _picked(self, labels: Sequence[int]) -> list[Category]:
+        return [self.categories[label] for label in labels]
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionResult(Result):
+    """Objects, best first: ``boxes`` f32 [N, 4] xyxy, ``scores`` f32 [N], ``labels`` i64 [N] (indices of ``categories``)."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def names(self) -> list[str]:
+        """The class of each object."""
+        return [category.name for category in self._picked(self.labels)]
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The data set's own number of each object's class, i64 [N]."""
+        return np.array([category.id for category in self._picked(self.labels)], np.int64)
+
+    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+        """Rows of a COCO result file: ``bbox`` is xywh, rounded to a thousandth of a pixel."""
+        columns = zip(self.ids.tolist(), to_xywh(self.boxes).tolist(), self.scores.tolist(), strict=True)
+        return [{"image_id": image_id, "category_id": i, "bbox": box, "score": score} for i, box, score in columns]
+
+    def to_supervision(self) -> Any:
+        """``supervision.Detections``. Raises UserError if that package is not installed."""
+        names = {"class_name": np.array(self.names)}
+        return _supervision().Detections(xyxy=self.boxes, confidence=self.scores, class_id=self.labels, data=names)
+
+    def _drawn(self, image: np.ndarray) -> np.ndarray:
+        from seg_det.report.drawings import draw_boxes  # matplotlib's font, which prediction itself does not need
+
+        return draw_boxes(image, self.boxes, self.labels, [category.name for category in self.categories], self.scores)
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationResult(Result):
+    """The class of each pixel: ``mask`` u8 [H, W], indices of ``categories``."""
+
+    mask: np.ndarray
+
+    @cached_property
+    def shares(self) -> dict[str, float]:
+        """The share of the pixels of each class that is there, largest first."""
+        counts = np.bincount(self.mask.ravel(), minlength=len(self.categories)) / self.mask.size
+        present = sorted(np.flatnonzero(counts).tolist(), key=lambda label: -counts[label])
+        return {self.categories[label].name: float(counts[label]) for label in present}
+
+    @property
+    def names(self) -> list[str]:
+        """The classes that are there, the largest first."""
+        return list(self.shares)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The mask with the data set's own numbers of the classes, i64 [H, W]."""
+        return np.array([category.id for category in self.categories], np.int64)[self.mask]
+
+    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+        """A row for each class that is there, its pixels run-length encoded."""
+        from pycocotools import mask as coco_mask
+
+        rows = []
+        for label in np.unique(self.mask).tolist():
+            encoded = coco_mask.encode(np.asfortranarray(self.mask == label))
+            shape = {"size": list(encoded["size"]), "counts": encoded["counts"].decode()}
+            rows.append({"image_id": image_id, "category_id": self.categories[label].id, "segmentation": shape})
+        return rows
+
+    def to_supervision(self) -> Any:
+        """``supervision.Detections`` with one mask a class. Raises UserError if that package is not installed."""
+        supervision = _supervision()
+        labels = np.unique(self.mask)
+        masks = self.mask[None] == labels[:, None, None]
+        names = {"class_name": np.array([category.name for category in self._picked(labels)])}
+        boxes = supervision.mask_to_xyxy(masks)
+        return supervision.Detections(xyxy=boxes, mask=masks, class_id=labels.astype(np.int64), data=names)
+
+    def _drawn(self, image: np.ndarray) -> np.ndarray:
+        from seg_det.report.masks import overlay
+
+        return overlay(image, self.mask, self.categories)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassificationResult(Result):
+    """The probability of each class: ``scores`` f32 [C], in the order of ``categories``."""
+
+    scores: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The most probable classes, best first, as indices of ``categories``: i64, at most five."""
+        return np.argsort(-self.scores, kind="stable")[:TOP]
+
+    @property
+    def names(self) -> list[str]:
+        """The most probable classes, best first, at most five."""
+        return [category.name for category in self._picked(self.labels)]
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The data set's own numbers of :attr:`names`."""
+        return np.array([category.id for category in self._picked(self.labels)], np.int64)
+
+    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+        """A row for each of :attr:`names`; COCO has no format for classes of whole images, so there is no box."""
+        scores = self.scores[self.labels].tolist()
+        columns = zip(self.ids.tolist(), scores, strict=True)
+        return [{"image_id": image_id, "category_id": i, "score": score} for i, score in columns]
+
+    def to_supervision(self) -> Any:
+        """``supervision.Classifications``. Raises UserError if that package is not installed."""
+        return _supervision().Classifications(class_id=np.arange(len(self.scores)), confidence=self.scores)
+
+    def _drawn(self, image: np.ndarray) -> np.ndarray:
+        from seg_det.report.drawings import draw_title
+
+        return draw_title(image, f"{self.names[0]} {self.scores.max():.0%}")
+
+
+class Failed(Result):
+    """An image of several that could not be used; every attribute of a result raises its error."""
+
+    def __init__(self, error: UserError, source: Any, place: int):
+        object.__setattr__(self, "error", error)
+        object.__setattr__(self, "source", source)
+        object.__setattr__(self, "place", place)
+
+    @property
+    def ok(self) -> bool:
+        """False."""
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise UserError(f"there is no {name}: {self.error}") from self.error
+
+    def __repr__(self) -> str:
+        return f"Failed({self.error})"
+
+
+def _supervision() -> Any:
+    try:
+        import supervision
+    except ImportError as error:
+        raise UserError("to_supervision needs the package supervision: pip install supervision") from error
+    return supervision
