@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from seg_det import migrations
 from seg_det.errors import UserError
 from seg_det.values import Wrong, is_name, matched, require_plain, shown
 
@@ -150,7 +151,7 @@ class ModelCard:
         plain = asdict(self)
         for key in ("input_size", "mean", "std", "categories", "score_thresholds"):
             plain[key] = list(plain[key])
-        return plain
+        return migrations.marked(plain)
 
     def replace(self, **changes: Any) -> ModelCard:
         """A copy with some fields changed."""
@@ -164,7 +165,9 @@ class ModelCard:
         """
         try:
             require_plain(plain, "card")
-            card = matched(plain, cls, "card")
+            if not isinstance(plain, dict):
+                raise Wrong("card", f"is {shown(plain)}, not a dictionary")
+            card = matched(migrations.upgraded(plain, migrations.CARD_STEPS, what), cls, "card")
             _check_card(card)
         except Wrong as error:
             raise UserError(f"{what} cannot be used: {error}; get the file again from where it was made.") from error

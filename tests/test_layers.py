@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "seg_det"
 LAYERS = (
-    {"errors", "values", "types", "registry", "files", "checksums", "sidecar", "checkpoint", "download", "archives", "ops", "nn"},
+    {"errors", "values", "types", "registry", "files", "checksums", "sidecar", "migrations",
+     "checkpoint", "download", "archives", "ops", "nn"},
     {"data", "losses", "models", "postprocess"},
     {"predict", "export", "report", "metrics", "weights", "anchors"},
     {"training", "proof", "evaluation", "kinds"},
@@ -86,6 +87,27 @@ def test_packages_form_no_cycle():
     while ready := {name for name, needs in edges.items() if name not in done and needs <= done}:
         done |= ready
     assert not {name: needs - done for name, needs in edges.items() if name not in done}
+
+
+KINDS = {"detection", "segmentation", "classification"}
+# Where a setting of the networks has values of the same names: reduced_tail, the papers' variants for detection and segmentation.
+OTHER_MEANING = {"models"}
+
+
+def constants(node: ast.AST) -> set[object]:
+    return {part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_kinds_of_tasks_are_told_apart_in_two_places(path):
+    if package_of(path) in {"predict", "kinds"} | OTHER_MEANING:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Compare):
+            assert not constants(node) & KINDS, f"line {node.lineno}: ask the Task or the Kind instead"
+        if isinstance(node, ast.Dict):
+            keys = {key.value for key in node.keys if isinstance(key, ast.Constant)} & KINDS
+            assert len(keys) < 2, f"line {node.lineno}: a field of Task or Kind instead"
 
 
 def test_albumentations_stands_behind_one_file():

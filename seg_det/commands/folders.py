@@ -10,6 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det.errors import UserError
+from seg_det.migrations import marked
 from seg_det.values import is_name
 
 RUNS = Path("runs")
@@ -45,7 +46,8 @@ def claim(folder: Path, config: DictConfig) -> None:
             f"{folder} belongs to another run, which would be overwritten: start again, or set hydra.run.dir."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "config.yaml")
+    values = marked(OmegaConf.to_container(config, resolve=False))
+    OmegaConf.save(OmegaConf.create(values), folder / "config.yaml")
 
 
 def newest_run() -> Path:

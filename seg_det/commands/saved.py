@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seg_det.commands.settings import plain
 from seg_det.errors import UserError
+from seg_det.migrations import CONFIG_STEPS, upgraded
 from seg_det.values import DEEPEST, Wrong, matched, require_plain, shown
 
 MOST_BYTES = 2**20  # of a configuration
@@ -125,7 +126,9 @@ def _read(file: Path) -> DictConfig:
     config = OmegaConf.create(text)
     if not isinstance(config, DictConfig):
         raise Wrong("it", "does not hold a mapping")
-    require_plain(OmegaConf.to_container(config, resolve=False))
+    plain_values = OmegaConf.to_container(config, resolve=False)
+    require_plain(plain_values)
+    config = OmegaConf.create(upgraded(plain_values, CONFIG_STEPS, str(file)))
     _check_references(config)
     return config
 

@@ -45,7 +45,7 @@ def main(config: DictConfig) -> None:
     else:
         config = _with_anchors(config)
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
-    limit_pixels(config.data.get("max_pixels"))  # runs of earlier versions do not have it
+    limit_pixels(config.data.max_pixels)
     claim(folder, config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     metrics = train_model(_training(config, folder, resume))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,6 +28,8 @@ class DetectionRecord(NamedTuple):
 @dataclass(frozen=True)
 class DetectionSource:
     """One split of a data set as its reader found it. ``problems`` holds one sentence for each thing left out."""
+
+    kind: ClassVar[str] = "detection"  # of the task, ModelCard.task
 
     name: str  # "bccd_voc test"
     records: tuple[DetectionRecord, ...]
@@ -56,6 +58,8 @@ class ClassificationRecord(NamedTuple):
 @dataclass(frozen=True)
 class ClassificationSource:
     """One split of a data set as its reader found it. ``problems`` holds one sentence for each thing left out."""
+
+    kind: ClassVar[str] = "classification"  # of the task, ModelCard.task
 
     name: str  # "imagenet val"
     records: tuple[ClassificationRecord, ...]
@@ -87,6 +91,8 @@ class SegmentationRecord(NamedTuple):
 @dataclass(frozen=True)
 class SegmentationSource:
     """One split of a data set as its reader found it. ``problems`` holds one sentence for each thing left out."""
+
+    kind: ClassVar[str] = "segmentation"  # of the task, ModelCard.task
 
     name: str  # "camvid test"
     records: tuple[SegmentationRecord, ...]

@@ -61,8 +61,10 @@ def read_shapes(
     if within is not None and not (Path(root) / MARKER).is_file():
         _require_within(Path(root), within)
     root = generate_shapes(Path(root), seed=seed, train_images=train_images, val_images=val_images)
-    if kind == "segmentation":
-        return _read_masks(root, split, Problems(on_bad))
+    return _read_masks(root, split, on_bad) if kind == SegmentationSource.kind else _read_boxes(root, split, on_bad)
+
+
+def _read_boxes(root: Path, split: str, on_bad: str) -> DetectionSource:
     annotations = root / "annotations" / f"instances_{split}.json"
     return read_coco(images=root / "images" / split, annotations=annotations, on_bad=on_bad)
 
@@ -76,7 +78,8 @@ def _require_within(root: Path, folders: Sequence[Path]) -> None:
         )
 
 
-def _read_masks(root: Path, split: str, problems: Problems) -> SegmentationSource:
+def _read_masks(root: Path, split: str, on_bad: str) -> SegmentationSource:
+    problems = Problems(on_bad)
     names = ("background", *CLASSES)
     code = mask_code(range(len(names)))
     images = sorted((root / "images" / split).glob("*.jpg"))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -54,6 +54,8 @@ class Transformed(NamedTuple):
 class _Seeded:
     """A composition of albumentations transforms that forgets what it drew for the last sample."""
 
+    kind: ClassVar[str]  # of the task, ModelCard.task
+    mixes: ClassVar[frozenset[str]] = frozenset()  # the ways to mix images that it can be given
     resize: str | None = None  # the rule of ModelCard.resize that evaluation must share, if there is one
 
     def __init__(self, compose: A.Compose, mixing: Mixing = UNMIXED) -> None:
@@ -69,6 +71,21 @@ class _Seeded:
 
 class ClassificationTransform(_Seeded):
     """A sequence of albumentations transforms for an image alone; each sample is seeded by its caller."""
+
+    kind = "classification"
+    mixes = frozenset({"mixup"})
+
+    @classmethod
+    def resized(
+        cls,
+        size: Sequence[int],
+        then: Sequence[A.BasicTransform] = (),
+        *,
+        mixing: Mixing = UNMIXED,
+        min_side: float = 1.0,
+    ) -> ClassificationTransform:
+        """To ``size`` (H, W) as evaluation does, followed by ``then``; ``min_side`` concerns boxes alone."""
+        return cls([_centre(size, CROP_FRACTION), *then], mixing=mixing)
 
     def __init__(self, transforms: Sequence[A.BasicTransform | A.BaseCompose], *, mixing: Mixing = UNMIXED) -> None:
         super().__init__(A.Compose(list(transforms)), mixing)
@@ -86,6 +103,21 @@ class DetectionTransform(_Seeded):
     They are clipped once before and once after the sequence: a transform that can push a box out of the image has to
     clip it by itself if a later one could bring it back.
     """
+
+    kind = "detection"
+    mixes = frozenset({"mosaic", "mixup"})
+
+    @classmethod
+    def resized(
+        cls,
+        size: Sequence[int],
+        then: Sequence[A.BasicTransform] = (),
+        *,
+        mixing: Mixing = UNMIXED,
+        min_side: float = 1.0,
+    ) -> DetectionTransform:
+        """To ``size`` (H, W) as evaluation does, followed by ``then``."""
+        return cls([_resize(size), *then], min_side=min_side, mixing=mixing)
 
     def __init__(
         self,
@@ -124,6 +156,20 @@ class DetectionTransform(_Seeded):
 
 class SegmentationTransform(_Seeded):
     """A view of an image and its mask, then a sequence of albumentations transforms; each sample is seeded by its caller."""
+
+    kind = "segmentation"
+
+    @classmethod
+    def resized(
+        cls,
+        size: Sequence[int],
+        then: Sequence[A.BasicTransform] = (),
+        *,
+        mixing: Mixing = UNMIXED,
+        min_side: float = 1.0,
+    ) -> SegmentationTransform:
+        """To ``size`` (H, W) by stretching, followed by ``then``; masks are never mixed."""
+        return cls(Fitted("stretch", height_width(size)), then)
 
     def __init__(self, view: View, transforms: Sequence[A.BasicTransform | A.BaseCompose] = ()) -> None:
         super().__init__(A.Compose(list(transforms)))
@@ -261,10 +307,12 @@ def flip_only(
     ``mosaic`` (with boxes alone), ``mixup`` (with boxes or classes), ``unmixed_epochs``: :class:`seg_det.data.mixing.Mixing`'s.
     Raises UserError for a bad size or probability, and for mixing what cannot be mixed.
     """
-    if (mosaic and kind != "detection") or (mixup and kind == "segmentation"):
-        raise UserError(f"augmentation: {'mosaic' if mosaic else 'mixup'} is not for {kind}: set it to 0")
+    transform = _transform_of(kind)
+    for name, wanted in (("mosaic", mosaic), ("mixup", mixup)):
+        if wanted and name not in transform.mixes:
+            raise UserError(f"augmentation: {name} is not for {kind}: set it to 0")
     mirrored = flips(flip_probability, vertical_flip_probability)
-    return _resized(kind, size, mirrored, checked_mixing(mosaic, mixup, unmixed_epochs), min_side=1.0)
+    return transform.resized(size, mirrored, mixing=checked_mixing(mosaic, mixup, unmixed_epochs))
 
 
 @AUGMENTATIONS.register
@@ -275,13 +323,21 @@ def resize_only(
 
     No box with an area is dropped.
     """
-    return _resized(kind, size, [], UNMIXED, min_side=0.0)
+    return _transform_of(kind).resized(size, min_side=0.0)
 
 
 @AUGMENTATIONS.register
 def resize_antialiased_only(size: Sequence[int]) -> DetectionTransform:
     """:func:`resize_only` with boxes, antialiased where it shrinks, as detectors of other tools may have been measured."""
     return DetectionTransform([AntialiasedResize(height_width(size))], min_side=0.0)
+
+
+def _transform_of(kind: str) -> type[DetectionTransform | ClassificationTransform | SegmentationTransform]:
+    """The class of the transforms for a kind of task. Raises UserError for an unknown one."""
+    known = {transform.kind: transform for transform in _Seeded.__subclasses__()}
+    if kind not in known:
+        raise UserError(f"augmentation.kind must be one of {', '.join(known)}, got {kind!r}.")
+    return known[kind]
 
 
 def _unshared(output: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -326,14 +382,3 @@ def _centre(size: Sequence[int], fraction: float) -> A.BasicTransform:
 def _resize(size: Sequence[int]) -> A.BasicTransform:
     height, width = height_width(size)
     return A.Resize(height=height, width=width, interpolation=cv2.INTER_LINEAR, p=1.0)
-
-
-def _resized(
-    kind: str, size: Sequence[int], then: Sequence[A.BasicTransform], mixing: Mixing, *, min_side: float
-) -> DetectionTransform | ClassificationTransform | SegmentationTransform:
-    """The usual resize of evaluation for a ``kind`` of task, and the transforms ``then``."""
-    if kind == "segmentation":
-        return SegmentationTransform(Fitted("stretch", height_width(size)), then)
-    if kind == "classification":
-        return ClassificationTransform([_centre(size, CROP_FRACTION), *then], mixing=mixing)
-    return DetectionTransform([_resize(size), *then], min_side=min_side, mixing=mixing)

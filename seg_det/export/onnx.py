@@ -139,7 +139,7 @@ class OnnxTarget(Target):
                 )
         except Exception as error:
             raise unsupported(error, self.name) from error
-        return program.model_proto
+        return _without_traces(program.model_proto)
 
     def embedded(self, path: Path) -> str | None:
         """The metadata. Raises UserError if the file is no ONNX model."""
@@ -255,6 +255,23 @@ def _onnx_nms(boxes: Tensor, scores: Tensor, per_class: int, iou_threshold: floa
 @_onnx_nms.register_fake
 def _(boxes: Tensor, scores: Tensor, per_class: int, iou_threshold: float) -> Tensor:
     return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), 3, dtype=torch.int64)
+
+
+def _without_traces(model: ModelProto) -> ModelProto:
+    """``model`` without what the exporter notes of each node's source code: paths of this machine, and half of a small file."""
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        for node in graph.node:
+            del node.metadata_props[:]
+            graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+        for value in graph.value_info:
+            del value.metadata_props[:]
+    for function in model.functions:
+        del function.metadata_props[:]
+        for node in function.node:
+            del node.metadata_props[:]
+    return model
 
 
 @contextmanager

@@ -34,9 +34,12 @@ def load(
     are computed at once. ``classes`` are those of a published detector to find, by default all that it knows.
     Raises UserError for anything else, with what it is instead.
 
-    >>> model = load("best.ckpt")  # doctest: +SKIP
-    >>> result = model("photo.jpg")  # doctest: +SKIP
-    >>> result.boxes, result.names  # doctest: +SKIP
+    >>> model = load("best.ckpt")
+    >>> result = model("photo.jpg", score_threshold=0)
+    >>> result.boxes.shape == (len(result.names), 4)
+    True
+    >>> [result.size for result in model(["photo.jpg", result.image()])]
+    [(48, 64), (48, 64)]
     """
     reference = str(reference)
     if batch_size < 1:
