@@ -27,11 +27,13 @@ def load(
     device: str | torch.device = "auto",
     batch_size: int = 16,
     classes: Sequence[str] | None = None,
+    input_size: int | tuple[int, int] | None = None,
 ) -> Model:
     """Open a trained model: a run folder, a checkpoint, an exported file of any target, or a published model by name.
 
     ``device`` "auto" is a GPU if there is one; exported files run on the CPU. ``batch_size`` is how many images of a list
-    are computed at once. ``classes`` are those of a published detector to find, by default all that it knows.
+    are computed at once. ``classes`` are those of a published detector to find, by default all that it knows; for weights
+    without names they name all. ``input_size`` (one side, or (H, W)) replaces the size in pixels that a network was trained at.
     Raises UserError for anything else, with what it is instead.
 
     >>> model = load("best.ckpt")
@@ -45,9 +47,18 @@ def load(
     if batch_size < 1:
         raise UserError(f"batch_size must be a number from 1, got {batch_size}.")
     if is_exported(reference) and not is_published(reference):
+        if classes is not None or input_size is not None:
+            raise UserError(f"classes and input_size are part of the exported {reference}: leave them out.")
         predictor = FilePredictor(open_file(Path(reference)))
         return Model(predictor, device=torch.device("cpu"), batch_size=batch_size)
-    model, card = load_published(reference, classes) if is_published(reference) else load_trained(reference)
+    if is_published(reference):
+        model, card = load_published(reference, classes)
+    elif classes is None:
+        model, card = load_trained(reference)
+    else:
+        raise UserError(f"the classes of {reference} are in its card: leave classes out.")
+    if input_size is not None:
+        card = card.replace(input_size=(input_size, input_size) if isinstance(input_size, int) else tuple(input_size))
     device = chosen_device(device)
     return Model(network_predictor(model, card, device), device=device, batch_size=batch_size)
 

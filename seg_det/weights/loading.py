@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -26,15 +27,11 @@ from seg_det.weights.maps import NAMINGS, detect
 from seg_det.weights.naming import Naming
 
 CENTRED = (127.5, 127.5, 127.5)
+log = logging.getLogger(__name__)
 IMAGENET_SIZE = 224
-VOC_OF_COCO = "COCO train2017, the images and labels of VOC's 20 classes"
-# By what the catalogue says of the training data: the classes in the order of the outputs.
-CLASS_NAMES = MappingProxyType(
-    {
-        "ImageNet-1k": tuple(Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf-8").splitlines()),
-        VOC_OF_COCO: VOC_CLASSES,
-    }
-)
+IMAGENET_CLASSES = tuple(Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf-8").splitlines())
+# Of weights that do not name their classes, by their number, in the order of the outputs: of ImageNet and Pascal VOC.
+USUAL_CLASSES = MappingProxyType({1000: IMAGENET_CLASSES, 21: VOC_CLASSES})
 
 
 class PublishedClassifier(NamedTuple):
@@ -191,25 +188,33 @@ def _read(reference: str) -> tuple[Path, dict[str, Tensor], Naming]:
 
 
 def known_categories(reference: str, classes: Sequence[str] | None = None) -> tuple[Category, ...]:
-    """The classes of published weights, for use without a data set: of a detector those of ``classes``, by default all.
+    """The classes of published weights, for use without a data set.
 
-    Where the catalogue has no names they are "class 0", "class 1", ... Raises UserError for classes that there are not.
+    ``classes`` chooses among those of a published detector (None: all), and names those of weights that name none, in the
+    order of the outputs. Without it the latter are taken for ImageNet's (1000 classes) or Pascal VOC's (21, with the
+    background), with a warning; with other numbers they are "class 0", "class 1", ... Raises UserError for other classes.
     """
     path, tensors, naming = _read(reference)
-    given = arrange(tensors, naming)
-    outputs, row = _classes_of(given), _published_as(reference, path)
+    outputs, row = _classes_of(arrange(tensors, naming)), _published_as(reference, path)
+    if naming.background and outputs == 1 + len(IMAGENET_CLASSES):
+        outputs -= 1  # the background, which filling a model leaves out
     if row is None and naming.preset is not None:
         row = _saved_anew(naming, outputs, classes or ())
     if row is not None and row.categories is not None:
-        known = row.categories
-        if unknown := [name for name in classes or () if name not in [category.name for category in known]]:
+        known = {category.name: category for category in row.categories}
+        if unknown := [name for name in classes or () if name not in known]:
             raise UserError(f"{row.name} was not trained to find {some(unknown)}: leave it out of classes.")
-        return tuple(category for category in known if classes is None or category.name in classes)
-    if classes is not None:
-        raise UserError(f"classes chooses among those of a published detector, and {reference} is none: leave it out.")
-    names = CLASS_NAMES.get(row.trained_on if row else "", ())
+        return tuple(known[name] for name in (known if classes is None else classes))
+    names = tuple(classes or USUAL_CLASSES.get(outputs, [f"class {index}" for index in range(outputs)]))
     if len(names) != outputs:
-        names = tuple(f"class {index}" for index in range(outputs))
+        raise UserError(f"{reference} has {outputs} classes, and classes names {len(names)}: name all, in their order.")
+    if row is None and classes is None:
+        log.warning(
+            "%s does not name its %d classes, which are taken for %s ...: say others with classes=.",
+            path,
+            outputs,
+            ", ".join(names[:3]),
+        )
     return tuple(Category(index, name) for index, name in enumerate(names))
 
 

@@ -1,0 +1,199 @@
+"""What cannot be loaded or predicted on gets one true sentence; one bad image of many takes none of the others with it."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import seg_det
+from seg_det import checkpoint
+from seg_det.errors import UserError
+from seg_det.export.onnx import OnnxTarget
+from seg_det.predict.loading import load
+
+EARLIER = Path(__file__).parent.parent / "fixtures" / "earlier"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load(EARLIER / "classification", device="cpu")
+
+
+@pytest.fixture
+def photo(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def refuse(sentence, *arguments, **options):
+    with pytest.raises(UserError) as caught:
+        load(*arguments, **options)
+    text = str(caught.value)
+    assert re.search(sentence, text) and "\n" not in text, text
+
+
+def test_nothing_known():
+    refuse(r"^nothing is no run folder, no file and no published model .*lists them\)$", "nothing")
+    refuse(r"; did you mean torchvision/mobilenet_v2\?$", "torchvision/mobilenetv2")
+    refuse("There is no run or checkpoint none.ckpt", "none.ckpt")
+    refuse("There is no exported file none.onnx", "none.onnx")
+
+
+def test_a_data_set_folder(tiny_shapes):
+    refuse(r"shapes is a folder without checkpoints/, so no training run: give a run folder", tiny_shapes)
+
+
+def test_an_image(photo):
+    refuse(r"photo\.png is truncated or no PyTorch file", photo)
+
+
+def test_a_card_without_weights(tmp_path):
+    plain = checkpoint.read(EARLIER / "detection" / "checkpoints" / "last.ckpt")["card"]
+    torch.save({"card": plain, "state_dict": {}}, tmp_path / "x.ckpt")
+    refuse(r"x\.ckpt and its tensors do not belong together: ", tmp_path / "x.ckpt")
+
+
+def test_a_run_that_ended_early(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    refuse(r"run holds no checkpoints/best\.ckpt or last\.ckpt: it ended before", tmp_path / "run")
+
+
+def test_a_file_whose_runtime_is_missing(monkeypatch):
+    monkeypatch.setattr(OnnxTarget, "packages", ("onnxruntime_of_another_planet",))
+    (file,) = (EARLIER / "detection").glob("*.onnx")
+    refuse(r"needs onnxruntime_of_another_planet: pip install .*\[onnx\]", file)
+
+
+def test_a_file_without_its_card(tmp_path):
+    (file,) = (EARLIER / "detection").glob("*.onnx")
+    shutil.copy(file, tmp_path / "alone.onnx")
+    assert load(tmp_path / "alone.onnx").names[0] == load(file).names[0]  # ONNX has a place for it
+    shutil.copy(file, tmp_path / "other.onnx")
+    (tmp_path / "other.json").write_text(json.dumps({"card": 1}))
+    refuse(r"other\.json is no card of an exported model", tmp_path / "other.onnx")
+
+
+def test_settings_that_a_model_does_not_take():
+    (file,) = (EARLIER / "detection").glob("*.onnx")
+    refuse("classes and input_size are part of the exported", file, classes=["circle"])
+    refuse("are in its card: leave classes out", EARLIER / "detection", classes=["circle"])
+    refuse("device must be auto, cpu, cuda or another of torch's, got 'gpu'", EARLIER / "detection", device="gpu")
+    refuse("batch_size must be a number from 1, got 0", EARLIER / "detection", batch_size=0)
+
+
+@pytest.mark.parametrize("size", [64, (32, 96)])
+def test_another_input_size(size, photo):
+    found = load(EARLIER / "classification", device="cpu", input_size=size)
+    assert found.card.input_size == ((size, size) if isinstance(size, int) else size)
+    assert found(photo).scores.sum() == pytest.approx(1)
+
+
+BAD = {
+    "float": (
+        np.zeros((4, 5, 3)),
+        r"must hold bytes, u8 of 0\.\.255 \(multiply by 255 where it is 0\.\.1\), got float64",
+    ),
+    "int64": (np.zeros((4, 5, 3), int), r"must hold bytes, u8 of 0\.\.255, got int64"),
+    "bool": (np.zeros((4, 5, 3), bool), "got bool"),
+    "float tensor": (torch.zeros(3, 4, 5), r"u8 of 0\.\.255 \(multiply"),
+    "empty": (np.zeros((0, 5, 3), np.uint8), r"with pixels, got \[0, 5, 3\]"),
+    "two channels": (np.zeros((4, 5, 2), np.uint8), r"must be \[H, W, 3\], RGB, with pixels, got \[4, 5, 2\]"),
+    "a batch": (np.zeros((2, 4, 5, 3), np.uint8), r"got \[2, 4, 5, 3\]"),
+    "a number": (7, "an image must be a path, a PIL image, .*, got int"),
+    "none": (None, "got NoneType"),
+    "fractions": (Image.new("F", (5, 4)), "holds fractions"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_images_that_cannot_be(model, name):
+    given, sentence = BAD[name]
+    with pytest.raises(UserError, match=sentence):
+        model(given)
+
+
+def as_mode(mode, size=(60, 40)):
+    pixels = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "1", "LA", "YCbCr", "HSV", "I;16"])
+def test_images_of_every_mode(model, mode, tmp_path):
+    if mode == "I;16":
+        given = Image.fromarray(np.random.default_rng(0).integers(0, 2**16, (40, 60), dtype=np.uint16))
+    else:
+        given = as_mode(mode)
+    before = given.tobytes()
+    found = model(given)
+    assert found.size == (40, 60) and given.tobytes() == before
+    if mode not in ("YCbCr", "HSV"):  # which PNG and TIFF do not hold as they are
+        suffix = "tif" if mode == "CMYK" else "png"
+        given.save(tmp_path / f"x.{suffix}")
+        assert np.array_equal(model(tmp_path / f"x.{suffix}").scores, found.scores)
+
+
+def test_a_turned_image_is_upright(model, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    as_mode("RGB").save(tmp_path / "turned.png", exif=exif)
+    file = model(tmp_path / "turned.png")
+    assert file.size == (60, 40)
+    assert np.array_equal(model(Image.open(tmp_path / "turned.png")).scores, file.scores)
+
+
+def test_grey_and_tiny_arrays(model):
+    grey = np.full((9, 7), 90, np.uint8)
+    assert np.array_equal(model(grey).scores, model(np.dstack([grey] * 3)).scores)
+    for kind in ("detection", "segmentation", "classification"):
+        one = load(EARLIER / kind, device="cpu")(np.zeros((1, 1, 3), np.uint8), score_threshold=0)
+        assert one.size == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["detection", "segmentation", "classification"])
+def test_a_bad_image_in_the_middle_is_reported_with_its_place(kind, photo, tmp_path, caplog):
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    model = load(EARLIER / kind, device="cpu", batch_size=2)
+    found = model([photo, tmp_path / "none.jpg", np.zeros((3, 3)), photo, tmp_path / "empty.jpg"], score_threshold=0)
+    assert [result.ok for result in found] == [True, False, False, True, False]
+    assert [result.place for result in found if not result.ok] == [1, 2, 4]
+    assert "image 1 is left out: there is no image" in caplog.text and "none.jpg" in caplog.text
+    with pytest.raises(UserError, match=r"^there is no boxes: there is no image .*none\.jpg"):
+        found[1].boxes  # noqa: B018
+    assert "none.jpg" in repr(found[1])
+    alone = model(photo, score_threshold=0)
+    assert np.array_equal(found[3].draw(), alone.draw())
+
+
+def test_a_path_alone_that_does_not_exist(model, tmp_path):
+    with pytest.raises(UserError, match=r"there is no image .*none\.jpg"):
+        model(tmp_path / "none.jpg")
+
+
+@pytest.mark.parametrize("given", [1.5, -0.1, [0.5], "high", [0.5, 2, 0.1]])
+def test_thresholds_that_cannot_be(given, photo):
+    model = seg_det.load(EARLIER / "classification", device="cpu")
+    with pytest.raises(UserError, match="score_threshold must be a number from 0 to 1, or 3 of them, got"):
+        model(photo, score_threshold=given)
+
+
+def test_an_empty_list(model):
+    assert model([]) == []
+
+
+def test_weights_that_are_not_finite(photo):
+    model = load(EARLIER / "classification", device="cpu")
+    next(model.predictor.model.parameters()).data.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"the model's output for the image photo\.png is not finite"):
+        model(photo)
+
+
+def test_supervision_is_named_where_it_is_missing(photo):
+    found = load(EARLIER / "detection", device="cpu")(photo)
+    with pytest.raises(UserError, match="to_supervision needs the package supervision: pip install supervision"):
+        found.to_supervision()
