@@ -136,6 +136,17 @@ def test_command(desk, command):
     call(desk, small(command))
 
 
+def test_python(desk, tmp_path, monkeypatch):
+    """The lines of Python run in the folder of the commands, with a photo in it."""
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    (desk / "photo.jpg").write_bytes(next((desk / "datasets" / "shapes").rglob("*.jpg")).read_bytes())
+    monkeypatch.chdir(desk)
+    exec(compile(block, "README.md", "exec"), names := {})
+    result = names["result"]
+    assert Image.open(desk / "out.png").size == result.size[::-1]
+    assert len(result.boxes) == len(result.scores) == len(result.names) == len(result.ids)
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "prepare_" in c])
 def test_prepare_scripts_are_there(desk, command):
     # test_prepare.py runs them against a local server; here their arguments are read

@@ -102,6 +102,16 @@ def test_checkpoint_holds_plain_values_and_the_card(finished):
     assert set(card.metrics) >= {"AP", "AP50"}
 
 
+def test_the_card_holds_the_thresholds_of_the_best_f1(finished):
+    folder, metrics = finished
+    card = checkpoint.card_of(folder / "checkpoints" / "best.ckpt")
+    wanted = [metrics["per_class"][category.name]["best_threshold"] for category in card.categories]
+    assert len(card.score_thresholds) == 8 and any(wanted)
+    assert list(card.score_thresholds) == [
+        value if value is None else pytest.approx(value, abs=1e-4) for value in wanted
+    ]
+
+
 def test_loaded_model_is_the_averaged_one(finished):
     folder, _ = finished
     model, _ = checkpoint.load(folder / "checkpoints" / "last.ckpt")

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from seg_det.commands.weights import main
 from seg_det.errors import UserError
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.classifier import Classifier
 from seg_det.models.ssdlite import SSDLite
 from seg_det.weights import describe, load_backbone, load_model, loading, read_tensors, resolve
-from seg_det.weights.__main__ import main
 from seg_det.weights.catalogue import CATALOGUE, UrlSource
 from seg_det.weights.maps import detect
 
