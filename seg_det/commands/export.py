@@ -17,6 +17,7 @@ from seg_det.predict.published import is_published
 from seg_det.proof.sensitivity import search, search_text, sensitivity
 from seg_det.proof.verification import Export, export_model, table
 from seg_det.registry import TARGETS
+from seg_det.types import ModelCard
 from seg_det.weights import resolve
 
 
@@ -29,11 +30,7 @@ def main(config: DictConfig) -> None:
     if is_exported(reference):
         raise UserError(f"{reference} is exported already: give the run or the checkpoint that it came from.")
     model, card, dataset = trained(reference, config)
-    if config.resize is not None:
-        if config.resize not in task_of(card).resizes:
-            known = ", ".join(task_of(card).resizes)
-            raise UserError(f"resize must be one of {known} for {card.task}, got {config.resize!r}.")
-        card = card.replace(resize=config.resize)
+    card = _resized(card, config.resize)
     path = resolve(reference) if is_published(reference) else checkpoint.find(reference)
     folder = new_folder("export", card.name)
     claim(folder, config)
@@ -65,3 +62,12 @@ def main(config: DictConfig) -> None:
             f"{folder / content['files'][0]} was rejected: its {content['metric']} is {content['difference']:.4f} from the "
             f"checkpoint's, and tolerance={content['tolerance']:g} is the most; set tolerance= to accept it."
         )
+
+
+def _resized(card: ModelCard, rule: str | None) -> ModelCard:
+    """``card`` with another rule of resizing, if one is given. Raises UserError for one that its task does not have."""
+    if rule is None:
+        return card
+    if rule not in (known := task_of(card).resizes):
+        raise UserError(f"resize must be one of {', '.join(known)} for {card.task}, got {rule!r}.")
+    return card.replace(resize=rule)

@@ -1,6 +1,6 @@
 """What augmentations are made of, and the resizes that evaluation uses. The only file that knows albumentations.
 
-The recipes of augmentation lie beside it: :mod:`seg_det.data.detection_transforms`, ``classification_transforms`` and
+The augmentations lie beside it: :mod:`seg_det.data.plain_transforms`, ``detection_transforms``, ``classification_transforms`` and
 ``segmentation_transforms``.
 
 Each model has one rule of resizing for training, evaluation and exported pipelines, bilinear with half-pixel centres:
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from seg_det.data.arguments import height_width, number, number_range
-from seg_det.data.mixing import UNMIXED, Mixing, checked_mixing
+from seg_det.data.mixing import UNMIXED, Mixing
 from seg_det.data.resize import centre_window, resize_antialiased
 from seg_det.data.viewport import (
     Placement,
@@ -32,9 +32,7 @@ from seg_det.data.viewport import (
     zoom_out_window,
 )
 from seg_det.data.views import Fitted, ImageAndMask, View
-from seg_det.errors import UserError
 from seg_det.ops.placement import CROP_FRACTION
-from seg_det.registry import AUGMENTATIONS
 
 # Read while albumentations is imported, which asks a server for its newest version otherwise.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -51,7 +49,7 @@ class Transformed(NamedTuple):
     kept: np.ndarray  # i64 [M], indices into the boxes that went in
 
 
-class _Seeded:
+class Seeded:
     """A composition of albumentations transforms that forgets what it drew for the last sample."""
 
     kind: ClassVar[str]  # of the task, ModelCard.task
@@ -69,7 +67,7 @@ class _Seeded:
         return generator
 
 
-class ClassificationTransform(_Seeded):
+class ClassificationTransform(Seeded):
     """A sequence of albumentations transforms for an image alone; each sample is seeded by its caller."""
 
     kind = "classification"
@@ -85,7 +83,7 @@ class ClassificationTransform(_Seeded):
         min_side: float = 1.0,
     ) -> ClassificationTransform:
         """To ``size`` (H, W) as evaluation does, followed by ``then``; ``min_side`` concerns boxes alone."""
-        return cls([_centre(size, CROP_FRACTION), *then], mixing=mixing)
+        return cls([centre(size, CROP_FRACTION), *then], mixing=mixing)
 
     def __init__(self, transforms: Sequence[A.BasicTransform | A.BaseCompose], *, mixing: Mixing = UNMIXED) -> None:
         super().__init__(A.Compose(list(transforms)), mixing)
@@ -96,7 +94,7 @@ class ClassificationTransform(_Seeded):
         return _unshared(self.compose(image=image)["image"], image)
 
 
-class DetectionTransform(_Seeded):
+class DetectionTransform(Seeded):
     """A sequence of albumentations transforms for one image and its boxes; each sample is seeded by its caller.
 
     Boxes of which less than ``min_side`` pixels of width or height remain are dropped, and so are boxes without area.
@@ -154,7 +152,7 @@ class DetectionTransform(_Seeded):
         return Transformed(_unshared(output, image), clipped[solid], kept[solid])
 
 
-class SegmentationTransform(_Seeded):
+class SegmentationTransform(Seeded):
     """A view of an image and its mask, then a sequence of albumentations transforms; each sample is seeded by its caller."""
 
     kind = "segmentation"
@@ -281,65 +279,6 @@ class AntialiasedResize(A.DualTransform):
         return bboxes
 
 
-@AUGMENTATIONS.register
-def centre_crop(size: Sequence[int], *, crop_fraction: float = CROP_FRACTION) -> ClassificationTransform:
-    """The middle of the image in ``size`` (H, W): evaluation, whatever the seed.
-
-    The image is resized until it just covers size / ``crop_fraction``, which is 256 x 256 for 224 x 224, then cropped.
-    Raises UserError for a bad size or fraction. Source: the evaluation of MobileNetV1 to V3 (TF-slim).
-    """
-    return ClassificationTransform([_centre(size, number("crop_fraction", crop_fraction, 0.1, 1))])
-
-
-@AUGMENTATIONS.register
-def flip_only(
-    size: Sequence[int],
-    *,
-    flip_probability: float = 0.5,
-    vertical_flip_probability: float = 0.0,
-    mosaic: float = 0.0,
-    mixup: float = 0.0,
-    unmixed_epochs: int = 0,
-    kind: str = "detection",
-) -> DetectionTransform | ClassificationTransform | SegmentationTransform:
-    """Bring to ``size`` (H, W) as evaluation does, and flip at random; ``kind`` is that of the task.
-
-    ``mosaic`` (with boxes alone), ``mixup`` (with boxes or classes), ``unmixed_epochs``: :class:`seg_det.data.mixing.Mixing`'s.
-    Raises UserError for a bad size or probability, and for mixing what cannot be mixed.
-    """
-    transform = _transform_of(kind)
-    for name, wanted in (("mosaic", mosaic), ("mixup", mixup)):
-        if wanted and name not in transform.mixes:
-            raise UserError(f"augmentation: {name} is not for {kind}: set it to 0")
-    mirrored = flips(flip_probability, vertical_flip_probability)
-    return transform.resized(size, mirrored, mixing=checked_mixing(mosaic, mixup, unmixed_epochs))
-
-
-@AUGMENTATIONS.register
-def resize_only(
-    size: Sequence[int], *, kind: str = "detection"
-) -> DetectionTransform | ClassificationTransform | SegmentationTransform:
-    """Bring to ``size`` (H, W) as evaluation does, and nothing else, whatever the seed; ``kind`` is that of the task.
-
-    No box with an area is dropped.
-    """
-    return _transform_of(kind).resized(size, min_side=0.0)
-
-
-@AUGMENTATIONS.register
-def resize_antialiased_only(size: Sequence[int]) -> DetectionTransform:
-    """:func:`resize_only` with boxes, antialiased where it shrinks, as detectors of other tools may have been measured."""
-    return DetectionTransform([AntialiasedResize(height_width(size))], min_side=0.0)
-
-
-def _transform_of(kind: str) -> type[DetectionTransform | ClassificationTransform | SegmentationTransform]:
-    """The class of the transforms for a kind of task. Raises UserError for an unknown one."""
-    known = {transform.kind: transform for transform in _Seeded.__subclasses__()}
-    if kind not in known:
-        raise UserError(f"augmentation.kind must be one of {', '.join(known)}, got {kind!r}.")
-    return known[kind]
-
-
 def _unshared(output: np.ndarray, image: np.ndarray) -> np.ndarray:
     # Transforms that had nothing to do hand their input on; a cached image must not share its memory.
     return output.copy() if np.may_share_memory(output, image) else output
@@ -374,7 +313,8 @@ def channel_shuffle(probability: float) -> A.BasicTransform:
     return A.ChannelShuffle(p=number("channel_shuffle_probability", probability, 0, 1))
 
 
-def _centre(size: Sequence[int], fraction: float) -> A.BasicTransform:
+def centre(size: Sequence[int], fraction: float) -> A.BasicTransform:
+    """What covers ``size`` (H, W) / ``fraction`` and keeps ``size`` in the middle."""
     height, width = height_width(size)
     return CentreCrop((height, width), (height / fraction, width / fraction))
 

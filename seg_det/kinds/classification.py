@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from seg_det.data.images import read_rgb
-from seg_det.data.records import ClassificationRecord, ClassificationSource
-from seg_det.data.transforms import ClassificationTransform, centre_crop
+from seg_det.data.plain_transforms import centre_crop
+from seg_det.data.records import ClassificationSource
+from seg_det.data.transforms import ClassificationTransform
 from seg_det.errors import UserError
-from seg_det.kinds.kind import Kind, Losses
-from seg_det.metrics.classification import ClassificationMetric, ClassificationReport
+from seg_det.kinds.kind import Kind
+from seg_det.metrics.classification import ClassificationMetric
 from seg_det.predict.classification import CLASSIFICATION as TASK
-from seg_det.predict.predictor import NetworkPredictor
 from seg_det.report.drawings import shrink
 from seg_det.types import ClassificationBatch
 
 SAMPLES = 12  # shown in the report
 SAMPLE_PIXELS = 400  # of their longer side
-
-
-def _loss(
-    function: Callable[..., Losses], predictor: NetworkPredictor, raw: Tensor, batch: ClassificationBatch
-) -> Losses:
-    return function(raw, batch)
-
-
-def _doubts(predictor: NetworkPredictor, source: ClassificationSource, loss: Callable[..., Losses]) -> None:
-    """Every class of images can be learned."""
-
-
-def _postprocess(loss: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(settings)
-
-
-def _truth(record: ClassificationRecord) -> None:
-    """The metric has the labels."""
-
-
-def _batch_truths(batch: ClassificationBatch) -> list[None]:
-    return [None] * len(batch.images)
 
 
 def _batch_sizes(batch: ClassificationBatch) -> list[tuple[int, int]]:
@@ -52,10 +29,6 @@ def _batch_sizes(batch: ClassificationBatch) -> list[tuple[int, int]]:
 
 def _scored(predictions: Sequence[Tensor], truths: Sequence[None]) -> Tensor:
     return torch.stack(list(predictions))
-
-
-def _thresholds(report: ClassificationReport) -> tuple[float | None, ...]:
-    return ()
 
 
 def _differences(ours: dict[int, Tensor], theirs: dict[int, Tensor]) -> dict[str, float]:
@@ -93,21 +66,13 @@ CLASSIFICATION = Kind(
     transform=ClassificationTransform,
     suggestion="dataset=imagefolder",
     evaluation_transform=lambda predictor: centre_crop(predictor.card.input_size),
-    loss=_loss,
-    doubts=_doubts,
-    postprocess=_postprocess,
-    truth=_truth,
-    batch_truths=_batch_truths,
     batch_sizes=_batch_sizes,
     scored=_scored,
     metric=lambda source: ClassificationMetric(source.records, source.categories),
-    options=frozenset(),
     monitor="top1",
     shown=("top1", "top5"),
-    thresholds=_thresholds,
     differences=_differences,
     check=_check,
     least_images=2,  # the last norm sees one vector an image
-    tiny_maps=True,
     samples=_samples,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
@@ -11,8 +11,9 @@ import torch
 
 from seg_det.data.loaders import read_image
 from seg_det.data.objects import input_boxes
-from seg_det.data.records import DetectionRecord, DetectionSource
-from seg_det.data.transforms import DetectionTransform, resize_antialiased_only, resize_only
+from seg_det.data.plain_transforms import resize_antialiased_only, resize_only
+from seg_det.data.records import DetectionSource
+from seg_det.data.transforms import DetectionTransform
 from seg_det.errors import UserError
 from seg_det.kinds.kind import Kind
 from seg_det.losses import SCORES, DetectionLosses
@@ -67,22 +68,6 @@ def _postprocess(loss: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[s
     if (rule := loss["classification"]) not in SCORES:
         raise UserError(f"task.loss.classification must be one of {', '.join(SCORES)}, got {rule!r}.")
     return {"score": SCORES[rule], **settings}
-
-
-def _truth(record: DetectionRecord) -> None:
-    """The metric has the objects."""
-
-
-def _batch_truths(batch: DetectionBatch) -> list[None]:
-    return [None] * len(batch.images)
-
-
-def _batch_sizes(batch: DetectionBatch) -> list[tuple[int, int]]:
-    return [(height, width) for height, width in batch.sizes.tolist()]
-
-
-def _scored(predictions: Sequence[Detections], truths: Sequence[None]) -> Sequence[Detections]:
-    return predictions
 
 
 def _thresholds(report: DetectionReport) -> tuple[float | None, ...]:
@@ -150,10 +135,6 @@ DETECTION = Kind(
     loss=_loss,
     doubts=_doubts,
     postprocess=_postprocess,
-    truth=_truth,
-    batch_truths=_batch_truths,
-    batch_sizes=_batch_sizes,
-    scored=_scored,
     metric=_metric,
     options=frozenset({"count_difficult", "evaluator"}),
     monitor="AP",
@@ -162,6 +143,5 @@ DETECTION = Kind(
     differences=_differences,
     check=_check,
     least_images=2,  # the smallest extra map is a single cell: one image has no variance there
-    tiny_maps=True,
     samples=_samples,
 )

@@ -38,9 +38,28 @@ class Metric(Protocol):
     def merge(self, states: Sequence[Any]) -> None: ...
 
 
-@dataclass(frozen=True)
+def plain_loss(function: Callable[..., Losses], predictor: NetworkPredictor, raw: Any, batch: Any) -> Losses:
+    """The loss of raw output on a batch, of a loss function that asks for nothing of the model."""
+    return function(raw, batch)
+
+
+def no_truths(batch: Any) -> list[None]:
+    """For each image of a batch nothing: the metric has the labels of all."""
+    return [None] * len(batch.images)
+
+
+def file_sizes(batch: Any) -> list[tuple[int, int]]:
+    """(H, W) of the files of a batch."""
+    return [(height, width) for height, width in batch.sizes.tolist()]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of task for training and evaluation; ``task`` is the part that needs no labels."""
+    """A kind of task for training and evaluation; ``task`` is the part that needs no labels.
+
+    ``truth`` reads of a record what is needed beside the image to score a prediction, where the metric does not have it;
+    ``batch_truths`` gives the same of a batch of the training loader. ``scored`` makes what the metric takes of both.
+    """
 
     task: Task
     data: str  # what it learns from, for messages
@@ -50,30 +69,26 @@ class Kind:
     evaluation_transform: Callable[
         [NetworkPredictor], Any
     ]  # the predictor's preprocessing, of labels too: for training
-    loss: Callable[
-        [Callable[..., Losses], NetworkPredictor, Any, Any], Losses
-    ]  # of a loss function, raw output and a batch
-    doubts: Callable[
-        [NetworkPredictor, Any, Callable[..., Losses]], str | None
-    ]  # what of a source can hardly be learned
-    postprocess: Callable[
-        [Mapping[str, Any], Mapping[str, Any]], dict[str, Any]
-    ]  # the card's, of the loss and the settings
-    truth: Callable[[Any], Any]  # of a record, what must be read beside the image to score a prediction
-    batch_truths: Callable[[Any], Sequence[Any]]  # the same of a batch of the training loader
-    batch_sizes: Callable[[Any], list[tuple[int, int]]]  # (H, W) of the files of such a batch
-    scored: Callable[[Sequence[Any], Sequence[Any]], Any]  # of predictions and truths, what the metric takes
+    loss: Callable[[Callable[..., Losses], NetworkPredictor, Any, Any], Losses] = plain_loss
+    doubts: Callable[[NetworkPredictor, Any, Callable[..., Losses]], str | None] = lambda predictor, source, loss: None
+    postprocess: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] = lambda loss, settings: dict(
+        settings
+    )
+    truth: Callable[[Any], Any] = lambda record: None
+    batch_truths: Callable[[Any], Sequence[Any]] = no_truths
+    batch_sizes: Callable[[Any], list[tuple[int, int]]] = file_sizes
+    scored: Callable[[Sequence[Any], Sequence[Any]], Any] = lambda predictions, truths: predictions
     metric: Callable[..., Metric]  # of a source and the options of the evaluation
-    options: frozenset[str]  # that the metric takes
+    options: frozenset[str] = frozenset()  # that the metric takes
     monitor: str  # the headline figure that the best checkpoint has most of
     shown: tuple[str, ...]  # headline figures for the terminal
-    thresholds: Callable[[Any], tuple[float | None, ...]]  # of a report, ModelCard.score_thresholds
+    thresholds: Callable[[Any], tuple[float | None, ...]] = lambda report: ()  # ModelCard.score_thresholds
     differences: Callable[
         [dict[int, Any], dict[int, Any]], dict[str, float]
     ]  # of what two models gave the metric, by image
     check: Callable[..., None]  # raises UserError for a source that cannot be used; every=True: looks at each record
-    least_images: int  # of a training step
-    tiny_maps: bool  # whether its networks have maps of a single cell
+    least_images: int = 1  # of a training step
+    tiny_maps: bool = True  # whether its networks have maps of a single cell
     samples: Callable[[Metric, Any], list[tuple[str, np.ndarray]]]  # drawn for the report
 
     @property

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +15,12 @@ from seg_det.data.masks import require_counted_pixels
 from seg_det.data.records import SegmentationRecord, SegmentationSource
 from seg_det.data.segmentation_transforms import fitted
 from seg_det.data.transforms import SegmentationTransform
-from seg_det.kinds.kind import Kind, Losses
-from seg_det.metrics.segmentation import LabelMaps, SegmentationMetric, SegmentationReport
+from seg_det.kinds.kind import Kind
+from seg_det.metrics.segmentation import LabelMaps, SegmentationMetric
 from seg_det.predict.predictor import NetworkPredictor
 from seg_det.predict.segmentation import SEGMENTATION as TASK
 from seg_det.report.masks import MaskWriter, beside
-from seg_det.types import DenseSegmentation, SegmentationBatch
+from seg_det.types import SegmentationBatch
 
 SAMPLES = 12  # drawn in the report
 SAMPLE_PIXELS = 500  # of the longer side of each of their three views
@@ -30,20 +29,6 @@ SAMPLE_PIXELS = 500  # of the longer side of each of their three views
 def _evaluation_transform(predictor: NetworkPredictor) -> SegmentationTransform:
     card = predictor.card
     return fitted(predictor.preprocessing.rule, card.input_size, fill=card.mean)
-
-
-def _loss(
-    function: Callable[..., Losses], predictor: NetworkPredictor, raw: DenseSegmentation, batch: SegmentationBatch
-) -> Losses:
-    return function(raw, batch)
-
-
-def _doubts(predictor: NetworkPredictor, source: SegmentationSource, loss: Callable[..., Losses]) -> None:
-    """Every class of pixels can be learned."""
-
-
-def _postprocess(loss: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(settings)
 
 
 def _truth(record: SegmentationRecord) -> Tensor:
@@ -56,16 +41,8 @@ def _batch_truths(batch: SegmentationBatch) -> list[Tensor]:
     return batch.originals
 
 
-def _batch_sizes(batch: SegmentationBatch) -> list[tuple[int, int]]:
-    return [(height, width) for height, width in batch.sizes.tolist()]
-
-
 def _scored(predictions: Sequence[Tensor], truths: Sequence[Tensor]) -> list[LabelMaps]:
     return [LabelMaps(mask.cpu(), truth.cpu()) for mask, truth in zip(predictions, truths, strict=True)]
-
-
-def _thresholds(report: SegmentationReport) -> tuple[float | None, ...]:
-    return ()
 
 
 def _differences(ours: dict[int, LabelMaps], theirs: dict[int, LabelMaps]) -> dict[str, float]:
@@ -109,21 +86,15 @@ SEGMENTATION = Kind(
     transform=SegmentationTransform,
     suggestion="dataset=shapes, voc_seg, cityscapes, camvid, coco_seg or custom_masks, with augmentation=segmentation",
     evaluation_transform=_evaluation_transform,
-    loss=_loss,
-    doubts=_doubts,
-    postprocess=_postprocess,
     truth=_truth,
     batch_truths=_batch_truths,
-    batch_sizes=_batch_sizes,
     scored=_scored,
     metric=_metric,
     options=frozenset({"save_predictions", "folder"}),
     monitor="mIoU",
     shown=("mIoU", "pixel_accuracy", "mean_accuracy"),
-    thresholds=_thresholds,
     differences=_differences,
     check=require_counted_pixels,
-    least_images=1,
     tiny_maps=False,
     samples=_samples,
 )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seg_det.predict import standalone
 from seg_det.predict.graphs import ClassificationGraph
@@ -33,21 +32,9 @@ def _result(logits: Tensor, card: ModelCard, size: Size, source: Path | np.ndarr
     return ClassificationResult(card.categories, size, source, (logits - logits.logsumexp(-1)).exp().cpu().numpy())
 
 
-def _above(logits: Tensor, thresholds: Tensor) -> Tensor:
-    return logits  # every class has its probability
-
-
 def _read(outputs: Outputs, card: ModelCard, size: Size, in_image: bool) -> Tensor:
     # Predictions are logits: the logarithms of probabilities are such.
     return torch.from_numpy(np.array(outputs["scores"])).float().clamp(min=1e-30).log()
-
-
-def _facts(model: nn.Module, card: ModelCard) -> dict[str, Any]:
-    return {}
-
-
-def _require_exportable(card: ModelCard) -> None:
-    """Every setting of a classifier can be exported."""
 
 
 CLASSIFICATION = Task(
@@ -56,17 +43,11 @@ CLASSIFICATION = Task(
     resizes=("centre_crop",),
     predictor=ImageClassifier,
     result=_result,
-    above=_above,
     outputs=("scores",),
     raw_outputs=("logits",),
     raw=lambda outputs: outputs["logits"],
     read=_read,
     graph=ClassificationGraph,
-    suppresses=False,
-    defaults={},
-    require_exportable=_require_exportable,
-    facts=_facts,
-    exact_when_normalised=True,
     programs={
         "full": standalone.classification_full,
         "normalised": standalone.classification_normalised,

@@ -69,10 +69,6 @@ def _facts(model: nn.Module, card: ModelCard) -> dict[str, Any]:
     return {"anchors": model.anchors(card.input_size).tolist()}
 
 
-def _require_exportable(card: ModelCard) -> None:
-    """Every setting of a detector can be exported."""
-
-
 DETECTION = Task(
     name="detection",
     output=DenseDetections,
@@ -91,9 +87,7 @@ DETECTION = Task(
         for name, setting in inspect.signature(detect).parameters.items()
         if setting.kind is setting.KEYWORD_ONLY
     },
-    require_exportable=_require_exportable,
     facts=_facts,
-    exact_when_normalised=True,
     programs={
         "full": standalone.detection_full,
         "normalised": standalone.detection_normalised,

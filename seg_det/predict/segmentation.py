@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -144,10 +143,6 @@ def _result(mask: Tensor, card: ModelCard, size: Size, source: Path | np.ndarray
     return SegmentationResult(card.categories, size, source, mask.cpu().numpy())
 
 
-def _above(mask: Tensor, thresholds: Tensor) -> Tensor:
-    return mask  # every pixel has its class
-
-
 def _read(outputs: Outputs, card: ModelCard, size: Size, in_image: bool) -> Tensor:
     mask = torch.from_numpy(outputs["mask"].astype(np.uint8))
     if in_image:
@@ -168,26 +163,19 @@ def _require_exportable(card: ModelCard) -> None:
         )
 
 
-def _facts(model: nn.Module, card: ModelCard) -> dict[str, Any]:
-    return {}
-
-
 SEGMENTATION = Task(
     name="segmentation",
     output=DenseSegmentation,
     resizes=("whole", "letterbox", "stretch"),
     predictor=Segmenter,
     result=_result,
-    above=_above,
     outputs=("mask",),
     raw_outputs=("logits",),
     raw=lambda outputs: DenseSegmentation(outputs["logits"]),
     read=_read,
     graph=SegmentationGraph,
-    suppresses=False,
     defaults={"output": "logits", "align_corners": False},
     require_exportable=_require_exportable,
-    facts=_facts,
     exact_when_normalised=False,  # its masks have the input's size, and the nearest pixel of the image takes theirs
     programs={
         "full": standalone.segmentation_full,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +18,32 @@ from seg_det.types import ModelCard
 Outputs = Mapping[str, np.ndarray]  # of an exported file, by name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """A kind of task for prediction and export; :class:`seg_det.kinds.kind.Kind` is the part that needs labels.
 
-    ``outputs`` are the names of what a file of the pipelines "full" and "normalised" gives, ``raw_outputs`` of "raw".
+    ``result`` makes what users get of a prediction, the image's size and its source; ``above`` leaves out what scores below
+    a threshold a class, f32 [C]. ``outputs`` are the names of what a file of the pipelines "full" and "normalised" gives,
+    ``raw_outputs`` of "raw"; ``read`` makes a prediction of the former (True: they are in pixels of the image), ``raw`` the
+    network's own output of the latter, and ``facts`` is what their readers must know of the model. ``programs`` read outputs
+    by pipeline in programs without this package, and ``show`` draws what was read.
     """
 
     name: str  # ModelCard.task
     output: type  # what the forward of its models says that it returns
     resizes: tuple[str, ...]  # rules for ModelCard.resize, the usual one first
     predictor: type[NetworkPredictor]
-    result: Callable[[Any, ModelCard, Size, Path | np.ndarray], Result]  # of a prediction, the image's size and source
-    above: Callable[[Any, Tensor], Any]  # a prediction without what scores below a threshold a class, f32 [C]
+    result: Callable[[Any, ModelCard, Size, Path | np.ndarray], Result]
+    above: Callable[[Any, Tensor], Any] = lambda prediction, thresholds: prediction
     outputs: tuple[str, ...]
     raw_outputs: tuple[str, ...]
-    raw: Callable[[Mapping[str, Tensor]], Any]  # the network's output from that of a raw file
-    read: Callable[
-        [Outputs, ModelCard, Size, bool], Any
-    ]  # a prediction from a file's outputs; True: in pixels of the image
+    raw: Callable[[Mapping[str, Tensor]], Any]
+    read: Callable[[Outputs, ModelCard, Size, bool], Any]
     graph: type[nn.Module]  # post-processing that can be exported, see seg_det.predict.graphs
-    suppresses: bool  # whether a runtime's own suppression can take part in it
-    defaults: Mapping[str, Any]  # settings of post-processing that a card may leave out
-    require_exportable: Callable[[ModelCard], None]  # raises UserError for settings that no graph can follow
-    facts: Callable[[nn.Module, ModelCard], dict[str, Any]]  # what a reader of raw outputs must know of the model
-    exact_when_normalised: bool  # whether a file of "normalised" gives the same predictions as the network
-    programs: Mapping[str, Callable[..., Any]]  # by pipeline: reads outputs in programs without this package
-    show: Callable[..., Any]  # and draws what was read
+    suppresses: bool = False  # whether a runtime's own suppression can take part in it
+    exact_when_normalised: bool = True  # whether a file of "normalised" gives the same predictions as the network
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # settings of post-processing that a card may leave out
+    require_exportable: Callable[[ModelCard], None] = lambda card: None  # raises UserError for what no graph can follow
+    facts: Callable[[nn.Module, ModelCard], dict[str, Any]] = lambda model, card: {}
+    programs: Mapping[str, Callable[..., Any]]
+    show: Callable[..., Any]

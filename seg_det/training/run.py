@@ -95,13 +95,17 @@ def train_model(setup: Training) -> dict[str, Any] | None:
         log.warning("%s", doubt)
     if not (setup.resume or setup.recipe.frozen_norms == "all" or setup.recipe.quantise):
         _unfold(task.predictor, setup.train, kind.evaluation_transform(task.predictor))
-    loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
-    trained = _fit(task, setup, val, **loading)
+    trained = _fit(task, setup, val)
     if not trained.leads:
         return None
     if setup.trainer.fast_dev_run:
         print("fast_dev_run: one batch was trained and one evaluated; nothing was saved.")
         return None
+    return _report(kind, setup, val, trained, start)
+
+
+def _report(kind: Kind, setup: Training, val: Source, trained: Trained, start: Started) -> dict[str, Any]:
+    """Evaluate the best checkpoint and write the run folder; returns the content of metrics.json."""
     if setup.resume:
         _join_histories(setup.resume.parent.parent / "metrics.csv", setup.run / "metrics.csv")
     best, card = checkpoint.load(trained.checkpoint)
@@ -109,6 +113,7 @@ def train_model(setup: Training) -> dict[str, Any] | None:
         figure = card.metrics.get(kind.monitor)
         log.info("Best in simulated 8 bits: %s %s. What follows are its weights in 32 bits.", kind.monitor, figure)
     predictor = network_predictor(best, card, trained.device)
+    loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
     evaluation = evaluate(kind, predictor, val, **loading, device=trained.device)
     metrics = {
         **figures_of("train", kind, best, card, evaluation, val),
@@ -119,9 +124,9 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     return metrics
 
 
-def _fit(task: Learner, setup: Training, val: Source, *, batch_size: int, num_workers: int) -> Trained:
+def _fit(task: Learner, setup: Training, val: Source) -> Trained:
     """Train on the training split, watched on ``val``."""
-    loading = {"batch_size": batch_size, "num_workers": num_workers}
+    loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
     batches = train_loader(
         setup.train,
         setup.augmentation,

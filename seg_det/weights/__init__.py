@@ -6,17 +6,14 @@
 from seg_det.weights.catalogue import CATALOGUE, PublishedWeights, WeightsUnavailable
 from seg_det.weights.fit import LoadReport
 from seg_det.weights.loading import (
-    PublishedModel,
     describe,
-    known_categories,
     load_backbone,
     load_model,
     normalisation,
-    published_classifier,
-    published_model,
     read_tensors,
     resolve,
 )
+from seg_det.weights.published import PublishedModel, known_categories, published_classifier, published_model
 
 __all__ = [
     "CATALOGUE",

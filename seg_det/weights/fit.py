@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from seg_det.errors import UserError
 from seg_det.nn.convolutions import SameConv2d
 from seg_det.weights.naming import Naming
-from seg_det.weights.networks import identify
+from seg_det.weights.networks import Network, identify
 
 STEM = "backbone.stem.conv.weight"
 CLASSIFIER = ("classifier.weight", "classifier.bias")
@@ -127,18 +127,9 @@ def fill(
     missing, differing = ([key for key in keys if _layer(key) not in kept] for keys in (missing, differing))
     if missing or differing:
         shapes = [f"{some(sources[key])} {_form(given[key])} for {key} {_form(own[key])}" for key in differing]
-        faults = [f"it lacks {some(missing)}"] if missing else []
-        faults += [f"its shapes differ: {some(shapes)}"] if differing else []
-        network = identify(arranged, naming)
-        faults += [f"it holds {network.name} ({network.overrides})"] if network else []
-        raise UserError(f"{path} ({naming.name} names) does not fit the model: {'; '.join(faults)}.")
+        raise _does_not_fit(f"{path} ({naming.name} names)", missing, shapes, identify(arranged, naming))
     given = {key: tensor for key, tensor in given.items() if _layer(key) not in kept}
-    if broken := [key for key, tensor in given.items() if not tensor.isfinite().all()]:
-        raise UserError(
-            f"{path} holds numbers that are not finite, in {some(broken)}: get it again, or an earlier one."
-        )
-    for key, tensor in given.items():
-        own[key].copy_(tensor)
+    _copy(given, own, path)
     used = {key for ours in given for key in sources.get(ours, ())}
     return LoadReport(
         path=path,
@@ -149,6 +140,24 @@ def fill(
         notes=tuple(notes),
         warnings=tuple(_warnings(model, naming, folded)),
     )
+
+
+def _does_not_fit(what: str, missing: Sequence[str], shapes: Sequence[str], network: Network | None) -> UserError:
+    """What keeps a file from filling a model, and the network that it seems to hold."""
+    faults = [f"it lacks {some(missing)}"] if missing else []
+    faults += [f"its shapes differ: {some(shapes)}"] if shapes else []
+    faults += [f"it holds {network.name} ({network.overrides})"] if network else []
+    return UserError(f"{what} does not fit the model: {'; '.join(faults)}.")
+
+
+def _copy(given: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
+    """Fill a model's tensors ``own``. Raises UserError, and changes nothing, for numbers that are not finite."""
+    if broken := [key for key, tensor in given.items() if not tensor.isfinite().all()]:
+        raise UserError(
+            f"{path} holds numbers that are not finite, in {some(broken)}: get it again, or an earlier one."
+        )
+    for key, tensor in given.items():
+        own[key].copy_(tensor)
 
 
 def _adapted(

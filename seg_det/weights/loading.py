@@ -4,59 +4,23 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
-from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from torch import Tensor, nn
 
 from seg_det.checkpoint import PREFIX, load_plain
 from seg_det.checksums import sha256_of
-from seg_det.data.voc_seg import CLASSES as VOC_CLASSES
 from seg_det.download import download
 from seg_det.errors import UserError
-from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
-from seg_det.types import Category
 from seg_det.weights.catalogue import CATALOGUE, PublishedWeights, cache_folder, fetch
 from seg_det.weights.fit import BOXES, LoadReport, Outputs, arrange, fill, identify, some
 from seg_det.weights.maps import NAMINGS, detect
 from seg_det.weights.naming import Naming
 
 CENTRED = (127.5, 127.5, 127.5)
-log = logging.getLogger(__name__)
-IMAGENET_SIZE = 224
-IMAGENET_CLASSES = tuple(Path(__file__).with_name("imagenet_classes.txt").read_text(encoding="utf-8").splitlines())
-# Of weights that do not name their classes, by their number, in the order of the outputs: of ImageNet and Pascal VOC.
-USUAL_CLASSES = MappingProxyType({1000: IMAGENET_CLASSES, 21: VOC_CLASSES})
-
-
-class PublishedClassifier(NamedTuple):
-    """A classifier of ImageNet's classes whose weights were not trained here."""
-
-    backbone: dict[str, Any]  # _target_ and settings
-    mean: tuple[float, float, float]  # of 0..255 values, RGB
-    std: tuple[float, float, float]
-    input_size: int  # pixels
-    outputs: int  # classes, a background among them
-    told: bool = True  # whether its names tell padding, eps and normalisation, or the usual ones were assumed
-
-
-class PublishedModel(NamedTuple):
-    """A detector or segmenter whose weights were not trained here."""
-
-    kind: str  # ModelCard.task
-    model: dict[str, Any]  # _target_ and settings, without num_classes
-    postprocess: dict[str, Any]
-    mean: tuple[float, float, float]  # of 0..255 values, RGB
-    std: tuple[float, float, float]
-    input_size: int  # pixels
-    resize: str  # ModelCard.resize
-    outputs: int  # classes, without a detector's background
-    named: bool  # whether it is known what they stand for
 
 
 def resolve(reference: str) -> Path:
@@ -106,7 +70,7 @@ def load_backbone(backbone: nn.Module, reference: str) -> LoadReport:
     Every tensor of the backbone must come from the file, but ``num_batches_tracked`` and what ``backbone.reshaped`` says,
     or nothing is changed. Raises UserError with the missing keys, the differing shapes and what the file seems to be.
     """
-    path, tensors, naming = _read(reference)
+    path, tensors, naming = read(reference)
     return fill(nn.ModuleDict({"backbone": backbone}), tensors, naming, path)
 
 
@@ -117,7 +81,7 @@ def load_model(model: nn.Module, reference: str | Path, classes: Sequence[str] |
     whose classes have names here, or one with its naming and number of classes, it takes the outputs of those. Raises
     UserError.
     """
-    path, tensors, naming = _read(str(reference))
+    path, tensors, naming = read(str(reference))
     ours, own = naming.rename(tensors), model.state_dict()
     heads = [key for key in own if not key.startswith("backbone.")]
     if heads and not any(key in ours for key in heads):
@@ -128,21 +92,21 @@ def load_model(model: nn.Module, reference: str | Path, classes: Sequence[str] |
         )
     if foreign := [key for key in ours if key not in own]:
         raise UserError(f"{path} ({naming.name} names) does not fit the model, which has no {some(foreign)}.")
-    row, warnings = _published_as(str(reference), path), ()
+    row, warnings = published_as(str(reference), path), ()
     if row is None and classes and hasattr(model, "class_predictors"):
-        theirs = _classes_of(arrange(tensors, naming))
-        if theirs != model.num_classes and (row := _saved_anew(naming, theirs, classes)):
+        theirs = classes_of(arrange(tensors, naming))
+        if theirs != model.num_classes and (row := saved_anew(naming, theirs, classes)):
             warnings = (
                 f"{path} is taken for {row.name} saved anew, by its {theirs} classes: its outputs mean the same",
             )
         else:
             _require_outputs(model, theirs, path)
     whole = not classes or getattr(model, "merges", False)  # the model itself chooses among all outputs
-    report = fill(model, tensors, naming, path, None if whole else _outputs(row, classes))
+    report = fill(model, tensors, naming, path, None if whole else outputs_of(row, classes))
     return replace(report, warnings=(*report.warnings, *warnings))
 
 
-def _saved_anew(naming: Naming, outputs: int, classes: Sequence[str]) -> PublishedWeights | None:
+def saved_anew(naming: Naming, outputs: int, classes: Sequence[str]) -> PublishedWeights | None:
     """The published detector that finds ``classes`` among others, has this naming and finds as many; None without any."""
     alike = [r for r in CATALOGUE.values() if r.categories and (r.mapping, r.num_classes) == (naming.name, outputs + 1)]
     return next((row for row in alike if {category.name for category in row.categories}.issuperset(classes)), None)
@@ -156,7 +120,7 @@ def _require_outputs(detector: nn.Module, theirs: int, path: Path) -> None:
         )
 
 
-def _published_as(reference: str, path: Path) -> PublishedWeights | None:
+def published_as(reference: str, path: Path) -> PublishedWeights | None:
     """The row of the catalogue that a name means or that a file is."""
     if reference in CATALOGUE:
         return CATALOGUE[reference]
@@ -164,7 +128,7 @@ def _published_as(reference: str, path: Path) -> PublishedWeights | None:
     return next((row for row in CATALOGUE.values() if row.matches(digest)), None)
 
 
-def _outputs(row: PublishedWeights | None, classes: Sequence[str]) -> Outputs | None:
+def outputs_of(row: PublishedWeights | None, classes: Sequence[str]) -> Outputs | None:
     if row is None or row.categories is None:
         return None
     place = {category.name: category.id for category in row.categories}
@@ -176,7 +140,7 @@ def _outputs(row: PublishedWeights | None, classes: Sequence[str]) -> Outputs | 
     return Outputs(row.num_classes, (0, *(place[name] for name in classes)))
 
 
-def _read(reference: str) -> tuple[Path, dict[str, Tensor], Naming]:
+def read(reference: str) -> tuple[Path, dict[str, Tensor], Naming]:
     path = resolve(reference)
     tensors = read_tensors(path)
     naming = NAMINGS[CATALOGUE[reference].mapping] if reference in CATALOGUE else detect(tensors)
@@ -187,105 +151,15 @@ def _read(reference: str) -> tuple[Path, dict[str, Tensor], Naming]:
     return path, tensors, naming
 
 
-def known_categories(reference: str, classes: Sequence[str] | None = None) -> tuple[Category, ...]:
-    """The classes of published weights, for use without a data set.
-
-    ``classes`` chooses among those of a published detector (None: all), and names those of weights that name none, in the
-    order of the outputs. Without it the latter are taken for ImageNet's (1000 classes) or Pascal VOC's (21, with the
-    background), with a warning; with other numbers they are "class 0", "class 1", ... Raises UserError for other classes.
-    """
-    path, tensors, naming = _read(reference)
-    outputs, row = _classes_of(arrange(tensors, naming)), _published_as(reference, path)
-    if naming.background and outputs == 1 + len(IMAGENET_CLASSES):
-        outputs -= 1  # the background, which filling a model leaves out
-    if row is None and naming.preset is not None:
-        row = _saved_anew(naming, outputs, classes or ())
-    if row is not None and row.categories is not None:
-        known = {category.name: category for category in row.categories}
-        if unknown := [name for name in classes or () if name not in known]:
-            raise UserError(f"{row.name} was not trained to find {some(unknown)}: leave it out of classes.")
-        return tuple(known[name] for name in (known if classes is None else classes))
-    names = tuple(classes or USUAL_CLASSES.get(outputs, [f"class {index}" for index in range(outputs)]))
-    if len(names) != outputs:
-        raise UserError(f"{reference} has {outputs} classes, and classes names {len(names)}: name all, in their order.")
-    if row is None and classes is None:
-        log.warning(
-            "%s does not name its %d classes, which are taken for %s ...: say others with classes=.",
-            path,
-            outputs,
-            ", ".join(names[:3]),
-        )
-    return tuple(Category(index, name) for index, name in enumerate(names))
-
-
-def published_classifier(reference: str) -> PublishedClassifier:
-    """The classifier that a name of the catalogue, a path or an address holds.
-
-    Raises UserError for weights of anything else and for a network that is none of ours.
-    """
-    path, tensors, naming = _read(reference)
-    given = arrange(tensors, naming)
-    if "classifier.weight" not in given:
-        raise UserError(f"{path} ({naming.name} names) holds no classifier, so there is nothing to evaluate.")
-    outputs = len(given["classifier.weight"])
-    if row := _published_as(reference, path):
-        return PublishedClassifier(dict(row.backbone), row.mean, row.std, row.input_size, outputs)
-    if (network := identify(given, naming)) is None:
-        raise UserError(f"{path} ({naming.name} names) holds none of our networks: {some(list(tensors))}.")
-    mean, std = (CENTRED, CENTRED) if naming.centred else (IMAGENET_MEAN, IMAGENET_STD)
-    return PublishedClassifier(network.backbone, mean, std, IMAGENET_SIZE, outputs, told=naming.eps is not None)
-
-
 def normalisation(reference: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Mean and deviation of 0..255 values that weights were trained with, None where nothing tells."""
-    path, _, naming = _read(reference)
-    if row := _published_as(reference, path):
+    path, _, naming = read(reference)
+    if row := published_as(reference, path):
         return row.mean, row.std
     return (CENTRED, CENTRED) if naming.centred else None
 
 
-def published_model(reference: str, classes: Sequence[str] = ()) -> PublishedModel | None:
-    """The detector or segmenter that a name of the catalogue, a path or an address holds, None for weights of anything else.
-
-    ``classes`` are those that a detector is to find, of the ones that it was trained for, where they have names. Raises
-    UserError for a network that is none of ours and for classes that it was not trained to find.
-    """
-    path, tensors, naming = _read(reference)
-    if (preset := naming.preset) is None:
-        return None
-    given = arrange(tensors, naming)
-    network = identify(given, naming)
-    if network is None or not (outputs := _classes_of(given)):
-        raise UserError(f"{path} ({naming.name} names) holds no {preset.kind} model of ours: {some(list(tensors))}.")
-    row = _published_as(reference, path)
-    if row is None and len(classes) != outputs:
-        row = _saved_anew(naming, outputs, classes)
-    if classes and (chosen := _outputs(row, classes)):
-        merged = {"outputs": chosen.total, "class_outputs": list(chosen.chosen[1:])}
-    else:
-        merged = {}
-    mean, std = (CENTRED, CENTRED) if naming.centred else (IMAGENET_MEAN, IMAGENET_STD)
-    head = {"width": network.backbone.get("width", 1.0), "padding": naming.padding} if preset.extra_maps else {}
-    return PublishedModel(
-        kind=preset.kind,
-        model={
-            "_target_": preset.target,
-            **head,
-            **preset.model,
-            "backbone": {**network.backbone, **preset.backbone},
-            **merged,
-        },
-        postprocess=dict(preset.postprocess),
-        mean=mean,
-        std=std,
-        input_size=preset.input_size,
-        resize=preset.resize,
-        outputs=outputs,
-        named=row is not None and row.categories is not None,
-    )
-
-
-def _classes_of(given: Mapping[str, Tensor]) -> int:
+def classes_of(given: Mapping[str, Tensor]) -> int:
     """The classes of a whole model's tensors, without the background of a detector; 0 where there is no head of ours."""
     scores, sides = (given.get(f"{kind}_predictors.0.project.bias") for kind in ("class", "box"))
     if scores is not None and sides is not None:

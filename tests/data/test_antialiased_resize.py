@@ -1,7 +1,7 @@
 import numpy as np
 
+from seg_det.data.plain_transforms import resize_antialiased_only, resize_only
 from seg_det.data.resize import resize_antialiased
-from seg_det.data.transforms import resize_antialiased_only, resize_only
 
 
 def test_detection_can_be_resized_as_pillow_does():

@@ -9,8 +9,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from seg_det.data.classification_transforms import inception_augmentation
+from seg_det.data.plain_transforms import centre_crop
 from seg_det.data.resize import resize_antialiased
-from seg_det.data.transforms import ClassificationTransform, centre_crop
+from seg_det.data.transforms import ClassificationTransform
 from seg_det.errors import UserError
 from seg_det.registry import AUGMENTATIONS, build
 

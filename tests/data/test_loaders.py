@@ -20,6 +20,7 @@ from seg_det.data.loaders import (
     train_loader,
 )
 from seg_det.data.masks import MaskFile, mask_code
+from seg_det.data.plain_transforms import centre_crop, resize_only
 from seg_det.data.records import (
     ClassificationRecord,
     ClassificationSource,
@@ -29,7 +30,6 @@ from seg_det.data.records import (
     SegmentationSource,
 )
 from seg_det.data.samplers import EpochSampler, ShareSampler, repeat_factors
-from seg_det.data.transforms import centre_crop, resize_only
 from seg_det.errors import UserError
 from seg_det.types import IGNORE, Category, ClassificationSample, DetectionSample
 

@@ -12,8 +12,8 @@ from seg_det.data.collate import collate_classification, collate_detection
 from seg_det.data.detection_transforms import ssd_augmentation
 from seg_det.data.loaders import train_loader
 from seg_det.data.mixing import MosaicLayout, checked_mixing, mosaic
+from seg_det.data.plain_transforms import flip_only
 from seg_det.data.records import DetectionRecord, DetectionSource
-from seg_det.data.transforms import flip_only
 from seg_det.errors import UserError
 from seg_det.losses import label_loss, multibox_loss
 from seg_det.types import (

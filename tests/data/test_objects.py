@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from seg_det.data.objects import input_boxes
+from seg_det.data.plain_transforms import resize_only
 from seg_det.data.records import DetectionRecord
-from seg_det.data.transforms import resize_only
 
 
 def record(boxes, size, crowd=()):

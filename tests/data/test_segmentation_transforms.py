@@ -10,8 +10,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from seg_det.commands.settings import build
+from seg_det.data.plain_transforms import flip_only, resize_only
 from seg_det.data.segmentation_transforms import fitted, segmentation_augmentation
-from seg_det.data.transforms import SegmentationTransform, flip_only, resize_only
+from seg_det.data.transforms import SegmentationTransform
 from seg_det.data.viewport import scaled_crop_window
 from seg_det.errors import UserError
 from seg_det.registry import AUGMENTATIONS

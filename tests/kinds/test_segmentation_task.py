@@ -10,9 +10,9 @@ from PIL import Image
 from torch import nn
 
 from seg_det.data.loaders import evaluation_loader
+from seg_det.data.plain_transforms import flip_only
 from seg_det.data.records import SegmentationRecord, SegmentationSource
 from seg_det.data.segmentation_transforms import segmentation_augmentation
-from seg_det.data.transforms import flip_only
 from seg_det.errors import UserError
 from seg_det.evaluation.measure import evaluate
 from seg_det.kinds.segmentation import SEGMENTATION

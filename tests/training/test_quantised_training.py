@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from seg_det import checkpoint
+from seg_det.data.plain_transforms import flip_only
 from seg_det.data.shapes import read_shapes
-from seg_det.data.transforms import flip_only
 from seg_det.errors import UserError
 from seg_det.kinds.lookup import KINDS
 from seg_det.losses import multibox_loss, segmentation_loss

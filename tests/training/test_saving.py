@@ -13,7 +13,7 @@ import torch
 
 from seg_det import checkpoint
 from seg_det.data.imagefolder import read_imagefolder
-from seg_det.data.transforms import flip_only
+from seg_det.data.plain_transforms import flip_only
 from seg_det.errors import UserError
 from seg_det.losses import label_loss
 from seg_det.training.optimisation import Recipe

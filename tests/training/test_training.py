@@ -11,8 +11,8 @@ import torch
 from weight_files import as_folded_slim_v1, classifier, save
 
 from seg_det import checkpoint
+from seg_det.data.plain_transforms import flip_only
 from seg_det.data.shapes import read_shapes
-from seg_det.data.transforms import flip_only
 from seg_det.errors import UserError
 from seg_det.losses import multibox_loss, segmentation_loss
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1

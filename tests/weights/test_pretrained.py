@@ -8,7 +8,7 @@ import torch
 
 from seg_det.data.imagefolder import read_imagefolder
 from seg_det.data.loaders import evaluation_loader
-from seg_det.data.transforms import centre_crop
+from seg_det.data.plain_transforms import centre_crop
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.classifier import Classifier
