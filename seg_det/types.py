@@ -1,6 +1,6 @@
-"""Every contract that travels between rooms.
+"""Types shared between packages.
 
-Tensors travel in NamedTuples (they pin and move to a device by themselves), plain values in frozen dataclasses. Boxes are
+Tensors are held in NamedTuples (they pin and move to a device by themselves), plain values in frozen dataclasses. Boxes are
 always ``xyxy`` in pixels of the image that they are about: x grows to the right, y downwards, and a box covers the
 half-open range [x1, x2) x [y1, y2). Labels are class indices 0..C-1 without background.
 """
@@ -129,7 +129,7 @@ class Category:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What must be known to use the weights; it travels with them in every checkpoint, exported file and report."""
+    """What must be known to use the weights; stored with them in every checkpoint, exported file and report."""
 
     task: str  # "detection"
     name: str  # "ssdlite_v2_shapes"

@@ -87,7 +87,7 @@ class ClassificationMetric:
         return self._records[image_id]
 
     def state(self) -> Predictions:
-        """What was collected, in a form that can travel to another process; each image once."""
+        """What was collected, in a form that another process can be sent; each image once."""
         if not self._predictions:
             width = min(TOP, len(self.categories))
             return Predictions(torch.zeros(0).long(), torch.zeros(0, width).long(), torch.zeros(0))

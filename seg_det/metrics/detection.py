@@ -105,7 +105,7 @@ class DetectionMetric:
             self.detections.setdefault(int(image_id), _compact(found))
 
     def state(self) -> dict[int, Detections]:
-        """What was collected, by image id, in a form that can travel to another process."""
+        """What was collected, by image id, in a form that another process can be sent."""
         return self.detections
 
     def merge(self, states: Iterable[dict[int, Detections]]) -> None:

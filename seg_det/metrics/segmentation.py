@@ -142,7 +142,7 @@ class SegmentationMetric:
         return self._records[image_id]
 
     def state(self) -> State:
-        """What was collected, in a form that can travel to another process."""
+        """What was collected, in a form that another process can be sent."""
         return State(dict(self._counts), dict(self.samples))
 
     def merge(self, states: Iterable[State]) -> None:

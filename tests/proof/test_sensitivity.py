@@ -11,7 +11,7 @@ from torch import nn
 from seg_det.data.imagefolder import read_imagefolder
 from seg_det.errors import UserError
 from seg_det.export.openvino import OpenVinoTarget
-from seg_det.proof import sensitivity as room
+from seg_det.proof import sensitivity as module
 from seg_det.proof.sensitivity import search, search_text, sensitivity
 from seg_det.proof.verification import Export
 from seg_det.types import ModelCard
@@ -104,7 +104,7 @@ def test_a_search_ends_where_every_layer_would_stay(setup, monkeypatch):
             "files": ["x.rejected"]
         }
 
-    monkeypatch.setattr(room, "export_model", rejecting)
+    monkeypatch.setattr(module, "export_model", rejecting)
     content = search(setup, 3)
     assert tried == [0, 1, 2]  # of three layers
     assert not content["accepted"] and "2 layers in 32 bits are not enough" in search_text(content)

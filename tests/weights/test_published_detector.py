@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import hydra
+import numpy as np
 import pytest
 import torch
 from commands import run
@@ -21,6 +22,7 @@ from seg_det.errors import UserError
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
 from seg_det.models.ssdlite import SSDLite
+from seg_det.predict.loading import load
 from seg_det.predict.published import load_published
 from seg_det.registry import MODELS
 from seg_det.training.start import Start, load_start
@@ -251,6 +253,17 @@ def test_a_published_name_is_measured_on_some_of_its_classes(published):
     assert_scores_among_all(model, published, [18])
     assert (card.input_size, card.resize, card.postprocess["max_detections"]) == ((320, 320), "stretch", 300)
     assert card.training_data["name"] == "COCO train2017" and card.mean == (127.5, 127.5, 127.5)
+
+
+def test_a_published_name_loads_without_a_data_set(published):
+    every = load(SSDLITE320, device="cpu")
+    assert len(every.names) == 80 and every.card.categories[-1] == Category(90, "toothbrush")
+    some = load(SSDLITE320, device="cpu", classes=["dog", "person"])
+    assert_scores_among_all(some.predictor.model, published, [18, 1])
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+    assert set(some(image, score_threshold=0).names) <= {"dog", "person"}
+    with pytest.raises(UserError, match="was not trained to find raccoon: leave it out of classes"):
+        load(SSDLITE320, classes=["raccoon"])
 
 
 def test_the_file_itself_is_known_by_its_hash(coco_file, monkeypatch):
