@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,11 +42,10 @@ JPEG_BARE = {0x00, 0x01, *range(0xD0, 0xD8)}  # markers without a length, which 
 PNG_END = b"IEND\xaeB`\x82"
 MOST_PIXELS = 2**28  # 268 million, 0.8 GB of RGB; the largest cameras of phones take 200 million
 LIMIT = "SEG_DET_MAX_PIXELS"  # the environment variable that carries another limit to loader processes
+_LIMIT_LOCK = threading.Lock()
 STRIP = 2**20  # pixels that are converted at a time, so that the whole image exists but once as Pillow has it
 NEW_SUBFILE_TYPE = 254  # the tag of a TIFF that says what a page is for
 NOT_FULL = (0x1, 0x4)  # bits of it: a smaller copy of another page, a mask of its transparency
-# Pillow would refuse 200 million, warn of half of that, and not tell the size: _opened stands in its place.
-Image.MAX_IMAGE_PIXELS = None
 SHRINK = "make it smaller, cut it into parts or take it out of the data set"
 REMEDY = "fetch the file again or take it out of the data set"
 
@@ -136,11 +136,24 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
+def _open_any_size(source: Path | io.BytesIO) -> Image.Image:
+    """Pillow's image without its own limit, which refuses 200 million pixels, warns of half of that and does not tell the size.
+
+    The limit is the whole process's, so it is put back: it protects what else reads images there.
+    """
+    with _LIMIT_LOCK:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(source, formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
 @contextmanager
 def _opened(source: Path | io.BytesIO, path: Path) -> Iterator[Image.Image]:
     """A file of which only the header is read yet. Raises UserError for all that goes wrong with it, here or in the block."""
     try:
-        with Image.open(source, formats=FORMATS) as image:
+        with _open_any_size(source) as image:
             _require_moderate(image.size, path)
             _require_single(image, path)
             yield image

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,6 +74,7 @@ class FilePredictor:
         self.what = f"The card of {opened.path}"
         self.pipeline = opened.export["pipeline"]
         self.session = opened.session
+        self._lock = Lock()
         self.task = task_of(card, self.what)
         # Decodes raw outputs; it needs the anchors, and none of the weights.
         self.decoder = self.task.predictor(self.network, card) if self.pipeline == "raw" else None
@@ -107,7 +109,8 @@ class FilePredictor:
     def _run(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """What the runtime gives. Raises UserError where that is not what the card promises."""
         try:
-            found = self.session(image)
+            with self._lock:  # not every runtime may be called by two threads at once
+                found = self.session(image)
         except Exception as error:  # each runtime has its own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             raise UserError(

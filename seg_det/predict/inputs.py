@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -36,42 +38,64 @@ def is_image(given: Any) -> bool:
 def read_image(given: Any) -> Read:
     """Read one image. Raises UserError with what is expected instead."""
     if isinstance(given, str | PathLike):
-        path = Path(given)
+        return _read_file(given)
+    pixels = _pixels(given)
+    return Read(pixels, pixels)
+
+
+def _read_file(given: str | PathLike) -> Read:
+    try:
+        path = Path(os.fsdecode(given))
         return Read(read_rgb(path), path)
+    except (TypeError, ValueError) as error:  # of a path that no file can have
+        raise UserError(f"there is no image {given!r} ({error}); give the path of a file.") from error
+
+
+def _pixels(given: Any) -> np.ndarray:
     if isinstance(given, Image.Image):
-        if not (given.width and given.height):
-            raise UserError(f"the PIL image has {given.width} x {given.height} pixels: give one with pixels.")
-        if given.mode == "F":
-            raise UserError(
-                "the PIL image holds fractions (mode F), whose range is unknown: convert it to 8 bits first."
-            )
-        try:
-            pixels = pixels_of(ImageOps.exif_transpose(given))
-        except (ValueError, OSError) as error:
-            raise UserError(f"the PIL image is broken ({error}).") from error
-        return Read(pixels, pixels)
+        return _of_pillow(given)
     if isinstance(given, Tensor):
-        given = _array(given)
+        return _checked(_of_torch(given))
     if isinstance(given, np.ndarray):
-        pixels = _checked(given)
-        return Read(pixels, pixels)
+        return _checked(np.asarray(given))
     raise UserError(f"an image must be {FORMS}, got {type(given).__name__}.")
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    array = tensor.detach().cpu().numpy()
+def _of_pillow(image: Image.Image) -> np.ndarray:
+    if not (image.width and image.height):
+        raise UserError(f"the PIL image has {image.width} x {image.height} pixels: give one with pixels.")
+    if image.mode == "F":
+        raise UserError("the PIL image holds fractions (mode F), whose range is unknown: convert it to 8 bits first.")
+    try:
+        return pixels_of(ImageOps.exif_transpose(image))
+    except (ValueError, OSError) as error:
+        raise UserError(f"the PIL image is broken ({error}).") from error
+
+
+def _of_torch(tensor: Tensor) -> np.ndarray:
+    if tensor.dtype != torch.uint8:
+        raise _not_bytes(tensor.dtype, tensor.is_floating_point())
+    try:
+        array = tensor.detach().cpu().resolve_neg().numpy()
+    except (TypeError, RuntimeError) as error:  # of a sparse tensor, or one without memory
+        raise UserError(f"the tensor cannot be read as an image ({str(error).splitlines()[0]}).") from error
     channels_first = array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3
     return array.transpose(1, 2, 0) if channels_first else array
 
 
+def _not_bytes(found: object, fractions: bool) -> UserError:
+    scale = " (multiply by 255 where it is 0..1)" if fractions else ""
+    return UserError(f"an image array must hold bytes, u8 of 0..255{scale}, got {found}: convert it first.")
+
+
 def _checked(array: np.ndarray) -> np.ndarray:
     if array.dtype != np.uint8:
-        scale = " (multiply by 255 where it is 0..1)" if array.dtype.kind == "f" else ""
-        raise UserError(f"an image array must hold bytes, u8 of 0..255{scale}, got {array.dtype}: convert it first.")
+        raise _not_bytes(array.dtype, array.dtype.kind == "f")
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         raise UserError(f"an image array must be [H, W, 3], RGB, with pixels, got {list(array.shape)}.")
     if array.shape[2] == 1:
         array = array.repeat(3, axis=2)  # grey
-    return np.ascontiguousarray(array[..., :3])  # without transparency
+    colours = np.ascontiguousarray(array[..., :3])  # without transparency
+    return colours if colours.flags.writeable else colours.copy()  # torch warns of read-only memory

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,8 +18,9 @@ from seg_det.predict.exported import FilePredictor, is_exported, open_file
 from seg_det.predict.lookup import task_of
 from seg_det.predict.model import Model
 from seg_det.predict.predictor import NetworkPredictor
+from seg_det.predict.preprocessing import Size
 from seg_det.predict.published import is_published, load_published
-from seg_det.types import ModelCard
+from seg_det.types import MOST_PIXELS, ModelCard
 from seg_det.weights import CATALOGUE
 
 
@@ -43,24 +46,49 @@ def load(
     >>> [result.size for result in model(["photo.jpg", result.image()])]
     [(48, 64), (48, 64)]
     """
-    reference = str(reference)
-    if batch_size < 1:
-        raise UserError(f"batch_size must be a number from 1, got {batch_size}.")
+    reference, size, classes = str(reference), _checked_size(input_size), _checked_classes(classes)
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise UserError(f"batch_size must be a whole number from 1, got {batch_size}.")
     if is_exported(reference) and not is_published(reference):
-        if classes is not None or input_size is not None:
+        _require_here(reference)
+        if classes is not None or size is not None:
             raise UserError(f"classes and input_size are part of the exported {reference}: leave them out.")
         predictor = FilePredictor(open_file(Path(reference)))
-        return Model(predictor, device=torch.device("cpu"), batch_size=batch_size)
-    if is_published(reference):
-        model, card = load_published(reference, classes)
-    elif classes is None:
-        model, card = load_trained(reference)
-    else:
-        raise UserError(f"the classes of {reference} are in its card: leave classes out.")
-    if input_size is not None:
-        card = card.replace(input_size=(input_size, input_size) if isinstance(input_size, int) else tuple(input_size))
+        return Model(predictor, device=torch.device("cpu"), batch_size=int(batch_size))
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn before they are loaded
+        model, card = _network(reference, classes)
+    card = card if size is None else card.replace(input_size=size)
     device = chosen_device(device)
-    return Model(network_predictor(model, card, device), device=device, batch_size=batch_size)
+    return Model(network_predictor(model, card, device), device=device, batch_size=int(batch_size))
+
+
+def _network(reference: str, classes: Sequence[str] | None) -> tuple[nn.Module, ModelCard]:
+    if is_published(reference):
+        return load_published(reference, classes)
+    if classes is not None:
+        raise UserError(f"the classes of {reference} are in its card: leave classes out.")
+    return load_trained(reference)
+
+
+def _checked_size(given: Any) -> Size | None:
+    if given is None:
+        return None
+    size = (given, given) if isinstance(given, Integral) else tuple(given) if isinstance(given, list | tuple) else ()
+    whole = len(size) == 2 and all(isinstance(side, Integral) and not isinstance(side, bool) for side in size)
+    if not whole or min(size) < 1 or size[0] * size[1] > MOST_PIXELS:
+        raise UserError(
+            f"input_size must be a whole number from 1, or (height, width), of at most {MOST_PIXELS} pixels, got {given}."
+        )
+    return int(size[0]), int(size[1])
+
+
+def _checked_classes(given: Any) -> list[str] | None:
+    if given is None:
+        return None
+    names = list(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"classes must be a list of names, got {given!r}.")
+    return names
 
 
 def load_trained(reference: str) -> tuple[nn.Module, ModelCard]:
@@ -88,6 +116,7 @@ def chosen_device(wanted: str | torch.device) -> torch.device:
 
 def _require_known(reference: str) -> None:
     """Raise UserError for what is neither a run nor a checkpoint, with what it is instead."""
+    _require_here(reference)
     path = Path(reference)
     if path.is_dir() and not (path / checkpoint.FOLDER).is_dir():
         raise UserError(
@@ -100,3 +129,15 @@ def _require_known(reference: str) -> None:
         raise UserError(
             f"{reference} is no run folder, no file and no published model (python -m seg_det.weights --help lists them){hint}"
         )
+
+
+def _require_here(reference: str) -> None:
+    """Raise UserError for an address, and for a path that no file can have."""
+    if "://" in reference:
+        raise UserError(
+            f"{reference} is an address: of those only published weights are fetched; download the file first."
+        )
+    try:
+        Path(reference).exists()
+    except (OSError, ValueError) as error:
+        raise UserError(f"there is no file {reference[:100]} ({getattr(error, 'strerror', None) or error}).") from error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,7 +64,7 @@ class Model:
         if is_image(images):
             (result,) = self._results([read_image(images)], thresholds)
             return result
-        if not isinstance(images, Iterable):
+        if not isinstance(images, Iterable) or isinstance(images, bytes | bytearray | Mapping):
             read_image(images)  # says what is expected
         found = self._all(images, thresholds)
         return list(found) if isinstance(images, list | tuple) else found
@@ -104,10 +105,19 @@ class Model:
         if given is None:
             own = self.card.score_thresholds or [None] * classes
             return torch.tensor([USUAL_THRESHOLD if value is None else value for value in own])
-        values = [given] * classes if isinstance(given, int | float) else list(given)
-        if len(values) != classes or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in values):
-            raise UserError(f"score_threshold must be a number from 0 to 1, or {classes} of them, got {given}.")
-        return torch.tensor(values, dtype=torch.float32)
+        try:
+            values = np.asarray(given)
+            known = (
+                values.dtype.kind in "iuf"
+                and values.shape in ((), (classes,))
+                and ((values >= 0) & (values <= 1)).all()
+            )
+        except (TypeError, ValueError, RuntimeError):  # of what is no array of numbers
+            known = False
+        if not known:
+            shown = " ".join(str(given).split())[:100]
+            raise UserError(f"score_threshold must be a number from 0 to 1, or {classes} of them, got {shown}.")
+        return torch.from_numpy(np.broadcast_to(values, classes).astype(np.float32))
 
 
 def _try(given: Any, place: int) -> Read | Failed:

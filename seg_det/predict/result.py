@@ -186,8 +186,12 @@ class Failed(Result):
         """False."""
         return False
 
+    def image(self) -> np.ndarray:
+        """Raises the error."""
+        raise self.error
+
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("_") or name == "error":
             raise AttributeError(name)
         raise UserError(f"there is no {name}: {self.error}") from self.error
 

@@ -1,8 +1,11 @@
 """What cannot be loaded or predicted on gets one true sentence; one bad image of many takes none of the others with it."""
 
+import copy
 import json
+import pickle
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +87,27 @@ def test_settings_that_a_model_does_not_take():
     refuse("classes and input_size are part of the exported", file, classes=["circle"])
     refuse("are in its card: leave classes out", EARLIER / "detection", classes=["circle"])
     refuse("device must be auto, cpu, cuda or another of torch's, got 'gpu'", EARLIER / "detection", device="gpu")
-    refuse("batch_size must be a number from 1, got 0", EARLIER / "detection", batch_size=0)
+    for size in (0, float("nan"), "4"):
+        refuse(f"batch_size must be a whole number from 1, got {size}", EARLIER / "detection", batch_size=size)
+    for names in ([], "cat", [1], 5):
+        refuse("classes must be a list of names, got", "torchvision/mobilenet_v2", classes=names)
+
+
+@pytest.mark.parametrize("size", [0, -5, 10**6, True, "64", 64.5, (64,), (64, 0), (64.5, 64), (1, 2, 3), {64}])
+@pytest.mark.parametrize("kind", ["detection", "classification"])
+def test_input_sizes_that_cannot_be(kind, size):
+    refuse(
+        r"^input_size must be a whole number from 1, or \(height, width\), of at most \d+ pixels, got",
+        EARLIER / kind,
+        input_size=size,
+    )
+
+
+def test_addresses_and_impossible_paths():
+    refuse("is an address: of those only published weights are fetched", "https://example.com/model.onnx")
+    refuse("is an address", "https://example.com/best.ckpt")
+    refuse("there is no file x{100} .File name too long", "x" * 5000)
+    refuse("there is no file x{100} .File name too long", "x" * 5000 + ".ckpt")
 
 
 @pytest.mark.parametrize("size", [64, (32, 96)])
@@ -108,6 +131,12 @@ BAD = {
     "a number": (7, "an image must be a path, a PIL image, .*, got int"),
     "none": (None, "got NoneType"),
     "fractions": (Image.new("F", (5, 4)), "holds fractions"),
+    "bytes": (b"abc", "got bytes"),
+    "a dictionary": ({"image": 1}, "got dict"),
+    "bfloat16": (torch.zeros(3, 4, 5, dtype=torch.bfloat16), "got torch.bfloat16"),
+    "sparse": (torch.zeros(4, 5, 3, dtype=torch.uint8).to_sparse(), "cannot be read as an image"),
+    "meta": (torch.zeros(4, 5, 3, dtype=torch.uint8, device="meta"), "cannot be read as an image"),
+    "a null byte": ("a\0b.jpg", "there is no image 'a.x00b.jpg' .embedded null byte.; give the path of a file"),
 }
 
 
@@ -175,11 +204,66 @@ def test_a_path_alone_that_does_not_exist(model, tmp_path):
         model(tmp_path / "none.jpg")
 
 
-@pytest.mark.parametrize("given", [1.5, -0.1, [0.5], "high", [0.5, 2, 0.1]])
+@pytest.mark.parametrize(
+    "given",
+    [
+        1.5,
+        -0.1,
+        [0.5],
+        "high",
+        [0.5, 2, 0.1],
+        float("nan"),
+        True,
+        {"blue": 0.1},
+        [[0.5] * 3],
+        b"abc",
+        [None] * 3,
+        object(),
+        1j,
+    ],
+)
 def test_thresholds_that_cannot_be(given, photo):
     model = seg_det.load(EARLIER / "classification", device="cpu")
     with pytest.raises(UserError, match="score_threshold must be a number from 0 to 1, or 3 of them, got"):
         model(photo, score_threshold=given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [np.float32(0.5), np.array(0.5), torch.tensor(0.5), [0.5] * 3, (np.float32(0.5),) * 3, torch.full((3,), 0.5)],
+)
+def test_thresholds_of_every_number(given, model):
+    assert model._thresholds(given).tolist() == [0.5] * 3
+
+
+def test_loading_and_predicting_leave_the_process_as_it_was(photo, recwarn):
+    numbers, limit = torch.get_rng_state(), Image.MAX_IMAGE_PIXELS
+    pixels = np.asarray(Image.open(photo))  # read-only
+    for kind in ("detection", "segmentation", "classification"):
+        load(EARLIER / kind, device="cpu")([photo, pixels])
+    assert torch.equal(torch.get_rng_state(), numbers) and limit == Image.MAX_IMAGE_PIXELS
+    assert not [warning for warning in recwarn if "writable" in str(warning.message)]
+
+
+def test_results_can_be_copied_and_sent(photo, tmp_path):
+    for kind in ("detection", "segmentation", "classification"):
+        sound, failed = load(EARLIER / kind, device="cpu")([photo, tmp_path / "none.jpg"], score_threshold=0)
+        for twin in (pickle.loads(pickle.dumps(sound)), copy.deepcopy(sound)):
+            assert twin.names == sound.names and np.array_equal(twin.draw(), sound.draw())
+        for twin in (pickle.loads(pickle.dumps(failed)), copy.deepcopy(failed)):
+            assert not twin.ok and twin.place == 1 and str(twin.error) == str(failed.error)
+        with pytest.raises(UserError, match="there is no image"):
+            failed.draw()
+
+
+def test_threads_share_a_model(photo):
+    (file,) = (EARLIER / "detection").glob("*.onnx")
+    for reference in (EARLIER / "detection", file):
+        model = load(reference)
+        wanted = model(photo, score_threshold=0)
+        with ThreadPoolExecutor(4) as pool:
+            for found in pool.map(lambda _: model(photo, score_threshold=0), range(12)):
+                assert np.array_equal(found.scores, wanted.scores)
 
 
 def test_an_empty_list(model):
