@@ -6,6 +6,7 @@ import pickle
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -262,7 +263,7 @@ def test_threads_share_a_model(photo):
         model = load(reference)
         wanted = model(photo, score_threshold=0)
         with ThreadPoolExecutor(4) as pool:
-            for found in pool.map(lambda _: model(photo, score_threshold=0), range(12)):
+            for found in pool.map(partial(model, score_threshold=0), [photo] * 12):
                 assert np.array_equal(found.scores, wanted.scores)
 
 

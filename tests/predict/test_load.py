@@ -129,7 +129,7 @@ def many(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_200_images_for_a_run_and_for_every_float_export(kind, many, tmp_path):
-    """Of the runs' own data sets; the files of every target that runs here, in 32 and in 16 bits."""
+    """Of the runs' own data sets; the files of every target that runs here in 32 bits, ONNX's in 16 too."""
     shapes = kind != "classification"
     paths = (
         sorted((many / "shapes/images/val").glob("*.jpg")) if shapes else sorted((many / "colours/val").rglob("*.png"))
@@ -145,7 +145,7 @@ def test_all_200_images_for_a_run_and_for_every_float_export(kind, many, tmp_pat
     network = seg_det.load(EARLIER / kind, device="cpu", batch_size=4)(paths, score_threshold=0)
     require_same(kind, network, *wanted)
     for target in FILES:
-        for precision in ("fp32", "fp16"):
+        for precision in ("fp32", "fp16") if target == "onnx" else ("fp32",):
             options = [f"target={target}", f"precision={precision}", "verification.images=2", "tolerance=1"]
             run(tmp_path, "export", f"model={EARLIER / kind}", *options, *data)
             (export,) = (tmp_path / "runs" / "export").glob("*/*")
