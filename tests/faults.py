@@ -99,7 +99,7 @@ FAULTS = (
     ),
     Fault(
         "predictions_lost",
-        "seg_det/training/run.py",
+        "seg_det/evaluation/run.py",
         '    write_rows(run / "predictions.json", evaluation.metric.results())\n',
         "",
     ),
@@ -117,7 +117,7 @@ FAULTS = (
     ),
     Fault(
         "width_for_height",
-        "seg_det/export/pipeline.py",
+        "seg_det/predict/graphs.py",
         "torch.tensor([self.size[1], self.size[0]] * 2",
         "torch.tensor([self.size[0], self.size[1]] * 2",
     ),
@@ -129,7 +129,7 @@ FAULTS = (
     ),
     Fault(
         "resumes_the_best",
-        "seg_det/commands/verbs.py",
+        "seg_det/commands/train.py",
         'resume = checkpoint.find(config.resume, prefer="last")',
         'resume = checkpoint.find(config.resume, prefer="best")',
     ),
@@ -198,7 +198,8 @@ def _copy(target: Path) -> None:
 
 
 def _first_failure(folder: Path, arguments: list[str]) -> str | None:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", *arguments]
+    # test_faults.py asks whether the right line is there, which of all tests says nothing about the others.
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--ignore=tests/test_faults.py", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(folder), "SEG_DET_TEST_BUDGET": "inf"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     failures = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
