@@ -61,6 +61,7 @@ def _with_anchors(config: DictConfig) -> DictConfig:
 
 
 def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training:
+    decoding = postprocess(config.task)  # refuses an unknown kind of task, before what depends on it
     backbone = {key: value for key, value in plain(config.backbone).items() if key != "weights"}
     size = height_and_width(config.data.size)
     recipe = plain(config.recipe)
@@ -79,7 +80,7 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
         batch_size=batch_size(config.data.batch_size),
         num_workers=workers(config.data.num_workers),
         loss=build(config.task.loss, LOSSES),
-        postprocess=postprocess(config.task),
+        postprocess=decoding,
         recipe=filled(Recipe, recipe, "recipe"),
         trainer=filled(TrainerSettings, plain(config.trainer), "trainer"),
         start=Start(model=config.weights, backbone=config.backbone.get("weights"), recipe=suggested),
