@@ -26,6 +26,7 @@ from seg_det.data.images import limit_pixels
 from seg_det.data.multi_scale import input_sizes
 from seg_det.errors import UserError
 from seg_det.files import relative
+from seg_det.kinds.lookup import kind_named
 from seg_det.registry import AUGMENTATIONS, LOSSES, filled
 from seg_det.report.terminal import summary
 from seg_det.training.optimisation import Recipe
@@ -61,7 +62,7 @@ def _with_anchors(config: DictConfig) -> DictConfig:
 
 
 def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training:
-    decoding = postprocess(config.task)  # refuses an unknown kind of task, before what depends on it
+    kind_named(config.task.kind, "The configuration")  # refuses an unknown one before what depends on it
     backbone = {key: value for key, value in plain(config.backbone).items() if key != "weights"}
     size = height_and_width(config.data.size)
     recipe = plain(config.recipe)
@@ -80,7 +81,7 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
         batch_size=batch_size(config.data.batch_size),
         num_workers=workers(config.data.num_workers),
         loss=build(config.task.loss, LOSSES),
-        postprocess=decoding,
+        postprocess=postprocess(config.task),
         recipe=filled(Recipe, recipe, "recipe"),
         trainer=filled(TrainerSettings, plain(config.trainer), "trainer"),
         start=Start(model=config.weights, backbone=config.backbone.get("weights"), recipe=suggested),
