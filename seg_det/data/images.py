@@ -42,7 +42,6 @@ JPEG_BARE = {0x00, 0x01, *range(0xD0, 0xD8)}  # markers without a length, which 
 PNG_END = b"IEND\xaeB`\x82"
 MOST_PIXELS = 2**28  # 268 million, 0.8 GB of RGB; the largest cameras of phones take 200 million
 LIMIT = "SEG_DET_MAX_PIXELS"  # the environment variable that carries another limit to loader processes
-_LIMIT_LOCK = threading.Lock()
 STRIP = 2**20  # pixels that are converted at a time, so that the whole image exists but once as Pillow has it
 NEW_SUBFILE_TYPE = 254  # the tag of a TIFF that says what a page is for
 NOT_FULL = (0x1, 0x4)  # bits of it: a smaller copy of another page, a mask of its transparency
@@ -136,24 +135,38 @@ def _read_bytes(path: Path) -> bytes:
     return data
 
 
-def _open_any_size(source: Path | io.BytesIO) -> Image.Image:
-    """Pillow's image without its own limit, which refuses 200 million pixels, warns of half of that and does not tell the size.
+class _WithoutPillowLimit:
+    """Pillow's own limit is off while an image is opened and decoded: it refuses 200 million pixels, and warns of half of that.
 
-    The limit is the whole process's, so it is put back: it protects what else reads images there.
+    The limit is the whole process's, so it is put back when the last image is done: it protects what else reads images there.
     """
-    with _LIMIT_LOCK:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(source, formats=FORMATS)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._limit: int | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._users += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_without_pillow_limit = _WithoutPillowLimit()
 
 
 @contextmanager
 def _opened(source: Path | io.BytesIO, path: Path) -> Iterator[Image.Image]:
     """A file of which only the header is read yet. Raises UserError for all that goes wrong with it, here or in the block."""
     try:
-        with _open_any_size(source) as image:
+        with _without_pillow_limit, Image.open(source, formats=FORMATS) as image:
             _require_moderate(image.size, path)
             _require_single(image, path)
             yield image

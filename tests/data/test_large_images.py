@@ -90,3 +90,17 @@ def test_a_reader_leaves_it_out_when_asked(tmp_path):
     source = read_coco(images=tmp_path, annotations=file, on_bad="skip")
     assert [record.path.name for record in source.records] == ["good.png"]
     assert len(source.problems) == 1 and "bomb.png has 60000 x 50000 pixels" in source.problems[0]
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.png", "x.gif", "x.bmp", "x.webp"])
+def test_pillow_s_own_limit_is_not_ours_and_stays_as_it_was(tmp_path, monkeypatch, recwarn, name):
+    """Pillow looks at its limit again while it decodes some TIFFs."""
+    options = {"compression": "group4"} if name == "x.tif" else {}
+    Image.new("1" if name == "x.tif" else "RGB", (40, 50)).save(tmp_path / name, **options)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    assert read_rgb(tmp_path / name).shape == (50, 40, 3)
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    with pytest.raises(UserError):
+        read_rgb(tmp_path / "broken.png")
+    assert Image.MAX_IMAGE_PIXELS == 50
+    assert not [warning for warning in recwarn if "Bomb" in warning.category.__name__]
