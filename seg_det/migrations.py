@@ -33,7 +33,7 @@ CONFIG_STEPS: Mapping[int, Step] = {1: _config_1_to_2}
 
 def marked(content: dict[str, Any]) -> dict[str, Any]:
     """``content`` with the present format number, ready to be written."""
-    return {KEY: FORMAT, **content}
+    return {**content, KEY: FORMAT}
 
 
 def upgraded(content: Mapping[str, Any], steps: Mapping[int, Step], what: str) -> dict[str, Any]:

@@ -46,6 +46,10 @@ def test_numbers_that_cannot_be_read(number, sentence):
         ModelCard.from_dict({**CARD.to_dict(), "format": number}, "The card of x.ckpt")
 
 
+def test_the_present_format_replaces_any_other_number():
+    assert marked({"format": 7, "seed": 0}) == {"format": FORMAT, "seed": 0}
+
+
 def test_a_configuration_of_the_first_format_gets_what_it_lacks():
     old = {"data": {"size": 64}, "seed": 0}
     assert upgraded(old, CONFIG_STEPS, "x")["data"] == {"size": 64, "max_pixels": None}

@@ -18,7 +18,7 @@ from seg_det.data.records import Source
 from seg_det.data.samplers import SizeBatches
 from seg_det.kinds.kind import Kind, Metric, Report
 from seg_det.predict.predictor import NotFinite, Predictor
-from seg_det.predict.preprocessing import Preprocessing, Size
+from seg_det.predict.preprocessing import Preprocessing, Size, stacked
 
 
 class Sample(NamedTuple):
@@ -65,7 +65,7 @@ class _Images(Dataset):
 
 def _together(samples: Sequence[Sample]) -> Batch:
     canvases, sizes, ids, truths = zip(*samples, strict=True)
-    return Batch(torch.stack(canvases), list(sizes), list(ids), list(truths))
+    return Batch(stacked(canvases), list(sizes), list(ids), list(truths))
 
 
 def loader(

@@ -15,6 +15,7 @@ from seg_det.errors import UserError
 from seg_det.predict.inputs import Read, is_image, read_image
 from seg_det.predict.lookup import task_of
 from seg_det.predict.predictor import NotFinite, Predictor
+from seg_det.predict.preprocessing import stacked
 from seg_det.predict.result import Failed, Result
 from seg_det.types import ModelCard
 
@@ -93,7 +94,7 @@ class Model:
 
     @torch.inference_mode()
     def _predictions(self, images: Sequence[Read]) -> list[Any]:
-        canvases = torch.stack([self.predictor.preprocessing(image.pixels) for image in images])
+        canvases = stacked([self.predictor.preprocessing(image.pixels) for image in images])
         try:
             return self.predictor.predict(canvases.to(self.device), [image.size for image in images])
         except NotFinite as error:

@@ -51,6 +51,11 @@ class Preprocessing:
         return torch.from_numpy(np.ascontiguousarray(canvas)).permute(2, 0, 1)
 
 
+def stacked(canvases: Sequence[Tensor]) -> Tensor:
+    """Canvases u8 [3, h, w] of one size as a batch [B, 3, h, w] in the memory format of the images, channels last."""
+    return torch.stack([canvas.permute(1, 2, 0) for canvas in canvases]).permute(0, 3, 1, 2)
+
+
 def _as_it_is(image: np.ndarray, settings: Preprocessing) -> np.ndarray:
     return image
 

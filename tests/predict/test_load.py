@@ -17,6 +17,7 @@ from seg_det.data.shapes import generate_shapes
 from seg_det.export.onnx import OnnxTarget
 from seg_det.ops.boxes import iou
 from seg_det.predict import loading
+from seg_det.predict.preprocessing import stacked
 from seg_det.predict.result import ClassificationResult, DetectionResult, SegmentationResult
 
 EARLIER = Path(__file__).parent.parent / "fixtures" / "earlier"
@@ -181,6 +182,12 @@ def test_images_in_every_form_are_the_same(images):
         found = model(form, score_threshold=0)
         assert found.size == pixels.shape[:2] and np.array_equal(found.boxes, wanted.boxes)
         assert np.array_equal(found.scores, wanted.scores)
+
+
+def test_batches_keep_the_memory_format_of_images():
+    canvases = [torch.from_numpy(np.full((4, 5, 3), value, np.uint8)).permute(2, 0, 1) for value in (1, 2)]
+    batch = stacked(canvases)
+    assert torch.equal(batch, torch.stack(canvases)) and batch.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_iterators_are_read_as_they_go(images):
