@@ -183,5 +183,12 @@ def _check_card(card: ModelCard) -> None:
         raise Wrong("card.input_size", f"is {list(card.input_size)}, not [height, width] of 1 to {MOST_PIXELS} pixels")
     if min(card.std) <= 0:
         raise Wrong("card.std", f"is {list(card.std)}, not three numbers above 0")
+    thresholds = card.score_thresholds
+    if thresholds and len(thresholds) != len(card.categories):
+        raise Wrong(
+            "card.score_thresholds", f"holds {len(thresholds)} numbers, and there are {len(card.categories)} classes"
+        )
+    if not all(value is None or 0 <= value <= 1 for value in thresholds):
+        raise Wrong("card.score_thresholds", f"is {shown(list(thresholds))}, not numbers from 0 to 1")
     if card.colour_order != "RGB":
         raise Wrong("card.colour_order", f"is {shown(card.colour_order)}, not 'RGB', the only one that is known")

@@ -88,7 +88,7 @@ def test_resume_goes_on_with_the_run_s_own_configuration(trained):
     assert metrics["card"]["model"]["backbone"]["width"] == 0.35
     assert "error" not in done.stderr
     refused = run(folder, "train", f"resume={found}", "backbone=v2", "augmentation=none", check=False)
-    assert "resume goes on with the run's own configuration: leave out backbone=v2 augmentation=none." in refused.stderr
+    assert "A resumed run keeps its own configuration: leave out backbone=v2 augmentation=none." in refused.stderr
 
 
 def test_resume_asks_for_the_last_checkpoint(trained, tmp_path, monkeypatch):

@@ -100,6 +100,6 @@ def _resumed(config: DictConfig, path: Path) -> DictConfig:
     overrides = [o.lstrip("+") for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
     groups = [o for o in overrides if o.split("=")[0] in HydraConfig.get().runtime.choices]
     if groups:
-        raise UserError(f"resume goes on with the run's own configuration: leave out {' '.join(groups)}.")
+        raise UserError(f"A resumed run keeps its own configuration: leave out {' '.join(groups)}.")
     saved = resumable(config_of(path), path)
     return OmegaConf.merge(saved, OmegaConf.from_dotlist(overrides), {"resume": str(path)})

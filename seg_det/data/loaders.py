@@ -201,7 +201,17 @@ def _dataset(source: Source, transform: Transform, *, seed: int = 0, evaluation:
     return kind(source, transform, seed=seed, evaluation=evaluation)
 
 
-def one_thread(worker: int) -> None:
+def loading(num_workers: int) -> dict[str, Any]:
+    """The arguments that every DataLoader has in common."""
+    return {
+        "num_workers": num_workers,
+        "persistent_workers": num_workers > 0,
+        "pin_memory": torch.cuda.is_available(),
+        "worker_init_fn": _one_thread,
+    }
+
+
+def _one_thread(worker: int) -> None:
     """OpenCV's own threads would compete with the training for the cores that the workers share."""
     cv2.setNumThreads(0)
 
@@ -231,11 +241,8 @@ def train_loader(
         batch_size=batch_size,
         sampler=sampler,
         drop_last=len(sampler) >= batch_size,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
         collate_fn=dataset.collate,
-        worker_init_fn=one_thread,
+        **loading(num_workers),
     )
 
 
@@ -254,12 +261,4 @@ def evaluation_loader(
         batches = SizeBatches(sampler, sizes, batch_size)
     else:
         batches = BatchSampler(sampler, batch_size, drop_last=False)
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        collate_fn=dataset.collate,
-        worker_init_fn=one_thread,
-    )
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=dataset.collate, **loading(num_workers))

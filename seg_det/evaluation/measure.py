@@ -13,7 +13,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSample
 from tqdm import tqdm
 
 from seg_det.data.images import read_rgb
-from seg_det.data.loaders import one_thread, require_annotated_size
+from seg_det.data.loaders import loading, require_annotated_size
 from seg_det.data.records import Source
 from seg_det.data.samplers import SizeBatches
 from seg_det.kinds.kind import Kind, Metric, Report
@@ -77,15 +77,7 @@ def loader(
     batches = BatchSampler(order, batch_size, drop_last=False)
     if preprocessing.varies and batch_size > 1:
         batches = SizeBatches(order, [preprocessing.canvas_size(r.size) for r in source.records], batch_size)
-    return DataLoader(
-        images,
-        batch_sampler=batches,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        collate_fn=_together,
-        worker_init_fn=one_thread,
-    )
+    return DataLoader(images, batch_sampler=batches, collate_fn=_together, **loading(num_workers))
 
 
 @torch.inference_mode()
@@ -110,7 +102,7 @@ def evaluate(
     seconds = 0.0
     for batch in tqdm(batches, desc=f"evaluating {source.name}", unit="batch", leave=False):
         start = time.perf_counter()
-        predictions = predictions_of(predictor, batch, device)
+        predictions = predictions_of(predictor, batch, source, device)
         if torch.device(device).type == "cuda":
             torch.cuda.synchronize(device)  # so that the clock stops after the device
         seconds += time.perf_counter() - start
@@ -118,9 +110,15 @@ def evaluate(
     return Evaluation(metric.compute(), metric, 1000 * seconds / max(1, len(source.records)))
 
 
-def predictions_of(predictor: Predictor, batch: Batch, device: torch.device | str = "cpu") -> list[Any]:
-    """The predictions of a batch. Raises UserError that names the images whose output is not finite."""
+def predictions_of(predictor: Predictor, batch: Batch, source: Source, device: torch.device | str = "cpu") -> list[Any]:
+    """The predictions of a batch of ``source``. Raises NotFinite with the id and the file of an image."""
     try:
         return predictor.predict(batch.images.to(device, non_blocking=True), batch.sizes)
     except NotFinite as error:
-        raise NotFinite(error.rows, [f"with id {i}" for i in batch.image_ids]) from error
+        raise located(error, batch.image_ids, source) from error
+
+
+def located(error: NotFinite, image_ids: Sequence[int], source: Source) -> NotFinite:
+    """``error`` of a batch with the ids and files of its images."""
+    files = {record.image_id: record.path for record in source.records if record.image_id in set(image_ids)}
+    return NotFinite(error.rows, [f"with id {i}" for i in image_ids], [files.get(i, "") for i in image_ids])

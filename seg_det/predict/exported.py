@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from seg_det import checkpoint, sidecar
 from seg_det.errors import UserError
 from seg_det.predict.lookup import task_of
+from seg_det.predict.predictor import NotFinite
 from seg_det.predict.preprocessing import AS_IT_IS, Preprocessing, Size
 from seg_det.registry import TARGETS
 from seg_det.types import ModelCard
@@ -90,7 +91,21 @@ class FilePredictor:
 
     def predict(self, images: Tensor, sizes: Sequence[Size]) -> list[Any]:
         """See :class:`~seg_det.predict.predictor.Predictor`. Raises UserError where card and file do not belong together."""
-        return [self._one(image[None].cpu(), size) for image, size in zip(images, sizes, strict=True)]
+        found, broken = [], []
+        for row, (image, size) in enumerate(zip(images, sizes, strict=True)):
+            try:
+                found.append(self._one(image[None].cpu(), size))
+            except NotFinite:
+                broken.append(row)
+        if broken:
+            raise NotFinite(broken)
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=Lock())
 
     def _one(self, image: Tensor, size: Size) -> Any:
         outputs = self.outputs(image)
@@ -123,4 +138,6 @@ class FilePredictor:
                 f"The exported {self.card.name} gives no {', '.join(missing)} but {', '.join(found)}: its card and its file do "
                 "not belong together; export it again."
             )
+        if any(value.dtype.kind == "f" and not np.isfinite(value).all() for value in found.values()):
+            raise NotFinite([0])
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,13 +22,19 @@ FORMS = "a path, a PIL image, a numpy array u8 [H, W, 3] (RGB) or a torch tensor
 class Read(NamedTuple):
     """An image that was read."""
 
-    pixels: np.ndarray  # u8 [H, W, 3], RGB
+    pixels: np.ndarray  # u8 [H, W, 3], RGB, not shared with the caller
     source: Path | np.ndarray  # the file, or the pixels
 
     @property
     def size(self) -> tuple[int, int]:
         """(H, W)."""
         return self.pixels.shape[:2]
+
+
+def is_several(given: Any) -> bool:
+    """Whether ``given`` can be several images: an iterable that is neither a file nor its content."""
+    content = isinstance(given, bytes | bytearray | memoryview | Mapping) or hasattr(given, "read")
+    return isinstance(given, Iterable) and not content
 
 
 def is_image(given: Any) -> bool:
@@ -97,5 +104,5 @@ def _checked(array: np.ndarray) -> np.ndarray:
         raise UserError(f"an image array must be [H, W, 3], RGB, with pixels, got {list(array.shape)}.")
     if array.shape[2] == 1:
         array = array.repeat(3, axis=2)  # grey
-    colours = np.ascontiguousarray(array[..., :3])  # without transparency
-    return colours if colours.flags.writeable else colours.copy()  # torch warns of read-only memory
+    # Without transparency, and in memory of its own: a camera may use that of the array for its next frame.
+    return np.array(array[..., :3], order="C")

@@ -53,6 +53,8 @@ def load(
         _require_here(reference)
         if classes is not None or size is not None:
             raise UserError(f"classes and input_size are part of the exported {reference}: leave them out.")
+        if str(device) not in ("auto", "cpu"):
+            raise UserError(f"the exported {reference} runs on the CPU: leave device out, got {device}.")
         predictor = FilePredictor(open_file(Path(reference)))
         return Model(predictor, device=torch.device("cpu"), batch_size=int(batch_size))
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn before they are loaded
@@ -63,7 +65,7 @@ def load(
 
 
 def _network(reference: str, classes: Sequence[str] | None) -> tuple[nn.Module, ModelCard]:
-    if is_published(reference):
+    if is_published(reference) and not _has_card(reference):
         return load_published(reference, classes)
     if classes is not None:
         raise UserError(f"the classes of {reference} are in its card: leave classes out.")
@@ -106,12 +108,19 @@ def network_predictor(model: nn.Module, card: ModelCard, device: torch.device | 
 
 
 def chosen_device(wanted: str | torch.device) -> torch.device:
-    """``wanted``, or where it is "auto" the GPU if there is one. Raises UserError for an unknown one."""
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    """``wanted``, or where it is "auto" the GPU if there is one. Raises UserError for one that is unknown or not here."""
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
     try:
-        return torch.device(automatic if wanted == "auto" else wanted)
-    except RuntimeError as error:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
         raise UserError(f"device must be auto, cpu, cuda or another of torch's, got {wanted!r}.") from error
+    try:
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # each backend has its own
+        raise UserError(
+            f"there is no device {device} here: use device=cpu, or auto for a GPU if there is one."
+        ) from error
+    return device
 
 
 def _require_known(reference: str) -> None:
@@ -129,6 +138,12 @@ def _require_known(reference: str) -> None:
         raise UserError(
             f"{reference} is no run folder, no file and no published model (python -m seg_det.weights --help lists them){hint}"
         )
+
+
+def _has_card(reference: str) -> bool:
+    """Whether a file with the suffix of other tools' weights is a checkpoint of ours."""
+    path = Path(reference)
+    return reference not in CATALOGUE and path.is_file() and checkpoint.card_of(path) is not None
 
 
 def _require_here(reference: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seg_det.errors import UserError
-from seg_det.predict.inputs import Read, is_image, read_image
+from seg_det.predict.inputs import Read, is_image, is_several, read_image
 from seg_det.predict.lookup import task_of
 from seg_det.predict.predictor import NotFinite, Predictor
 from seg_det.predict.preprocessing import stacked
@@ -62,43 +63,56 @@ class Model:
         :class:`~seg_det.predict.result.Failed` result, is logged with its place, and the rest goes on.
         """
         thresholds = self._thresholds(score_threshold)
-        if is_image(images):
-            (result,) = self._results([read_image(images)], thresholds)
+        if is_image(images) or not is_several(images):
+            (result,) = self._results({0: read_image(images)}, thresholds).values()
+            if isinstance(result, Failed):
+                raise result.error
             return result
-        if not isinstance(images, Iterable) or isinstance(images, bytes | bytearray | Mapping):
-            read_image(images)  # says what is expected
         found = self._all(images, thresholds)
         return list(found) if isinstance(images, list | tuple) else found
 
     def _all(self, images: Iterable[Any], thresholds: Tensor) -> Iterator[Result]:
-        numbered = enumerate(images)
-        while chunk := list(islice(numbered, self.batch_size)):
-            read: dict[int, Read | Failed] = {place: _try(given, place) for place, given in chunk}
-            sound = {place: image for place, image in read.items() if isinstance(image, Read)}
-            found = dict(zip(sound, self._results(list(sound.values()), thresholds), strict=True))
-            for place, image in read.items():
-                yield found.get(place, image)
+        numbered, stopped = enumerate(images), None
+        while stopped is None:
+            read: dict[int, Read | Failed] = {}
+            try:
+                read.update((place, _try(given, place)) for place, given in islice(numbered, self.batch_size))
+            except Exception as error:  # of the caller's own iterator: what it gave before is not lost
+                stopped = error
+            found = self._results({p: image for p, image in read.items() if isinstance(image, Read)}, thresholds)
+            yield from (found.get(place, image) for place, image in read.items())
+            if not read:
+                break
+        if stopped is not None:
+            raise stopped
 
-    def _results(self, images: Sequence[Read], thresholds: Tensor) -> list[Result]:
-        """Of images in memory, those with canvases of one size together."""
-        results: dict[int, Result] = {}
+    def _results(self, images: Mapping[int, Read], thresholds: Tensor) -> dict[int, Result]:
+        """Of images in memory by their place, those with canvases of one size together."""
         groups: dict[tuple[int, int], list[int]] = {}
-        for place, image in enumerate(images):
+        for place, image in images.items():
             groups.setdefault(self.predictor.preprocessing.canvas_size(image.size), []).append(place)
-        for places in groups.values():
-            some = [images[place] for place in places]
-            for place, image, found in zip(places, some, self._predictions(some), strict=True):
-                kept = self.task.above(found, thresholds)
-                results[place] = self.task.result(kept, self.card, image.size, image.source)
-        return [results[place] for place in range(len(images))]
+        return {
+            place: self._result(images[place], found, place, thresholds)
+            for places in groups.values()
+            for place, found in zip(places, self._predictions([images[p] for p in places]), strict=True)
+        }
+
+    def _result(self, image: Read, found: Any, place: int, thresholds: Tensor) -> Result:
+        if isinstance(found, NotFinite):
+            file = [image.source] if isinstance(image.source, Path) else None
+            return _failed(NotFinite([0], [place], file), image.source, place)
+        return self.task.result(self.task.above(found, thresholds), self.card, image.size, image.source)
 
     @torch.inference_mode()
     def _predictions(self, images: Sequence[Read]) -> list[Any]:
+        """What is found on each image; NotFinite in the place of one whose output is not finite."""
         canvases = stacked([self.predictor.preprocessing(image.pixels) for image in images])
         try:
             return self.predictor.predict(canvases.to(self.device), [image.size for image in images])
         except NotFinite as error:
-            raise NotFinite(error.rows, [getattr(image.source, "name", i) for i, image in enumerate(images)]) from error
+            sound = [image for row, image in enumerate(images) if row not in error.rows]
+            others = iter(self._predictions(sound) if sound else [])
+            return [error if row in error.rows else next(others) for row in range(len(images))]
 
     def _thresholds(self, given: Threshold) -> Tensor:
         """One for each class, f32 [C]."""
@@ -125,5 +139,9 @@ def _try(given: Any, place: int) -> Read | Failed:
     try:
         return read_image(given)
     except UserError as error:
-        log.warning("image %d is left out: %s", place, error)
-        return Failed(error, given, place)
+        return _failed(error, given, place)
+
+
+def _failed(error: UserError, source: Any, place: int) -> Failed:
+    log.warning("image %d is left out: %s", place, error)
+    return Failed(error, source, place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -15,14 +16,23 @@ from seg_det.types import ModelCard
 
 
 class NotFinite(UserError):
-    """A network's output that is NaN or infinite; ``rows`` are the places of the images in the batch, ``names`` those of all."""
+    """A network's output that is NaN or infinite; ``rows`` are the places of the images in the batch.
 
-    def __init__(self, rows: Sequence[int], names: Sequence[object] | None = None):
+    ``names`` say of each image of the batch which one it is, ``files`` where it was read from.
+    """
+
+    def __init__(
+        self, rows: Sequence[int], names: Sequence[object] | None = None, files: Sequence[object] | None = None
+    ):
         self.rows = list(rows)
-        first = self.rows[0] if names is None else names[self.rows[0]]
+        first = self.rows[0]
+        facts = ["NaN or infinity"]
+        facts += [str(files[first])] if files else []
+        facts += [f"{len(self.rows)} images of the batch"] if len(self.rows) > 1 else []
         super().__init__(
-            f"the model's output for the image {first} is not finite (NaN or infinity): its weights are broken; use an earlier "
-            "checkpoint, or train again with a lower recipe.lr"
+            f"the model's output for the image {names[first] if names else first} is not finite ({'; '.join(facts)}): its "
+            "weights are broken, or numbers of 16 bits overflow; use an earlier checkpoint or 32 bits, or train again with a "
+            "lower recipe.lr"
         )
 
 
@@ -41,7 +51,7 @@ class Predictor(Protocol):
         ...
 
 
-class NetworkPredictor(nn.Module):
+class NetworkPredictor(nn.Module, ABC):
     """A network with the pre- and post-processing of its card; one subclass a task, which says how raw output is decoded."""
 
     one_by_one = False
@@ -63,9 +73,9 @@ class NetworkPredictor(nn.Module):
         """Raw output for canvases u8 [B, 3, h, w]."""
         return self.model(normalise(images, self.mean, self.std))
 
+    @abstractmethod
     def decode(self, raw: Any, canvas: Size, sizes: Sequence[Size]) -> list[Any]:
         """Predictions from the raw output for canvases of size ``canvas``, in pixels of images of ``sizes``."""
-        raise NotImplementedError
 
     def predict(self, images: Tensor, sizes: Sequence[Size]) -> list[Any]:
         """See :class:`Predictor`."""

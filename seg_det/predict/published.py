@@ -27,7 +27,8 @@ CLASSIFIER = "Classifier"
 
 def is_published(reference: str) -> bool:
     """Whether ``reference`` is a name of the catalogue or a weights file of other tools, rather than a run of ours."""
-    return reference in CATALOGUE or Path(reference).suffix in (".pth", ".pt", ".bin", ".safetensors")
+    weights = Path(reference).suffix in (".pth", ".pt", ".bin", ".safetensors")
+    return reference in CATALOGUE or (weights and not Path(reference).is_dir())
 
 
 def load_published(

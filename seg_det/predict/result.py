@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,8 @@ from seg_det.types import Category
 TOP = 5  # classes that a classifier's result names
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
+@dataclass(frozen=True, eq=False, repr=False)
+class Result(ABC):
     """The part that results of every task have in common.
 
     ``source`` is the file that the image was read from, or its pixels u8 [H, W, 3] RGB; ``size`` its (H, W), upright.
@@ -37,20 +37,33 @@ class Result:
 
     def image(self) -> np.ndarray:
         """The pixels u8 [H, W, 3] RGB; a file is read again. Raises UserError."""
-        return read_rgb(self.source) if isinstance(self.source, Path) else self.source
+        return read_rgb(self.source) if isinstance(self.source, Path) else self.source.copy()
 
     def draw(self) -> Image.Image:
         """The image with what was found on it."""
         return Image.fromarray(self._drawn(self.image()))
 
-    def _drawn(self, image: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"{type(self).__name__}({', '.join(self.names[:TOP]) or 'nothing'} in {width} x {height} pixels)"
 
-    def _picked(self, labels: Sequence[int]) -> list[Category]:
-        return [self.categories[label] for label in labels]
+    @property
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The classes that were found."""
+
+    @abstractmethod
+    def _drawn(self, image: np.ndarray) -> np.ndarray: ...
+
+    def _names_of(self, labels: np.ndarray) -> list[str]:
+        return [self.categories[label].name for label in labels]
+
+    def _ids_of(self, labels: np.ndarray) -> np.ndarray:
+        """The data set's own numbers of classes, i64, of the shape of ``labels``."""
+        return np.array([category.id for category in self.categories], np.int64)[labels]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DetectionResult(Result):
     """Objects, best first: ``boxes`` f32 [N, 4] xyxy, ``scores`` f32 [N], ``labels`` i64 [N] (indices of ``categories``)."""
 
@@ -64,17 +77,17 @@ class DetectionResult(Result):
     @property
     def names(self) -> list[str]:
         """The class of each object."""
-        return [category.name for category in self._picked(self.labels)]
+        return self._names_of(self.labels)
 
     @property
     def ids(self) -> np.ndarray:
         """The data set's own number of each object's class, i64 [N]."""
-        return np.array([category.id for category in self._picked(self.labels)], np.int64)
+        return self._ids_of(self.labels)
 
     def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
         """Rows of a COCO result file: ``bbox`` is xywh, rounded to a thousandth of a pixel."""
         columns = zip(self.ids.tolist(), to_xywh(self.boxes).tolist(), self.scores.tolist(), strict=True)
-        return [{"image_id": image_id, "category_id": i, "bbox": box, "score": score} for i, box, score in columns]
+        return [{"image_id": int(image_id), "category_id": i, "bbox": box, "score": score} for i, box, score in columns]
 
     def to_supervision(self) -> Any:
         """``supervision.Detections``. Raises UserError if that package is not installed."""
@@ -87,7 +100,7 @@ class DetectionResult(Result):
         return draw_boxes(image, self.boxes, self.labels, [category.name for category in self.categories], self.scores)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SegmentationResult(Result):
     """The class of each pixel: ``mask`` u8 [H, W], indices of ``categories``."""
 
@@ -108,7 +121,7 @@ class SegmentationResult(Result):
     @property
     def ids(self) -> np.ndarray:
         """The mask with the data set's own numbers of the classes, i64 [H, W]."""
-        return np.array([category.id for category in self.categories], np.int64)[self.mask]
+        return self._ids_of(self.mask)
 
     def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
         """A row for each class that is there, its pixels run-length encoded."""
@@ -118,7 +131,7 @@ class SegmentationResult(Result):
         for label in np.unique(self.mask).tolist():
             encoded = coco_mask.encode(np.asfortranarray(self.mask == label))
             shape = {"size": list(encoded["size"]), "counts": encoded["counts"].decode()}
-            rows.append({"image_id": image_id, "category_id": self.categories[label].id, "segmentation": shape})
+            rows.append({"image_id": int(image_id), "category_id": self.categories[label].id, "segmentation": shape})
         return rows
 
     def to_supervision(self) -> Any:
@@ -126,7 +139,7 @@ class SegmentationResult(Result):
         supervision = _supervision()
         labels = np.unique(self.mask)
         masks = self.mask[None] == labels[:, None, None]
-        names = {"class_name": np.array([category.name for category in self._picked(labels)])}
+        names = {"class_name": np.array(self._names_of(labels))}
         boxes = supervision.mask_to_xyxy(masks)
         return supervision.Detections(xyxy=boxes, mask=masks, class_id=labels.astype(np.int64), data=names)
 
@@ -136,7 +149,7 @@ class SegmentationResult(Result):
         return overlay(image, self.mask, self.categories)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClassificationResult(Result):
     """The probability of each class: ``scores`` f32 [C], in the order of ``categories``."""
 
@@ -150,18 +163,18 @@ class ClassificationResult(Result):
     @property
     def names(self) -> list[str]:
         """The most probable classes, best first, at most five."""
-        return [category.name for category in self._picked(self.labels)]
+        return self._names_of(self.labels)
 
     @property
     def ids(self) -> np.ndarray:
         """The data set's own numbers of :attr:`names`."""
-        return np.array([category.id for category in self._picked(self.labels)], np.int64)
+        return self._ids_of(self.labels)
 
     def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
         """A row for each of :attr:`names`; COCO has no format for classes of whole images, so there is no box."""
         scores = self.scores[self.labels].tolist()
         columns = zip(self.ids.tolist(), scores, strict=True)
-        return [{"image_id": image_id, "category_id": i, "score": score} for i, score in columns]
+        return [{"image_id": int(image_id), "category_id": i, "score": score} for i, score in columns]
 
     def to_supervision(self) -> Any:
         """``supervision.Classifications``. Raises UserError if that package is not installed."""
@@ -188,6 +201,14 @@ class Failed(Result):
 
     def image(self) -> np.ndarray:
         """Raises the error."""
+        raise self.error
+
+    @property
+    def names(self) -> list[str]:
+        """Raises the error."""
+        raise UserError(f"there is no names: {self.error}") from self.error
+
+    def _drawn(self, image: np.ndarray) -> np.ndarray:
         raise self.error
 
     def __getattr__(self, name: str) -> Any:

@@ -106,7 +106,7 @@ class _Measured:
 
     def _predict(self) -> list[Any]:
         self.outputs = []
-        return [predictions_of(self.predictor, batch) for batch in self.batches]
+        return [predictions_of(self.predictor, batch, self.source) for batch in self.batches]
 
     def _value(self) -> float:
         metric = self.kind.metric(self.source)

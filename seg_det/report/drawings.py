@@ -87,6 +87,7 @@ def _outline(image: np.ndarray, boxes: np.ndarray, colours: Sequence[Colour]) ->
 
 def _caption(pen: ImageDraw.ImageDraw, size: tuple[int, int], box: np.ndarray, text: str, colour: Colour) -> None:
     """A plate above the box, or inside it where the image ends; pushed back into the image where it would leave it."""
+    text = " ".join(text.split())  # a name may have line breaks in it
     font = _font(_font_size(*size))
     pad = max(2, font.size // 5)
     plate_width = round(font.getlength(text)) + 2 * pad

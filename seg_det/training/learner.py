@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from seg_det.data.multi_scale import MultiScale
 from seg_det.errors import UserError
+from seg_det.evaluation.measure import located
 from seg_det.kinds.kind import Kind, Losses, Metric
 from seg_det.models.backbones.base import Backbone
 from seg_det.nn.blocks import fold_norms
@@ -107,7 +108,7 @@ class Learner(L.LightningModule):
         try:
             return self.predictor.decode(raw, canvas, sizes)
         except NotFinite as error:
-            raise NotFinite(error.rows, [f"with id {i}" for i in batch.image_ids.tolist()]) from error
+            raise located(error, batch.image_ids.tolist(), self.trainer.val_dataloaders.dataset.source) from error
 
     def on_validation_epoch_end(self) -> None:
         self._gather()

@@ -1,6 +1,7 @@
 """What cannot be loaded or predicted on gets one true sentence; one bad image of many takes none of the others with it."""
 
 import copy
+import io
 import json
 import pickle
 import re
@@ -19,6 +20,7 @@ from seg_det import checkpoint
 from seg_det.errors import UserError
 from seg_det.export.onnx import OnnxTarget
 from seg_det.predict.loading import load
+from seg_det.types import Category, ModelCard
 
 EARLIER = Path(__file__).parent.parent / "fixtures" / "earlier"
 
@@ -274,8 +276,124 @@ def test_an_empty_list(model):
 def test_weights_that_are_not_finite(photo):
     model = load(EARLIER / "classification", device="cpu")
     next(model.predictor.model.parameters()).data.fill_(float("nan"))
-    with pytest.raises(UserError, match=r"the model's output for the image photo\.png is not finite"):
+    with pytest.raises(UserError, match=r"for the image 0 is not finite \(NaN or infinity; .*photo\.png\)"):
         model(photo)
+
+
+def spoiled(kind):
+    """A model whose output is NaN for bright images alone."""
+    model = load(EARLIER / kind, device="cpu", batch_size=2)
+    forward = model.predictor.model.forward
+
+    def broken(images):
+        raw = forward(images)
+        parts = [raw] if isinstance(raw, torch.Tensor) else [part for part in raw if part is not None]
+        for row in (images.mean((1, 2, 3)) > 1).nonzero().flatten().tolist():
+            for part in parts:
+                part[row] = float("nan")
+        return raw
+
+    model.predictor.model.forward = broken
+    return model
+
+
+@pytest.mark.parametrize("kind", ["detection", "segmentation", "classification"])
+def test_one_image_without_a_finite_output_takes_no_other_with_it(kind):
+    dark, bright = np.zeros((40, 60, 3), np.uint8), np.full((40, 60, 3), 255, np.uint8)
+    model = spoiled(kind)
+    found = model([dark, bright, dark, dark, bright], score_threshold=0)
+    assert [result.ok for result in found] == [True, False, True, True, False]
+    assert [result.place for result in found if not result.ok] == [1, 4]
+    assert "for the image 4 is not finite" in str(found[4].error)
+    assert np.array_equal(found[0].draw(), found[3].draw())
+
+
+def test_an_exported_file_with_nan_scores_says_so(photo):
+    (file,) = (EARLIER / "classification").glob("*.onnx")
+    model = load(file)
+    session = model.predictor.session
+    model.predictor.session = lambda image: {"scores": session(image)["scores"] * np.nan}
+    found = model([photo, photo], score_threshold=0)
+    assert [result.ok for result in found] == [False, False] and "image 1 is not finite" in str(found[1].error)
+
+
+def test_a_buffer_that_is_used_again(model):
+    buffer, wanted = np.empty((40, 60, 3), np.uint8), []
+
+    def frames():
+        for value in (0, 90, 180):
+            buffer.fill(value)
+            wanted.append(model(buffer.copy()).scores)
+            yield buffer
+
+    found = list(model(frames()))
+    for result, scores, value in zip(found, wanted, (0, 90, 180), strict=True):
+        np.testing.assert_allclose(result.scores, scores, atol=1e-6)
+        assert (result.image() == value).all()
+    found[0].image()[:] = 7
+    assert (found[0].image() == 0).all()
+
+
+def test_what_an_iterator_gave_before_it_failed_is_not_lost(model, photo):
+    def broken():
+        yield photo
+        yield photo
+        raise RuntimeError("the camera is gone")
+
+    results, seen = model(broken()), []
+    with pytest.raises(RuntimeError, match="the camera is gone"):
+        for result in results:
+            seen.append(result.ok)
+    assert seen == [True, True]
+
+
+def test_an_open_file_is_no_list_of_images(model, photo):
+    for given in (photo.open("rb"), io.BytesIO(photo.read_bytes()), memoryview(b"abc")):
+        with pytest.raises(UserError, match="an image must be a path"):
+            model(given)
+
+
+def test_devices_that_are_not_here():
+    (file,) = (EARLIER / "detection").glob("*.onnx")
+    refuse("runs on the CPU: leave device out, got cuda", file, device="cuda")
+    for device in ("meta", "mps", *(() if torch.cuda.is_available() else ("cuda",))):
+        refuse(f"there is no device {device} here: use device=cpu", EARLIER / "detection", device=device)
+    refuse("device must be auto, cpu, cuda", EARLIER / "detection", device=None)
+
+
+def test_a_checkpoint_of_ours_under_another_suffix(tmp_path, photo):
+    shutil.copy(EARLIER / "classification" / "checkpoints" / "last.ckpt", tmp_path / "best.pt")
+    shutil.copytree(EARLIER / "classification", tmp_path / "run.pt")
+    wanted = load(EARLIER / "classification", device="cpu")(photo).scores
+    for reference in (tmp_path / "best.pt", tmp_path / "run.pt"):
+        assert np.array_equal(load(reference, device="cpu")(photo).scores, wanted)
+
+
+def test_results_are_short_to_print_and_draw_names_with_line_breaks(photo):
+    model = load(EARLIER / "detection", device="cpu")
+    found = model(photo, score_threshold=0)
+    assert re.fullmatch(r"DetectionResult\((\w+, ){4}\w+ in 60 x 40 pixels\)", repr(found))
+    odd = tuple(Category(c.id, f"{c.name}\nor\r so") for c in model.card.categories)
+    model.predictor.card = model.card.replace(categories=odd)
+    assert model(photo, score_threshold=0).draw().size == (60, 40)
+
+
+def test_a_loaded_file_can_be_copied(photo):
+    (file,) = (EARLIER / "classification").glob("*.onnx")
+    predictor = load(file).predictor
+    state = predictor.__getstate__()
+    twin = object.__new__(type(predictor))
+    twin.__setstate__(state)
+    assert "_lock" not in state and twin.card == predictor.card
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"), [([0.5], "holds 1 numbers, and there are 8 classes"), ([5.0] * 8, "not numbers")]
+)
+def test_thresholds_of_a_card_that_cannot_be(values, sentence):
+    plain = checkpoint.read(EARLIER / "detection" / "checkpoints" / "last.ckpt")["card"]
+    with pytest.raises(UserError, match=f"card.score_thresholds {sentence}|card.score_thresholds is .*{sentence}"):
+        ModelCard.from_dict({**plain, "score_thresholds": values})
 
 
 def test_supervision_is_named_where_it_is_missing(photo):
