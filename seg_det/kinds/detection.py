@@ -65,7 +65,8 @@ def _percent(share: float) -> str:
 
 def _postprocess(loss: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """How logits are read as scores follows from the loss that trains them."""
-    if (rule := loss["classification"]) not in SCORES:
+    rule = loss.get("classification")
+    if not isinstance(rule, str) or rule not in SCORES:
         raise UserError(f"task.loss.classification must be one of {', '.join(SCORES)}, got {rule!r}.")
     return {"score": SCORES[rule], **settings}
 

@@ -79,8 +79,10 @@ class FilePredictor:
         self.task = task_of(card, self.what)
         # Decodes raw outputs; it needs the anchors, and none of the weights.
         self.decoder = self.task.predictor(self.network, card) if self.pipeline == "raw" else None
-        own = AS_IT_IS if self.pipeline == "full" else card.resize
-        self.preprocessing = Preprocessing.of(card, own)
+        if self.decoder is not None:
+            self.preprocessing = self.decoder.preprocessing
+        else:
+            self.preprocessing = Preprocessing.of(card, AS_IT_IS if self.pipeline == "full" else card.resize)
 
     @cached_property
     def network(self) -> nn.Module:

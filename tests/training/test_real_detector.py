@@ -7,6 +7,7 @@ from seg_det.data.coco import read_coco
 from seg_det.data.voc import read_voc
 from seg_det.evaluation.measure import evaluate
 from seg_det.kinds.detection import DETECTION
+from seg_det.predict.loading import network_predictor
 from seg_det.predict.published import load_published
 from seg_det.weights import load_model
 
@@ -37,7 +38,7 @@ def test_people(real_data, name, images, ap, ap50):
     model, card = load_published(str(real_data / "weights" / FILE), source.categories)
     assert len(source.records) == images and len(model.anchors(card.input_size)) == 1917
     card = card.replace(postprocess={**card.postprocess, "score_threshold": 0.01})
-    found = evaluate(DETECTION, model, card, source, batch_size=16, num_workers=0).report.headline()
+    found = evaluate(DETECTION, network_predictor(model, card), source, batch_size=16, num_workers=0).report.headline()
     assert found["AP"] == pytest.approx(ap, abs=0.005)
     assert found["AP50"] == pytest.approx(ap50, abs=0.005)
 

@@ -5,6 +5,7 @@ import pytest
 from seg_det.data.voc_seg import read_voc_seg
 from seg_det.evaluation.measure import evaluate
 from seg_det.kinds.segmentation import SEGMENTATION
+from seg_det.predict.loading import network_predictor
 from seg_det.predict.published import load_published
 
 FILE = "deeplabv3_mobilenet_v2_voc_tf_folded.pth"
@@ -20,7 +21,9 @@ def test_photographs(real_data, output, miou, accuracy, within):
     source = read_voc_seg(root=real_data / "data" / "voc_seg_from_coco", split="trainval")
     model, card = load_published(str(real_data / "weights" / FILE), source.categories)
     card = card.replace(postprocess={**card.postprocess, "output": output})
-    found = evaluate(SEGMENTATION, model, card, source, batch_size=4, num_workers=0).report.headline()
+    found = evaluate(
+        SEGMENTATION, network_predictor(model, card), source, batch_size=4, num_workers=0
+    ).report.headline()
     assert len(source.records) == 70
     assert found["mIoU"] == pytest.approx(miou, abs=within)
     assert found["pixel_accuracy"] == pytest.approx(accuracy, abs=within)
