@@ -10,7 +10,7 @@ PACKAGE = ROOT / "seg_det"
 LAYERS = (
     {"errors", "values", "types", "registry", "files", "checksums", "sidecar", "migrations",
      "checkpoint", "download", "archives", "ops", "nn"},
-    {"data", "losses", "models", "postprocess"},
+    {"data", "losses", "media", "models", "postprocess"},
     {"predict", "export", "report", "metrics", "weights", "anchors"},
     {"training", "proof", "evaluation", "kinds"},
     {"commands"},
@@ -21,7 +21,7 @@ ONLY_IN = {
     "hydra": {"commands"},
     "omegaconf": {"commands"},
     "albumentations": {"data"},
-    "cv2": {"data", "predict", "report"},
+    "cv2": {"data", "media", "predict", "report"},
     "pycocotools": {"data", "metrics", "predict"},
     "torchvision": set(),
     "timm": {"models"},

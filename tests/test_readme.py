@@ -5,6 +5,7 @@ import shlex
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -59,7 +60,7 @@ def small(command):
 def desk(tmp_path_factory, tiny_shapes, tiny_imagefolder):
     """A folder as a user would have it: the program's files, the data sets that the README speaks of, one finished run."""
     folder = tmp_path_factory.mktemp("desk")
-    for name in ("train.py", "evaluate.py", "export.py", "conf"):
+    for name in ("train.py", "evaluate.py", "predict.py", "export.py", "conf"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "datasets").mkdir()
     for script in (ROOT / "datasets").glob("*.py"):
@@ -75,6 +76,8 @@ def desk(tmp_path_factory, tiny_shapes, tiny_imagefolder):
     for name in ("parts", "VOC2012"):
         own_data(folder / name, tiny_shapes)
     (folder / "photos").symlink_to(tiny_imagefolder)
+    (folder / "pictures").symlink_to(tiny_shapes / "images" / "val")
+    video(folder / "clip.mp4")
     own_masks(folder / "masks")
     torch.save(Classifier(partial(MobileNetV1, width=0.25), num_classes=3).state_dict(), folder / "weights.pth")
     call(folder, [*small("python train.py"), f"hydra.run.dir={RUN}"])
@@ -82,6 +85,13 @@ def desk(tmp_path_factory, tiny_shapes, tiny_imagefolder):
     (exported,) = (folder / "runs" / "export" / "ssdlite_v2_shapes").iterdir()
     exported.rename(exported.with_name(EXPORT))
     return folder
+
+
+def video(path):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10.0, (96, 64))
+    for number in range(4):
+        writer.write(np.full((64, 96, 3), 40 * number, np.uint8))
+    writer.release()
 
 
 def own_data(root, shapes):

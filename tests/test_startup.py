@@ -40,7 +40,7 @@ def test_importing_the_package_loads_nothing():
     assert loaded("import seg_det") == {"seg_det"}
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "export"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export"])
 def test_help_loads_no_torch(command):
     assert loaded(HELP.format(command=command)) <= {"seg_det", *HYDRA}
 
@@ -48,6 +48,11 @@ def test_help_loads_no_torch(command):
 def test_prediction_loads_neither_training_nor_augmentation():
     found = loaded("import seg_det; seg_det.load")
     assert found - {"seg_det", *PREDICT} == set()
+
+
+def test_the_prediction_command_loads_neither_training_nor_augmentation():
+    found = loaded("import seg_det.commands.predict")
+    assert not found & {"lightning", "torchmetrics", "transformers", "tensorboard", "albumentations"}
 
 
 def test_evaluation_and_export_load_no_lightning():

@@ -11,7 +11,7 @@ from torch import nn
 from seg_det.commands.folders import claim, new_folder, newest_run
 from seg_det.commands.models import of_kind, trained
 from seg_det.commands.saved import dataset_of
-from seg_det.commands.settings import batch_size, read_measured, workers
+from seg_det.commands.settings import batch_size, read_measured, tiles_of, workers
 from seg_det.data.images import limit_pixels
 from seg_det.data.records import Source
 from seg_det.errors import UserError
@@ -19,6 +19,7 @@ from seg_det.evaluation.run import evaluate_model
 from seg_det.predict.exported import FilePredictor, Opened, is_exported, open_file
 from seg_det.predict.loading import chosen_device, network_predictor
 from seg_det.predict.predictor import Predictor
+from seg_det.predict.tiles import TiledPredictor
 from seg_det.report.terminal import figures, summary
 
 
@@ -26,6 +27,8 @@ def main(config: DictConfig) -> None:
     """``python evaluate.py``: the figures of a trained model on a labelled split."""
     limit_pixels(config.data.max_pixels)
     predictor, network, source = _measured(config)
+    if (tiles := tiles_of(config.tiles)) is not None:
+        predictor = TiledPredictor(predictor, tiles, batch_size=batch_size(config.data.batch_size))
     folder = new_folder("evaluate", predictor.card.name)
     claim(folder, config)
     metrics = evaluate_model(

@@ -15,6 +15,7 @@ from seg_det.data.classes import only_classes
 from seg_det.data.records import Source
 from seg_det.errors import UserError
 from seg_det.kinds.lookup import kind_named
+from seg_det.predict.tiles import Tiles
 from seg_det.registry import READERS, Registry
 
 MOST_WORKERS = 1024
@@ -94,3 +95,11 @@ def batch_size(wanted: int) -> int:
     if not isinstance(wanted, int) or wanted < 1:
         raise UserError(f"data.batch_size must be a number from 1, got {wanted}.")
     return wanted
+
+
+def tiles_of(section: DictConfig) -> Tiles | None:
+    """The section ``tiles``; None where it names no size."""
+    values = plain(section)
+    if values["size"] is None:
+        return None
+    return Tiles(**{**values, "size": height_and_width(section.size, "tiles.size")})

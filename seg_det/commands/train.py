@@ -30,6 +30,7 @@ from seg_det.kinds.lookup import kind_named
 from seg_det.registry import AUGMENTATIONS, LOSSES, filled
 from seg_det.report.terminal import summary
 from seg_det.training.optimisation import Recipe
+from seg_det.training.preview import preview
 from seg_det.training.run import Training, train_model
 from seg_det.training.start import Start
 from seg_det.training.trainer import TrainerSettings
@@ -47,9 +48,15 @@ def main(config: DictConfig) -> None:
         config = _with_anchors(config)
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
     limit_pixels(config.data.max_pixels)
+    if config.get("preview"):
+        folder = new_folder("preview", run_name(config))
     claim(folder, config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    metrics = train_model(_training(config, folder, resume))
+    setup = _training(config, folder, resume)
+    if config.get("preview"):
+        print(f"preview     {preview(setup)}\nnext        the same command without preview=true")
+        return
+    metrics = train_model(setup)
     if metrics is not None:
         print(summary(metrics, folder, following=f"python evaluate.py model={folder}"))
 

@@ -71,17 +71,21 @@ def read_rgb(path: Path) -> np.ndarray:
     Raises UserError naming the file where it is missing, empty, truncated, of another format,
     of several pictures, or of more pixels than the limit.
     """
-    data = _read_bytes(path)
+    return decode_rgb(_read_bytes(path), path)
+
+
+def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
+    """:func:`read_rgb` for the content of a file; ``name`` is what messages call it."""
     if not data.startswith(JPEG_START):
-        return _decode_with_pillow(data, path)
-    _require_moderate(_jpeg_size(data), path)
+        return _decode_with_pillow(data, name)
+    _require_moderate(_jpeg_size(data), name)
     if not _has_jpeg_end(data):
-        raise UserError(f"the JPEG {path} is truncated (its end is missing after {len(data)} bytes); {REMEDY}")
+        raise UserError(f"the JPEG {name} is truncated (its end is missing after {len(data)} bytes); {REMEDY}")
     if not any(_jpeg_size(data)):
-        raise UserError(f"the image {path} is broken (a JPEG without a frame); {REMEDY}")
+        raise UserError(f"the image {name} is broken (a JPEG without a frame); {REMEDY}")
     pixels = _decode_with_opencv(data)
     # Pillow knows rarer kinds of JPEG, and says what is wrong with the others.
-    return _decode_with_pillow(data, path) if pixels is None else pixels
+    return _decode_with_pillow(data, name) if pixels is None else pixels
 
 
 def read_values(path: Path, *, colours: bool = False) -> np.ndarray:
@@ -163,7 +167,7 @@ _without_pillow_limit = _WithoutPillowLimit()
 
 
 @contextmanager
-def _opened(source: Path | io.BytesIO, path: Path) -> Iterator[Image.Image]:
+def _opened(source: Path | io.BytesIO, path: Path | str) -> Iterator[Image.Image]:
     """A file of which only the header is read yet. Raises UserError for all that goes wrong with it, here or in the block."""
     try:
         with _without_pillow_limit, Image.open(source, formats=FORMATS) as image:
@@ -177,16 +181,15 @@ def _opened(source: Path | io.BytesIO, path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError:
         raise UserError(f"there is no image {path}; {REMEDY}") from None
     except Image.UnidentifiedImageError as error:
-        raise _unknown(path) from error
+        raise _unknown(source, path) from error
     except Exception as error:  # a broken file makes the decoders raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"the image {path} is broken ({reason}); {REMEDY}") from error
 
 
-def _unknown(path: Path) -> UserError:
+def _unknown(source: Path | io.BytesIO, path: Path | str) -> UserError:
     """What to say of a file that is of none of FORMATS."""
-    with path.open("rb") as file:
-        head = file.read(LONGEST_SIGNATURE)
+    head = (source.read_bytes() if isinstance(source, Path) else source.getvalue())[:LONGEST_SIGNATURE]
     for place, signature, name in OTHERS:
         if head[place:].startswith(signature):
             return UserError(
@@ -195,7 +198,7 @@ def _unknown(path: Path) -> UserError:
     return UserError(f"the image {path} is broken (no known image format); {READ} are read; {REMEDY}")
 
 
-def _require_moderate(size: tuple[int, int], path: Path) -> None:
+def _require_moderate(size: tuple[int, int], path: Path | str) -> None:
     """Raises UserError for a (width, height) of more pixels than the limit."""
     width, height = size
     if width * height > (limit := most_pixels()):
@@ -205,7 +208,7 @@ def _require_moderate(size: tuple[int, int], path: Path) -> None:
         )
 
 
-def _require_single(image: Image.Image, path: Path) -> None:
+def _require_single(image: Image.Image, path: Path | str) -> None:
     """Raises UserError for an animation, and for a TIFF of several pages."""
     if (count := _pictures(image)) > 1:
         raise UserError(
@@ -268,7 +271,7 @@ def _decode_with_opencv(data: bytes) -> np.ndarray | None:
     return pixels
 
 
-def _decode_with_pillow(data: bytes, path: Path) -> np.ndarray:
+def _decode_with_pillow(data: bytes, path: Path | str) -> np.ndarray:
     with _opened(io.BytesIO(data), path) as image:
         ImageOps.exif_transpose(image, in_place=True)
         return pixels_of(image)

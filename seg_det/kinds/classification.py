@@ -16,8 +16,8 @@ from seg_det.errors import UserError
 from seg_det.kinds.kind import Kind
 from seg_det.metrics.classification import ClassificationMetric
 from seg_det.predict.classification import CLASSIFICATION as TASK
-from seg_det.report.drawings import shrink
-from seg_det.types import ClassificationBatch
+from seg_det.report.drawings import draw_title, shrink
+from seg_det.types import Category, ClassificationBatch
 
 SAMPLES = 12  # shown in the report
 SAMPLE_PIXELS = 400  # of their longer side
@@ -59,6 +59,17 @@ def _drawn(metric: ClassificationMetric, source: ClassificationSource) -> Iterat
         yield title, shrink(read_rgb(record.path), SAMPLE_PIXELS)
 
 
+def _drawn_batch(batch: ClassificationBatch, categories: Sequence[Category]) -> list[np.ndarray]:
+    rows = zip(batch.images.permute(0, 2, 3, 1).numpy(), batch.labels.tolist(), strict=True)
+    return [draw_title(image, categories[label].name) for image, label in rows]
+
+
+def _class_counts(source: ClassificationSource) -> tuple[dict[str, int], str]:
+    labels = np.array([record.label for record in source.records])
+    counts = np.bincount(labels, minlength=len(source.categories)).tolist()
+    return {category.name: count for category, count in zip(source.categories, counts, strict=True)}, "images"
+
+
 CLASSIFICATION = Kind(
     task=TASK,
     data="images with one class each",
@@ -75,4 +86,6 @@ CLASSIFICATION = Kind(
     check=_check,
     least_images=2,  # the last norm sees one vector an image
     samples=_samples,
+    drawn_batch=_drawn_batch,
+    class_counts=_class_counts,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -24,7 +24,7 @@ from seg_det.ops.boxes import area, iou
 from seg_det.predict.detection import DETECTION as TASK
 from seg_det.predict.detection import Detector
 from seg_det.report.drawings import draw_boxes, side_by_side
-from seg_det.types import DenseDetections, DetectionBatch, Detections
+from seg_det.types import Category, DenseDetections, DetectionBatch, Detections
 
 TRANSFORMS = {"stretch": resize_only, "stretch_antialiased": resize_antialiased_only}  # of ModelCard.resize
 SAMPLES = 12  # drawn in the report
@@ -126,6 +126,24 @@ def _samples(metric: DetectionMetric, source: DetectionSource) -> list[tuple[str
     return drawn
 
 
+def _drawn_batch(batch: DetectionBatch, categories: Sequence[Category]) -> list[np.ndarray]:
+    names = [category.name for category in categories]
+    rows = zip(batch.images.permute(0, 2, 3, 1).numpy(), batch.boxes, batch.labels, batch.valid, strict=True)
+    return [draw_boxes(image, boxes[real].numpy(), labels[real].numpy(), names) for image, boxes, labels, real in rows]
+
+
+def _class_counts(source: DetectionSource) -> tuple[dict[str, int], str]:
+    labels = np.concatenate([record.labels for record in source.records])
+    counts = np.bincount(labels, minlength=len(source.categories)).tolist()
+    return {category.name: count for category, count in zip(source.categories, counts, strict=True)}, "objects"
+
+
+def _object_sizes(predictor: Detector, source: DetectionSource) -> tuple[np.ndarray, np.ndarray]:
+    boxes = input_boxes(source.records, predictor.card.input_size)
+    sides = predictor.anchors[:, 2:] - predictor.anchors[:, :2]
+    return (boxes[:, 2:] - boxes[:, :2]).numpy(), sides.round(decimals=1).unique(dim=0).numpy()
+
+
 DETECTION = Kind(
     task=TASK,
     data="boxes",
@@ -145,4 +163,7 @@ DETECTION = Kind(
     check=_check,
     least_images=2,  # the smallest extra map is a single cell: one image has no variance there
     samples=_samples,
+    drawn_batch=_drawn_batch,
+    class_counts=_class_counts,
+    object_sizes=_object_sizes,
 )

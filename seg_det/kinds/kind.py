@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seg_det.predict.predictor import NetworkPredictor
 from seg_det.predict.task import Task
+from seg_det.types import Category
 
 
 class Losses(Protocol):
@@ -90,6 +91,11 @@ class Kind:
     least_images: int = 1  # of a training step
     tiny_maps: bool = True  # whether its networks have maps of a single cell
     samples: Callable[[Metric, Any], list[tuple[str, np.ndarray]]]  # drawn for the report
+    drawn_batch: Callable[[Any, Sequence[Category]], list[np.ndarray]]  # a batch of the training loader with its labels
+    class_counts: Callable[[Any], tuple[dict[str, int], str]]  # of a source, by class, and what is counted
+    object_sizes: Callable[[NetworkPredictor, Any], tuple[np.ndarray, np.ndarray] | None] = lambda predictor, source: (
+        None
+    )  # widths and heights f32 [N, 2] of objects and [A, 2] of anchors in pixels of the input
 
     @property
     def name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from seg_det.kinds.kind import Kind
 from seg_det.metrics.segmentation import LabelMaps, SegmentationMetric
 from seg_det.predict.predictor import NetworkPredictor
 from seg_det.predict.segmentation import SEGMENTATION as TASK
-from seg_det.report.masks import MaskWriter, beside
-from seg_det.types import SegmentationBatch
+from seg_det.report.masks import MaskWriter, beside, overlay
+from seg_det.types import Category, SegmentationBatch
 
+COUNTED = 500  # masks that a preview reads
 SAMPLES = 12  # drawn in the report
 SAMPLE_PIXELS = 500  # of the longer side of each of their three views
 
@@ -79,6 +81,19 @@ def _samples(metric: SegmentationMetric, source: SegmentationSource) -> list[tup
     return drawn
 
 
+def _drawn_batch(batch: SegmentationBatch, categories: Sequence[Category]) -> list[np.ndarray]:
+    images = batch.images.permute(0, 2, 3, 1).numpy()
+    return [overlay(image, mask.numpy(), categories) for image, mask in zip(images, batch.masks, strict=True)]
+
+
+def _class_counts(source: SegmentationSource) -> tuple[dict[str, int], str]:
+    """Pixels, of so many images that it takes seconds."""
+    records = source.records[:: math.ceil(len(source.records) / COUNTED)]
+    counts = sum(np.bincount(read_mask(record).ravel(), minlength=256) for record in records).tolist()
+    unit = "pixels" if len(records) == len(source.records) else f"pixels in {len(records)} of the images,"
+    return {category.name: count for category, count in zip(source.categories, counts, strict=False)}, unit
+
+
 SEGMENTATION = Kind(
     task=TASK,
     data="masks",
@@ -97,4 +112,6 @@ SEGMENTATION = Kind(
     check=require_counted_pixels,
     tiny_maps=False,
     samples=_samples,
+    drawn_batch=_drawn_batch,
+    class_counts=_class_counts,
 )

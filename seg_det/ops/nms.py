@@ -16,12 +16,16 @@ def suppresses(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
     return rivals(boxes, labels, iou_threshold).tril(-1)
 
 
-def rivals(boxes: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """Which pairs of boxes [..., N, 4] have one of ``labels`` [..., N] and overlap too far: bool [..., N, N]."""
+def rivals(boxes: Tensor, labels: Tensor, threshold: float, *, of_smaller: bool = False) -> Tensor:
+    """Which pairs of boxes [..., N, 4] have one of ``labels`` [..., N] and overlap too far: bool [..., N, N].
+
+    ``threshold`` bounds the intersection as a share of the union, or with ``of_smaller`` of the smaller box of the two.
+    """
     areas = area(boxes)
     overlap = intersection(boxes, boxes)
+    mine, theirs = areas.unsqueeze(-1), areas.unsqueeze(-2)
     # IoU > t without a division: exact for zero-area boxes too, which suppress nothing.
-    over = overlap > iou_threshold * (areas.unsqueeze(-1) + areas.unsqueeze(-2) - overlap)
+    over = overlap > threshold * (torch.minimum(mine, theirs) if of_smaller else mine + theirs - overlap)
     return over & (labels.unsqueeze(-1) == labels.unsqueeze(-2))
 
 

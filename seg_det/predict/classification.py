@@ -43,6 +43,7 @@ CLASSIFICATION = Task(
     resizes=("centre_crop",),
     predictor=ImageClassifier,
     result=_result,
+    formats=("csv",),
     outputs=("scores",),
     raw_outputs=("logits",),
     raw=lambda outputs: outputs["logits"],

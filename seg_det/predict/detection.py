@@ -76,6 +76,7 @@ DETECTION = Task(
     predictor=Detector,
     result=_result,
     above=_above,
+    formats=("yolo", "voc", "csv"),
     outputs=("boxes", "scores", "labels", "count"),
     raw_outputs=("logits", "deltas"),
     raw=lambda outputs: DenseDetections(outputs["logits"], outputs["deltas"]),

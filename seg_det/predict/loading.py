@@ -20,6 +20,7 @@ from seg_det.predict.model import Model
 from seg_det.predict.predictor import NetworkPredictor
 from seg_det.predict.preprocessing import Size
 from seg_det.predict.published import is_published, load_published
+from seg_det.predict.tiles import TiledPredictor, Tiles
 from seg_det.types import MOST_PIXELS, ModelCard
 from seg_det.weights import CATALOGUE
 
@@ -31,12 +32,14 @@ def load(
     batch_size: int = 16,
     classes: Sequence[str] | None = None,
     input_size: int | tuple[int, int] | None = None,
+    tiles: Tiles | None = None,
 ) -> Model:
     """Open a trained model: a run folder, a checkpoint, an exported file of any target, or a published model by name.
 
     ``device`` "auto" is a GPU if there is one; exported files run on the CPU. ``batch_size`` is how many images of a list
     are computed at once. ``classes`` are those of a published detector to find, by default all that it knows; for weights
     without names they name all. ``input_size`` (one side, or (H, W)) replaces the size in pixels that a network was trained at.
+    ``tiles`` makes a detector look at parts of each image too, for small objects.
     Raises UserError for anything else, with what it is instead.
 
     >>> model = load("best.ckpt")
@@ -50,18 +53,23 @@ def load(
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise UserError(f"batch_size must be a whole number from 1, got {batch_size}.")
     if is_exported(reference) and not is_published(reference):
-        _require_here(reference)
-        if classes is not None or size is not None:
-            raise UserError(f"classes and input_size are part of the exported {reference}: leave them out.")
-        if str(device) not in ("auto", "cpu"):
-            raise UserError(f"the exported {reference} runs on the CPU: leave device out, got {device}.")
-        predictor = FilePredictor(open_file(Path(reference)))
-        return Model(predictor, device=torch.device("cpu"), batch_size=int(batch_size))
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn before they are loaded
-        model, card = _network(reference, classes)
-    card = card if size is None else card.replace(input_size=size)
-    device = chosen_device(device)
-    return Model(network_predictor(model, card, device), device=device, batch_size=int(batch_size))
+        predictor, device = _of_file(reference, device, classes, size), torch.device("cpu")
+    else:
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn before they are loaded
+            model, card = _network(reference, classes)
+        device = chosen_device(device)
+        predictor = network_predictor(model, card if size is None else card.replace(input_size=size), device)
+    predictor = predictor if tiles is None else TiledPredictor(predictor, tiles, batch_size=int(batch_size))
+    return Model(predictor, device=device, batch_size=int(batch_size))
+
+
+def _of_file(reference: str, device: str | torch.device, classes: list[str] | None, size: Size | None) -> FilePredictor:
+    _require_here(reference)
+    if classes is not None or size is not None:
+        raise UserError(f"classes and input_size are part of the exported {reference}: leave them out.")
+    if str(device) not in ("auto", "cpu"):
+        raise UserError(f"the exported {reference} runs on the CPU: leave device out, got {device}.")
+    return FilePredictor(open_file(Path(reference)))
 
 
 def _network(reference: str, classes: Sequence[str] | None) -> tuple[nn.Module, ModelCard]:

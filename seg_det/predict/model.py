@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -22,17 +23,19 @@ from seg_det.types import ModelCard
 
 log = logging.getLogger(__name__)
 USUAL_THRESHOLD = 0.3  # of the score, for cards that hold none of their own
+MOST_NAMED = 20  # classes in a message
+MOST_PIXELS = 2**26  # of the images of a batch, as they are given: bounds the memory where they are large
 
-Threshold = float | Sequence[float] | None
+Threshold = float | Sequence[float] | Mapping[str, float] | None
 
 
 class Model:
     """A trained model with its card. :func:`seg_det.load` makes one.
 
     Calling it with an image gives a :class:`~seg_det.predict.result.Result` in pixels of that image; with a list, a list of
-    them; with any other iterable, an iterator that reads as it goes. ``score_threshold`` (one number, or one a class) leaves
-    out what scores less: None takes the thresholds of the card, those of the best F1 of each class on its validation split
-    (0.3 where it has none), 0 gives every row that evaluation counts.
+    them; with any other iterable, an iterator that reads as it goes. ``score_threshold`` (one number, one a class, or some
+    by the names of their classes) leaves out what scores less: None takes the thresholds of the card, those of the best F1
+    of each class on its validation split (0.3 where it has none), 0 gives every row that evaluation counts.
     """
 
     def __init__(self, predictor: Predictor, *, device: torch.device, batch_size: int = 16):
@@ -62,7 +65,7 @@ class Model:
         Raises UserError for one that cannot be used; among several it becomes a
         :class:`~seg_det.predict.result.Failed` result, is logged with its place, and the rest goes on.
         """
-        thresholds = self._thresholds(score_threshold)
+        thresholds = self.thresholds(score_threshold)
         if is_image(images) or not is_several(images):
             (result,) = self._results({0: read_image(images)}, thresholds).values()
             if isinstance(result, Failed):
@@ -76,7 +79,7 @@ class Model:
         while stopped is None:
             read: dict[int, Read | Failed] = {}
             try:
-                read.update((place, _try(given, place)) for place, given in islice(numbered, self.batch_size))
+                self._fill(read, numbered)
             except Exception as error:  # of the caller's own iterator: what it gave before is not lost
                 stopped = error
             found = self._results({p: image for p, image in read.items() if isinstance(image, Read)}, thresholds)
@@ -85,6 +88,15 @@ class Model:
                 break
         if stopped is not None:
             raise stopped
+
+    def _fill(self, read: dict[int, Read | Failed], numbered: Iterator[tuple[int, Any]]) -> None:
+        """Read images into ``read`` by their place: a batch of them, fewer where they are large."""
+        pixels = 0
+        for place, given in islice(numbered, self.batch_size):
+            read[place] = image = _try(given, place)
+            pixels += image.size[0] * image.size[1] if isinstance(image, Read) else 0
+            if pixels > MOST_PIXELS:
+                break
 
     def _results(self, images: Mapping[int, Read], thresholds: Tensor) -> dict[int, Result]:
         """Of images in memory by their place, those with canvases of one size together."""
@@ -114,25 +126,45 @@ class Model:
             others = iter(self._predictions(sound) if sound else [])
             return [error if row in error.rows else next(others) for row in range(len(images))]
 
-    def _thresholds(self, given: Threshold) -> Tensor:
-        """One for each class, f32 [C]."""
-        classes = len(self.card.categories)
+    def thresholds(self, given: Threshold = None) -> Tensor:
+        """The score from which an object of each class is kept, f32 [C]. Raises UserError."""
+        own = self.card.score_thresholds or [None] * len(self.names)
+        usual = torch.tensor([USUAL_THRESHOLD if value is None else value for value in own])
         if given is None:
-            own = self.card.score_thresholds or [None] * classes
-            return torch.tensor([USUAL_THRESHOLD if value is None else value for value in own])
-        try:
-            values = np.asarray(given)
-            known = (
-                values.dtype.kind in "iuf"
-                and values.shape in ((), (classes,))
-                and ((values >= 0) & (values <= 1)).all()
-            )
-        except (TypeError, ValueError, RuntimeError):  # of what is no array of numbers
-            known = False
-        if not known:
-            shown = " ".join(str(given).split())[:100]
-            raise UserError(f"score_threshold must be a number from 0 to 1, or {classes} of them, got {shown}.")
-        return torch.from_numpy(np.broadcast_to(values, classes).astype(np.float32))
+            return usual
+        if isinstance(given, Mapping):
+            for label, name in zip(self.labels(given), given, strict=True):
+                usual[label] = _shares(given[name], 1, f"score_threshold of {name}")[0]
+            return usual
+        return _shares(given, len(self.names), "score_threshold")
+
+    def labels(self, names: Iterable[str]) -> list[int]:
+        """The indices of classes by their names. Raises UserError for one that the model does not have."""
+        places = {name: label for label, name in enumerate(self.names)}
+        for name in names:
+            if name not in places:
+                close = difflib.get_close_matches(str(name), places, n=1)
+                hint = f"; did you mean {close[0]}?" if close else f": it has {_listing(self.names)}."
+                raise UserError(f"{self.card.name} has no class {str(name)[:100]!r}{hint}")
+        return [places[name] for name in names]
+
+
+def _shares(given: Any, count: int, what: str) -> Tensor:
+    """``count`` numbers from 0 to 1, f32, of as many or of one for all. Raises UserError that begins with ``what``."""
+    try:
+        values = np.asarray(given)
+        known = values.dtype.kind in "iuf" and values.shape in ((), (count,)) and ((values >= 0) & (values <= 1)).all()
+    except (TypeError, ValueError, RuntimeError):  # of what is no array of numbers
+        known = False
+    if not known:
+        several = f", or {count} of them" if count > 1 else ""
+        shown = " ".join(str(given).split())[:100]
+        raise UserError(f"{what} must be a number from 0 to 1{several}, got {shown}.")
+    return torch.from_numpy(np.broadcast_to(values, count).astype(np.float32))
+
+
+def _listing(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
 
 
 def _try(given: Any, place: int) -> Read | Failed:

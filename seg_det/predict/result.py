@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image
 from seg_det.data.images import read_rgb
 from seg_det.data.objects import to_xywh
 from seg_det.errors import UserError
-from seg_det.types import Category
+from seg_det.types import IGNORE, Category
 
 TOP = 5  # classes that a classifier's result names
 
@@ -41,7 +42,7 @@ class Result(ABC):
 
     def draw(self) -> Image.Image:
         """The image with what was found on it."""
-        return Image.fromarray(self._drawn(self.image()))
+        return Image.fromarray(self.drawn(self.image()))
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -53,7 +54,16 @@ class Result(ABC):
         """The classes that were found."""
 
     @abstractmethod
-    def _drawn(self, image: np.ndarray) -> np.ndarray: ...
+    def only(self, labels: Sequence[int]) -> Result:
+        """The same without the classes that are not among ``labels``, indices of ``categories``."""
+
+    @abstractmethod
+    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+        """Rows of a COCO result file."""
+
+    @abstractmethod
+    def drawn(self, image: np.ndarray) -> np.ndarray:
+        """:meth:`draw` on the pixels ``image`` u8 [H, W, 3] RGB, which are left as they are."""
 
     def _names_of(self, labels: np.ndarray) -> list[str]:
         return [self.categories[label].name for label in labels]
@@ -65,11 +75,15 @@ class Result(ABC):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DetectionResult(Result):
-    """Objects, best first: ``boxes`` f32 [N, 4] xyxy, ``scores`` f32 [N], ``labels`` i64 [N] (indices of ``categories``)."""
+    """Objects, best first: ``boxes`` f32 [N, 4] xyxy, ``scores`` f32 [N], ``labels`` i64 [N] (indices of ``categories``).
+
+    ``tracks`` i64 [N] are the numbers of the objects in a video that is tracked, else None.
+    """
 
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
+    tracks: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -87,29 +101,62 @@ class DetectionResult(Result):
     def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
         """Rows of a COCO result file: ``bbox`` is xywh, rounded to a thousandth of a pixel."""
         columns = zip(self.ids.tolist(), to_xywh(self.boxes).tolist(), self.scores.tolist(), strict=True)
-        return [{"image_id": int(image_id), "category_id": i, "bbox": box, "score": score} for i, box, score in columns]
+        rows = [{"image_id": int(image_id), "category_id": i, "bbox": box, "score": score} for i, box, score in columns]
+        tracks = [] if self.tracks is None else self.tracks.tolist()
+        return [{**row, "track_id": track} for row, track in zip(rows, tracks, strict=True)] if tracks else rows
+
+    def to_yolo(self) -> list[str]:
+        """Lines of a YOLO label file: class index, centre, width and height as shares of the image, score."""
+        height, width = self.size
+        centres = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
+        shares = np.concatenate([centres, self.boxes[:, 2:] - self.boxes[:, :2]], 1) / [width, height, width, height]
+        rows = np.concatenate([shares, self.scores[:, None]], 1).tolist()
+        return [f"{label} " + " ".join(f"{v:.6g}" for v in row) for label, row in zip(self.labels, rows, strict=True)]
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row for each object, for CSV files: its class, score and corners in pixels."""
+        columns = zip(self.names, self.ids.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True)
+        rows = [
+            {"class": name, "category_id": i, "score": score, **dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))}
+            for name, i, score, box in columns
+        ]
+        tracks = [""] * len(rows) if self.tracks is None else self.tracks.tolist()
+        return [{**row, "track_id": track} for row, track in zip(rows, tracks, strict=True)]
+
+    def select(self, chosen: np.ndarray) -> DetectionResult:
+        """The objects that ``chosen`` names, bool [N] or indices i64 [K]."""
+        tracks = None if self.tracks is None else self.tracks[chosen]
+        return replace(
+            self, boxes=self.boxes[chosen], scores=self.scores[chosen], labels=self.labels[chosen], tracks=tracks
+        )
+
+    def only(self, labels: Sequence[int]) -> DetectionResult:
+        """See :meth:`Result.only`."""
+        return self.select(np.isin(self.labels, list(labels)))
 
     def to_supervision(self) -> Any:
         """``supervision.Detections``. Raises UserError if that package is not installed."""
         names = {"class_name": np.array(self.names)}
         return _supervision().Detections(xyxy=self.boxes, confidence=self.scores, class_id=self.labels, data=names)
 
-    def _drawn(self, image: np.ndarray) -> np.ndarray:
+    def drawn(self, image: np.ndarray) -> np.ndarray:
+        """See :meth:`Result.drawn`."""
         from seg_det.report.drawings import draw_boxes  # matplotlib's font, which prediction itself does not need
 
-        return draw_boxes(image, self.boxes, self.labels, [category.name for category in self.categories], self.scores)
+        names = [category.name for category in self.categories]
+        return draw_boxes(image, self.boxes, self.labels, names, self.scores, tracks=self.tracks)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SegmentationResult(Result):
-    """The class of each pixel: ``mask`` u8 [H, W], indices of ``categories``."""
+    """The class of each pixel: ``mask`` u8 [H, W], indices of ``categories``, 255 where it is none of the chosen ones."""
 
     mask: np.ndarray
 
     @cached_property
     def shares(self) -> dict[str, float]:
         """The share of the pixels of each class that is there, largest first."""
-        counts = np.bincount(self.mask.ravel(), minlength=len(self.categories)) / self.mask.size
+        counts = np.bincount(self.mask.ravel(), minlength=256)[: len(self.categories)] / self.mask.size
         present = sorted(np.flatnonzero(counts).tolist(), key=lambda label: -counts[label])
         return {self.categories[label].name: float(counts[label]) for label in present}
 
@@ -120,15 +167,24 @@ class SegmentationResult(Result):
 
     @property
     def ids(self) -> np.ndarray:
-        """The mask with the data set's own numbers of the classes, i64 [H, W]."""
-        return self._ids_of(self.mask)
+        """The mask with the data set's own numbers of the classes, i64 [H, W]; -1 where it is none of the chosen ones."""
+        return np.append(self._ids_of(np.arange(len(self.categories))), np.full(256, -1))[self.mask]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The classes that are there, indices of ``categories`` in their order, i64."""
+        return np.flatnonzero(np.bincount(self.mask.ravel(), minlength=256)[: len(self.categories)])
+
+    def only(self, labels: Sequence[int]) -> SegmentationResult:
+        """See :meth:`Result.only`."""
+        return replace(self, mask=np.where(np.isin(self.mask, list(labels)), self.mask, np.uint8(IGNORE)))
 
     def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
         """A row for each class that is there, its pixels run-length encoded."""
         from pycocotools import mask as coco_mask
 
         rows = []
-        for label in np.unique(self.mask).tolist():
+        for label in self.labels.tolist():
             encoded = coco_mask.encode(np.asfortranarray(self.mask == label))
             shape = {"size": list(encoded["size"]), "counts": encoded["counts"].decode()}
             rows.append({"image_id": int(image_id), "category_id": self.categories[label].id, "segmentation": shape})
@@ -137,13 +193,14 @@ class SegmentationResult(Result):
     def to_supervision(self) -> Any:
         """``supervision.Detections`` with one mask a class. Raises UserError if that package is not installed."""
         supervision = _supervision()
-        labels = np.unique(self.mask)
+        labels = self.labels
         masks = self.mask[None] == labels[:, None, None]
         names = {"class_name": np.array(self._names_of(labels))}
         boxes = supervision.mask_to_xyxy(masks)
-        return supervision.Detections(xyxy=boxes, mask=masks, class_id=labels.astype(np.int64), data=names)
+        return supervision.Detections(xyxy=boxes, mask=masks, class_id=labels, data=names)
 
-    def _drawn(self, image: np.ndarray) -> np.ndarray:
+    def drawn(self, image: np.ndarray) -> np.ndarray:
+        """See :meth:`Result.drawn`."""
         from seg_det.report.masks import overlay
 
         return overlay(image, self.mask, self.categories)
@@ -151,14 +208,14 @@ class SegmentationResult(Result):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClassificationResult(Result):
-    """The probability of each class: ``scores`` f32 [C], in the order of ``categories``."""
+    """The probability of each class: ``scores`` f32 [C], in the order of ``categories``; NaN for those not chosen."""
 
     scores: np.ndarray
 
     @property
     def labels(self) -> np.ndarray:
         """The most probable classes, best first, as indices of ``categories``: i64, at most five."""
-        return np.argsort(-self.scores, kind="stable")[:TOP]
+        return np.argsort(-self.scores, kind="stable")[: min(TOP, int(np.isfinite(self.scores).sum()))]
 
     @property
     def names(self) -> list[str]:
@@ -180,10 +237,22 @@ class ClassificationResult(Result):
         """``supervision.Classifications``. Raises UserError if that package is not installed."""
         return _supervision().Classifications(class_id=np.arange(len(self.scores)), confidence=self.scores)
 
-    def _drawn(self, image: np.ndarray) -> np.ndarray:
+    def only(self, labels: Sequence[int]) -> ClassificationResult:
+        """See :meth:`Result.only`; the probabilities are still those among all classes."""
+        scores = np.full_like(self.scores, np.nan)
+        scores[list(labels)] = self.scores[list(labels)]
+        return replace(self, scores=scores)
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row for each of :attr:`names`, for CSV files."""
+        columns = zip(self.names, self.ids.tolist(), self.scores[self.labels].tolist(), strict=True)
+        return [{"class": name, "category_id": i, "score": score} for name, i, score in columns]
+
+    def drawn(self, image: np.ndarray) -> np.ndarray:
+        """See :meth:`Result.drawn`."""
         from seg_det.report.drawings import draw_title
 
-        return draw_title(image, f"{self.names[0]} {self.scores.max():.0%}")
+        return draw_title(image, f"{self.names[0]} {np.nanmax(self.scores):.0%}")
 
 
 class Failed(Result):
@@ -206,9 +275,18 @@ class Failed(Result):
     @property
     def names(self) -> list[str]:
         """Raises the error."""
-        raise UserError(f"there is no names: {self.error}") from self.error
+        raise self.error
 
-    def _drawn(self, image: np.ndarray) -> np.ndarray:
+    def only(self, labels: Sequence[int]) -> Failed:
+        """Raises the error."""
+        raise self.error
+
+    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+        """Raises the error."""
+        raise self.error
+
+    def drawn(self, image: np.ndarray) -> np.ndarray:
+        """Raises the error."""
         raise self.error
 
     def __getattr__(self, name: str) -> Any:

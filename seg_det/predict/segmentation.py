@@ -169,6 +169,7 @@ SEGMENTATION = Task(
     resizes=("whole", "letterbox", "stretch"),
     predictor=Segmenter,
     result=_result,
+    formats=("png",),
     outputs=("mask",),
     raw_outputs=("logits",),
     raw=lambda outputs: DenseSegmentation(outputs["logits"]),

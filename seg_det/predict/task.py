@@ -35,6 +35,7 @@ class Task:
     predictor: type[NetworkPredictor]
     result: Callable[[Any, ModelCard, Size, Path | np.ndarray], Result]
     above: Callable[[Any, Tensor], Any] = lambda prediction, thresholds: prediction
+    formats: tuple[str, ...]  # of seg_det.predict.outputs, in which its results can be written
     outputs: tuple[str, ...]
     raw_outputs: tuple[str, ...]
     raw: Callable[[Mapping[str, Tensor]], Any]

@@ -116,8 +116,8 @@ def draw_class_bars(per_class: Mapping[str, Mapping[str, float | None]], metric:
     axes.set(xlim=(0, 1.1), ylim=(len(names) - 0.4, -0.6))
     axes.set_xticks([])
     axes.spines[["left", "bottom"]].set_visible(False)
-    _calm(axes, f"{metric} by class")
-    return _to_svg(figure, f"{metric} by class, from {names[0]} {values[0]:.3f} to {names[-1]} {values[-1]:.3f}")
+    calm(axes, f"{metric} by class")
+    return to_svg(figure, f"{metric} by class, from {names[0]} {values[0]:.3f} to {names[-1]} {values[-1]:.3f}")
 
 
 def _value(row: Mapping[str, float | None], metric: str) -> float:
@@ -146,9 +146,9 @@ def _line_chart(
     axes.set_xlabel(x_label, color=INK, fontsize=9)
     if len(series) > 1:
         axes.legend(frameon=False, fontsize=9, labelcolor=INK, ncols=2, loc="best")
-    _calm(axes, title)
+    calm(axes, title)
     last = ", ".join(f"{name} {ys[-1]:.4g}" for name, (_, ys) in series.items())
-    return _to_svg(figure, f"{title} by {x_label}; last values: {last}")
+    return to_svg(figure, f"{title} by {x_label}; last values: {last}")
 
 
 def _draw_series(axes: Axes, name: str, xs: Sequence[float], ys: Sequence[float], *, index: int, smooth: bool) -> None:
@@ -162,7 +162,7 @@ def _draw_series(axes: Axes, name: str, xs: Sequence[float], ys: Sequence[float]
     axes.plot(xs, ys, color=colour, linewidth=1.8, linestyle=dashes, marker=marker, markersize=4, label=name)
 
 
-def _calm(axes: Axes, title: str) -> None:
+def calm(axes: Axes, title: str) -> None:
     """No frame, no tick marks: the curve is the darkest thing in its picture."""
     axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold", color=INK)
     axes.set_facecolor("none")
@@ -172,7 +172,7 @@ def _calm(axes: Axes, title: str) -> None:
     axes.tick_params(length=0, labelsize=9, labelcolor=INK)
 
 
-def _to_svg(figure: Figure, description: str) -> str:
+def to_svg(figure: Figure, description: str) -> str:
     """The figure as an ``<svg>`` element: the same bytes each time, its texts as text, no ids that could clash."""
     figure.patch.set_visible(False)
     buffer = io.StringIO()

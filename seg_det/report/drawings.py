@@ -43,19 +43,24 @@ def draw_boxes(
     labels: ArrayLike,
     names: Sequence[str],
     scores: ArrayLike | None = None,
+    *,
+    tracks: ArrayLike | None = None,
 ) -> np.ndarray:
-    """A copy of ``image`` with one outline and one caption a box, in the colour of its class.
+    """A copy of ``image`` with one outline and one caption a box, in the colour of its class, or of its track.
 
     image: u8 [H, W, 3] RGB; boxes: [N, 4] xyxy pixels, cut to the image; labels: [N] indices into ``names``;
-    scores: [N] in 0..1, shown in per cent. Large boxes lie below small ones, outlines below captions.
+    scores: [N] in 0..1, shown in per cent; tracks: [N] numbers of objects, shown before the names.
+    Large boxes lie below small ones, outlines below captions.
     """
     boxes = _border_pixels(boxes, image.shape[:2])
     labels = np.asarray(labels, dtype=np.int64).reshape(-1)
     captions = [names[label] for label in labels]
     if scores is not None:
         captions = [f"{name} {score:.0%}" for name, score in zip(captions, np.asarray(scores), strict=True)]
+    colours = [PALETTE[label % len(PALETTE)] for label in (labels if tracks is None else np.asarray(tracks))]
+    if tracks is not None:
+        captions = [f"{track} {caption}" for track, caption in zip(tracks, captions, strict=True)]
     order = np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), kind="stable")
-    colours = [PALETTE[label % len(PALETTE)] for label in labels]
     canvas = _outline(image, boxes[order], [colours[i] for i in order])
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)

@@ -12,7 +12,7 @@ from seg_det.data.cityscapes import CLASSES
 from seg_det.data.voc_seg import voc_colours
 from seg_det.errors import UserError
 from seg_det.report.drawings import STRIP, draw_legend, shrink
-from seg_det.types import Category
+from seg_det.types import IGNORE, Category
 
 FORMS = ("palette", "ids")
 
@@ -30,11 +30,16 @@ def beside(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, longest:
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, categories: Sequence[Category]) -> np.ndarray:
-    """The image u8 [H, W, 3] under the colours of its classes, ``mask`` u8 [H, W], with a legend of those that are there."""
+    """The image u8 [H, W, 3] under the colours of its classes, with a legend of those that are there.
+
+    ``mask`` u8 [H, W]: indices of ``categories``; the image is left as it is where they are beyond.
+    """
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(categories)] = _colours(categories)
     blended = (image // 2 + palette[mask] // 2).astype(np.uint8)
-    present = np.unique(mask).tolist()
+    if (beyond := mask >= len(categories)).any():
+        blended[beyond] = image[beyond]
+    present = [label for label in np.unique(mask).tolist() if label < len(categories)]
     return draw_legend(blended, [categories[i].name for i in present], [tuple(palette[i].tolist()) for i in present])
 
 
@@ -42,22 +47,24 @@ class MaskWriter:
     """Writes label maps as 8-bit PNGs whose pixels hold the ids of ``categories``, into a folder that it makes.
 
     ``form`` "palette" gives each class its VOC colour, or to Cityscapes' classes their own; "ids" is plain grey, which the
-    server of Cityscapes takes. Raises UserError for another form and for an id that does not fit into 8 bits.
+    server of Cityscapes takes. Pixels of no class, 255, stay 255. ``key`` is what messages call the form.
+    Raises UserError for another form and for an id that does not fit into 8 bits.
     """
 
-    def __init__(self, folder: Path, categories: Sequence[Category], form: str):
+    def __init__(self, folder: Path, categories: Sequence[Category], form: str, key: str = "save_predictions"):
         if form not in FORMS:
-            raise UserError(f"save_predictions must be one of {', '.join(FORMS)}, got {form!r}.")
+            raise UserError(f"{key} must be one of {', '.join(FORMS)}, got {form!r}.")
         for category in categories:
             if not 0 <= category.id <= 255:
                 raise UserError(
-                    f"save_predictions writes class ids of 0 to 255, but {category.name} has {category.id}: leave it out."
+                    f"{key} writes class ids of 0 to 255, but {category.name} has {category.id}: leave it out."
                 )
         self.folder = folder
         self.form = form
-        self._ids = np.array([category.id for category in categories], np.uint8)
+        self._ids = np.full(256, IGNORE, np.uint8)
+        self._ids[: len(categories)] = ids = [category.id for category in categories]
         self._palette = np.zeros((256, 3), np.uint8)
-        self._palette[self._ids] = _colours(categories)
+        self._palette[ids] = _colours(categories)
         self._written: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -72,6 +79,7 @@ class MaskWriter:
         if self.form == "palette":
             picture.putpalette(self._palette.tobytes())
         path = self.folder / f"{free}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
         return path
 

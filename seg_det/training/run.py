@@ -72,15 +72,13 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     With ``fast_dev_run`` nothing is saved or evaluated, and the result is None.
     """
     kind = kind_named(setup.kind, "The configuration")
-    _suits(kind, setup)
-    val = with_categories(setup.val, setup.train.categories, f"the training split {setup.train.name}")
-    _check(kind, setup, val)
+    val = checked(kind, setup)
     model = checkpoint.build_model({**setup.model, "num_classes": len(setup.train.categories)})
     start = _load_start(model, setup)
     if start.weights == "none" and setup.recipe.freeze_until:
         log.warning("recipe.freeze_until is left out: without pretrained weights there is nothing to keep.")
         setup = replace(setup, recipe=replace(setup.recipe, freeze_until=None))
-    card = _card(kind, setup, start)
+    card = card_of(kind, setup, start)
     task = Learner(
         kind,
         kind.task.predictor(model, card),
@@ -137,6 +135,14 @@ def _fit(task: Learner, setup: Training, val: Source) -> Trained:
     )
     watched = evaluation_loader(val, task.kind.evaluation_transform(task.predictor), shared=True, **loading)
     return fit(task, batches, watched, recipe=setup.recipe, settings=setup.trainer, resume=setup.resume)
+
+
+def checked(kind: Kind, setup: Training) -> Source:
+    """The validation split with the training's classes. Raises UserError for what would fail in the middle of the run."""
+    _suits(kind, setup)
+    val = with_categories(setup.val, setup.train.categories, f"the training split {setup.train.name}")
+    _check(kind, setup, val)
+    return val
 
 
 def _suits(kind: Kind, setup: Training) -> None:
@@ -198,7 +204,8 @@ def _join_histories(earlier: Path, later: Path) -> None:
     write_csv(later, before + after)
 
 
-def _card(kind: Kind, setup: Training, start: Started) -> ModelCard:
+def card_of(kind: Kind, setup: Training, start: Started) -> ModelCard:
+    """The card of the model that a training begins with."""
     return ModelCard(
         task=kind.name,
         name=setup.name,

@@ -1,0 +1,133 @@
+"""``python predict.py``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from seg_det.commands.folders import claim, new_folder, newest_run
+from seg_det.commands.settings import batch_size, height_and_width, plain, tiles_of
+from seg_det.data.images import limit_pixels
+from seg_det.errors import UserError
+from seg_det.files import write_json
+from seg_det.media.frames import Frame, Input
+from seg_det.media.sources import open_source, shown
+from seg_det.media.videos import Timing
+from seg_det.predict.loading import load
+from seg_det.predict.model import Model
+from seg_det.predict.run import Options, Summary, check_formats, predict_source
+
+log = logging.getLogger(__name__)
+LINE_EVERY = 60.0  # seconds between two lines of progress where there is no terminal
+MOST_NAMED = 8  # classes and suffixes that are named one by one
+
+
+def main(config: DictConfig) -> None:
+    """``python predict.py``: what a trained model finds on images and videos; exits with 1 where some could not be read."""
+    limit_pixels(config.data.max_pixels)
+    # OpenCV's decoder has messages of its own; what they say is said in sentences of ours.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    logging.getLogger("seg_det.predict.model").setLevel(logging.ERROR)
+    source = plain(config).get("source")
+    inputs, others = open_source(source, timing=Timing(**plain(config.stream)))
+    model = _model(config)
+    options = _options(config, model)
+    folder = new_folder("predict", model.card.name)
+    claim(folder, _without_secrets(config, source))
+    _tell_others(others)
+    summary = predict_source(model, inputs, folder, options, progress=_progress)
+    write_json(folder / "summary.json", summary.to_dict())
+    print(summary_text(summary, folder))
+    if summary.problems:
+        name, reason = summary.problems[0]
+        more = f", and {len(summary.problems) - 1} more (summary.json lists them)" if len(summary.problems) > 1 else ""
+        raise UserError(f"{name} was left out{more}: {reason}")
+
+
+def _model(config: DictConfig) -> Model:
+    size = None if config.input_size is None else height_and_width(config.input_size, "input_size")
+    return load(
+        str(config.model or newest_run()),
+        device=config.device,
+        batch_size=batch_size(config.data.batch_size),
+        input_size=size,
+        tiles=tiles_of(config.tiles),
+    )
+
+
+def _options(config: DictConfig, model: Model) -> Options:
+    """What was asked for. Raises UserError for what the model cannot do."""
+    threshold = plain(config).get("score_threshold")
+    if threshold is not None and not model.task.suppresses:
+        raise UserError(f"score_threshold is for detectors, and this is a model for {model.card.task}: leave it out.")
+    if config.track and not model.task.suppresses:
+        raise UserError(f"track=true is for detectors, and this is a model for {model.card.task}: leave it out.")
+    formats = _several(config.format)
+    check_formats(formats, model)
+    if config.frames is not None and (not isinstance(config.frames, int) or config.frames < 1):
+        raise UserError(f"frames must be a whole number from 1, or null for all, got {config.frames}.")
+    return Options(
+        thresholds=model.thresholds(threshold),
+        labels=None if config.classes is None else model.labels(_several(config.classes)),
+        formats=formats,
+        draw=bool(config.draw),
+        most=config.frames,
+        track=bool(config.track),
+    )
+
+
+def _several(value: Any) -> list[str]:
+    """A value that may be one or a list, as a list."""
+    if value is None:
+        return []
+    return [str(one) for one in value] if OmegaConf.is_list(value) else [str(value)]
+
+
+def _without_secrets(config: DictConfig, source: Any) -> DictConfig:
+    kept = config.copy()
+    kept.source = [shown(one) for one in source] if isinstance(source, list) else shown(source)
+    return kept
+
+
+def _tell_others(others: Counter[str]) -> None:
+    if others:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(MOST_NAMED))
+        log.info("%d files of the folder are neither images nor videos and were passed over: %s", others.total(), kinds)
+
+
+def _progress(frames: Iterator[Frame], given: Input) -> Iterator[Frame]:
+    """A bar on a terminal, else a line a minute."""
+    if sys.stderr.isatty():
+        yield from tqdm(
+            frames, desc=f"predicting {Path(given.name).name}", total=given.length, unit="image", leave=False
+        )
+        return
+    last = time.monotonic()
+    for number, frame in enumerate(frames, start=1):
+        if time.monotonic() - last >= LINE_EVERY:
+            last = time.monotonic()
+            print(f"{given.name}: {number} of {given.length or 'unknown'} images", file=sys.stderr, flush=True)
+        yield frame
+
+
+def summary_text(summary: Summary, folder: Path) -> str:
+    """The last lines: how many, how fast, what was found, where it lies."""
+    rate = summary.frames / summary.seconds if summary.seconds else 0.0
+    lines = ["", f"{summary.frames} images in {summary.seconds:.1f} s, {rate:.1f} images/s with reading and writing"]
+    found = sorted(summary.found.items(), key=lambda item: -item[1])
+    listed = ", ".join(f"{count} {name}" for name, count in found[:MOST_NAMED])
+    more = f" and {len(found) - MOST_NAMED} more classes" if len(found) > MOST_NAMED else ""
+    lines += [f"found {listed}{more}" if found else "nothing was found above the threshold"]
+    lines += summary.notes
+    lines += ["stopped before the end"] if summary.stopped else []
+    files = ("predictions.json", "predictions.csv", "labels", "annotations", "masks", "tracks", "drawings")
+    return "\n".join([*lines, *(f"{folder / name}" for name in files if (folder / name).exists())])

@@ -1,0 +1,1 @@
+"""Images, videos, cameras and streams: frames in, videos out."""

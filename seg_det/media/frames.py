@@ -1,0 +1,71 @@
+"""What every source gives: frames, one after the other, an unreadable one with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from seg_det.errors import UserError
+
+Given, Made = TypeVar("Given"), TypeVar("Made")
+
+
+class Frame:
+    """An image, or a frame of a video.
+
+    ``file`` names its file relative to the source, ``stem`` names what is written of it (unique within a run, without a
+    suffix), ``number`` counts the frames of a video from 1 and is None for an image. ``error`` takes the place of
+    ``pixels`` (u8 [H, W, 3] RGB) where it could not be read.
+    """
+
+    __slots__ = ("error", "file", "number", "pixels", "stem")
+
+    def __init__(
+        self,
+        file: str,
+        stem: str,
+        *,
+        number: int | None = None,
+        pixels: np.ndarray | None = None,
+        error: UserError | None = None,
+    ):
+        self.file, self.stem, self.number, self.pixels, self.error = file, stem, number, pixels, error
+
+    @property
+    def name(self) -> str:
+        """For messages: the file, and which frame of it."""
+        return self.file if self.number is None else f"{self.file}, frame {self.number}"
+
+
+class Input(Protocol):
+    """A part of a source: all its images, or one video."""
+
+    name: str
+    video: bool  # whether its frames follow one another in time
+    live: bool  # whether it goes on until it is stopped
+    length: int | None  # how many frames there are, as far as is known
+
+    def frames(self) -> Iterator[Frame]:
+        """Read once, in order. What goes wrong after the first frame becomes a Frame with an error."""
+        ...
+
+
+def in_advance(
+    make: Callable[[Given], Made], items: Iterable[Given], *, workers: int = 2, ahead: int = 4
+) -> Iterator[Made]:
+    """``make`` of each item in order, computed by threads at most ``ahead`` items before they are asked for."""
+    waiting = iter(items)
+    with ThreadPoolExecutor(workers) as pool:
+        pending = [pool.submit(make, item) for item in islice(waiting, ahead)]
+        try:
+            while pending:
+                made = pending.pop(0).result()
+                pending += [pool.submit(make, item) for item in islice(waiting, 1)]
+                yield made
+        finally:
+            for future in pending:
+                future.cancel()

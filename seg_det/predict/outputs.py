@@ -1,0 +1,208 @@
+"""What prediction writes: rows of all results, label files of other tools, masks, drawings and videos.
+
+Everything is on disk and valid after each frame, so that a stop loses nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from xml.sax.saxutils import escape
+
+from PIL import Image
+
+from seg_det.files import CannotWrite
+from seg_det.media.encoding import VideoWriter
+from seg_det.media.frames import Frame, Input
+from seg_det.predict.result import Result
+from seg_det.report.drawings import encode_jpeg
+from seg_det.report.masks import MaskWriter
+from seg_det.types import Category
+
+JPEG_QUALITY = 92
+LONGEST_JPEG = 65_500  # pixels of a side
+
+
+class Output(Protocol):
+    """Something that is written of every frame with a result."""
+
+    def write(self, frame: Frame, result: Result, image_id: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class Rows:
+    """``predictions.json``: rows as in a COCO result file, with the file's name and, of a video, the frame's number."""
+
+    def __init__(self, folder: Path):
+        self._file = _created(folder / "predictions.json", b"[\n]")
+        self._any = False
+
+    def write(self, frame: Frame, result: Result, image_id: int) -> None:
+        """Add the rows of a result."""
+        place: dict[str, Any] = {"file_name": frame.file}
+        place |= {} if frame.number is None else {"frame": frame.number}
+        rows = [json.dumps({**row, **place}, allow_nan=False) for row in result.to_coco(image_id)]
+        if rows:
+            self._file.seek(-2, io.SEEK_END)  # over the end of the list
+            self._file.write(((",\n" if self._any else "\n") + ",\n".join(rows) + "\n]").encode())
+            self._file.flush()
+            self._any = True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class CsvTable:
+    """``predictions.csv``: a row for each object, or for each of the best classes of an image."""
+
+    def __init__(self, folder: Path):
+        self._file = _created(folder / "predictions.csv", b"")
+        self._text = io.TextIOWrapper(self._file, encoding="utf-8", newline="")
+        self._writer: csv.DictWriter | None = None
+
+    def write(self, frame: Frame, result: Result, image_id: int) -> None:
+        """Add the rows of a result."""
+        for row in result.table():
+            row = {"file_name": frame.file, "frame": frame.number or "", **row}
+            if self._writer is None:
+                self._writer = csv.DictWriter(self._text, list(row), lineterminator="\n")
+                self._writer.writeheader()
+            self._writer.writerow(row)
+        self._text.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._text.close()
+
+
+class YoloLabels:
+    """``labels/STEM.txt``, one a frame, and ``classes.txt``: YOLO's text format with a score at the end of each line."""
+
+    def __init__(self, folder: Path, categories: Sequence[Category]):
+        self._folder = folder / "labels"
+        _write(folder / "classes.txt", "".join(f"{category.name}\n" for category in categories).encode())
+
+    def write(self, frame: Frame, result: Result, image_id: int) -> None:
+        """Write the file of a result; one without objects is empty."""
+        _write(self._folder / f"{_stem(frame)}.txt", "".join(f"{line}\n" for line in result.to_yolo()).encode())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class VocLabels:
+    """``annotations/STEM.xml``, one a frame: Pascal VOC's format, corners 1-based and inclusive, with scores."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder / "annotations"
+
+    def write(self, frame: Frame, result: Result, image_id: int) -> None:
+        """Write the file of a result."""
+        height, width = result.size
+        objects = "".join(_voc_object(row) for row in result.table())
+        size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+        text = f"<annotation>\n<filename>{escape(frame.file)}</filename>\n{size}\n{objects}</annotation>\n"
+        _write(self._folder / f"{_stem(frame)}.xml", text.encode())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class MaskFiles:
+    """``masks/STEM.png``, one a frame: class ids in the colours of the data set, 255 for none of the chosen classes."""
+
+    def __init__(self, folder: Path, categories: Sequence[Category]):
+        self._writer = MaskWriter(folder / "masks", categories, "palette", "format=png")
+
+    def write(self, frame: Frame, result: Result, image_id: int) -> None:
+        """Write the file of a result."""
+        self._writer.write(_stem(frame), result.mask)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Drawings:
+    """``drawings/STEM.jpg`` of each image (PNG where it is too large for JPEG)."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder / "drawings"
+
+    def write(self, frame: Frame, result: Result, image_id: int) -> None:
+        """Draw a result."""
+        drawn = result.drawn(frame.pixels)
+        path = self._folder / f"{_stem(frame)}.jpg"
+        if max(drawn.shape[:2]) <= LONGEST_JPEG:
+            _write(path, encode_jpeg(drawn, JPEG_QUALITY))
+        else:
+            content = io.BytesIO()
+            Image.fromarray(drawn).save(content, "PNG")
+            _write(path.with_suffix(".png"), content.getvalue())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class DrawnVideo:
+    """``drawings/STEM.mp4``: the frames of a video with what was found on them, at its own rate."""
+
+    def __init__(self, folder: Path, given: Input):
+        self._folder, self._given = folder / "drawings", given
+        self.video: VideoWriter | None = None
+
+    def write(self, frame: Frame, result: Result, image_id: int) -> None:
+        """Draw a result."""
+        if self.video is None:  # now the rate of a stream is known
+            self.video = VideoWriter(self._folder / f"{frame.stem}.mp4", self._given.rate)
+        self.video.write(result.drawn(frame.pixels))
+
+    def close(self) -> None:
+        """Finish the video."""
+        if self.video is not None:
+            self.video.close()
+
+
+FORMATS: dict[str, Callable[[Path, Sequence[Category]], Output]] = {
+    "yolo": YoloLabels,
+    "voc": lambda folder, categories: VocLabels(folder),
+    "csv": lambda folder, categories: CsvTable(folder),
+    "png": MaskFiles,
+}
+
+
+def _stem(frame: Frame) -> str:
+    return frame.stem if frame.number is None else f"{frame.stem}/{frame.number:06d}"
+
+
+def _voc_object(row: dict[str, Any]) -> str:
+    corners = (round(row["x1"]) + 1, round(row["y1"]) + 1, round(row["x2"]), round(row["y2"]))
+    names = ("xmin", "ymin", "xmax", "ymax")
+    box = "".join(f"<{name}>{value}</{name}>" for name, value in zip(names, corners, strict=True))
+    name = escape(" ".join(str(row["class"]).split()))
+    return (
+        f"<object><name>{name}</name><pose>Unspecified</pose><truncated>0</truncated><difficult>0</difficult>"
+        f"<score>{row['score']:.6g}</score><bndbox>{box}</bndbox></object>\n"
+    )
+
+
+def _created(path: Path, content: bytes) -> io.BufferedRandom:
+    """A new file that is open, with ``content`` in it. Raises CannotWrite."""
+    _write(path, content)
+    file = path.open("r+b")
+    file.seek(0, io.SEEK_END)
+    return file
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise CannotWrite(
+            f"{path} cannot be written ({error.strerror}): free space there or use another folder."
+        ) from error

@@ -1,0 +1,58 @@
+"""Results of a video's frames with the numbers of their objects, and the file of all tracks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from seg_det.media.frames import Frame, Input
+from seg_det.metrics.tracking import MotRow, mot_line
+from seg_det.predict.result import DetectionResult
+from seg_det.predict.tracks import Tracker, TrackerSettings
+
+LEAST_SCORE = 0.1  # of what can go on with a track, as in ByteTrack
+
+
+class TrackWriter:
+    """Follows the objects of one video and writes ``tracks/STEM.txt``, MOT's text format, line by line.
+
+    An object starts a track where it scores at least the lowest of ``thresholds``, f32 [C], and is then followed through
+    frames where it scores less.
+    """
+
+    def __init__(self, folder: Path, given: Input, thresholds: Tensor):
+        self._folder, self._given = folder / "tracks", given
+        self.thresholds = thresholds.clamp(max=LEAST_SCORE)  # of the detections that :meth:`follow` wants
+        start = float(thresholds.min())
+        self._settings = TrackerSettings(high_threshold=start, start_threshold=start)
+        self._tracker: Tracker | None = None
+        self._file = None
+        self.ids: set[int] = set()
+
+    def follow(self, frame: Frame, result: DetectionResult) -> DetectionResult:
+        """The objects of the next frame that belong to a track, with its number."""
+        if self._tracker is None:  # now the rate of a stream is known
+            self._tracker = Tracker(frame_rate=self._given.rate, settings=self._settings)
+            self._folder.joinpath(frame.stem).parent.mkdir(parents=True, exist_ok=True)
+            self._file = (self._folder / f"{frame.stem}.txt").open("w", encoding="utf-8")
+        ids = self._tracker.update(result.boxes, result.scores, result.labels)
+        found = replace(result, tracks=ids).select(ids >= 0)
+        self.ids.update(found.tracks.tolist())
+        self._file.writelines(_lines(frame.number, found))
+        self._file.flush()
+        return found
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _lines(number: int, found: DetectionResult) -> list[str]:
+    sizes = found.boxes[:, 2:] - found.boxes[:, :2]
+    rows = np.concatenate([found.boxes[:, :2], sizes, found.scores[:, None]], 1).tolist()
+    columns = zip(found.tracks.tolist(), rows, found.ids.tolist(), strict=True)
+    return [mot_line(MotRow(number, track, *row, category)) for track, row, category in columns]
