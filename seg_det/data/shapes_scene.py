@@ -82,7 +82,7 @@ class Scene(NamedTuple):
         return self.owner == k + 1
 
 
-def _rasterise(outlines: list[np.ndarray]) -> Sprite:
+def rasterise(outlines: list[np.ndarray]) -> Sprite:
     """Anti-aliased fill of ``outlines`` (continuous pixel coordinates), supersampled and then averaged."""
     corners = np.concatenate(outlines)
     low, high = np.floor(corners.min(axis=0)).astype(int) - 1, np.ceil(corners.max(axis=0)).astype(int) + 1
@@ -92,25 +92,30 @@ def _rasterise(outlines: list[np.ndarray]) -> Sprite:
     points = [np.rint(((outline - low) * SUPERSAMPLING - 0.5) * 16).astype(np.int32) for outline in outlines]
     cv2.fillPoly(fine, points, 255, shift=4)
     alpha = cv2.resize(fine, (int(columns), int(rows)), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    (left, top), (right, bottom) = low.clip(0), high.clip(0, (WIDTH, HEIGHT))
+    (left, top), (right, bottom) = low.clip(0, (WIDTH, HEIGHT)), high.clip(0, (WIDTH, HEIGHT))
     inside = alpha[top - low[1] : bottom - low[1], left - low[0] : right - low[0]]
     return Sprite(inside, (slice(top, bottom), slice(left, right)), cv2.countNonZero(np.uint8(alpha >= 0.5)))
 
 
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def centred(outlines: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    """``outlines`` about (0, 0), with the farthest corner of the first one at distance 1."""
+    middle = (outlines[0].min(axis=0) + outlines[0].max(axis=0)) / 2
+    unit = np.linalg.norm(outlines[0] - middle, axis=1).max()
+    return [(outline - middle) / unit for outline in outlines]
 
 
 def _pose(outlines: tuple[np.ndarray, ...], rng: np.random.Generator) -> list[np.ndarray]:
     """``outlines`` at a random place, size and rotation of the image, slightly stretched and seen at an angle."""
-    radius, centre = _log_uniform(rng, *RADIUS), rng.uniform((0, 0), (WIDTH, HEIGHT))
-    stretch = np.sqrt(_log_uniform(rng, 0.75, 1 / 0.75))
+    radius, centre = log_uniform(rng, *RADIUS), rng.uniform((0, 0), (WIDTH, HEIGHT))
+    stretch = np.sqrt(log_uniform(rng, 0.75, 1 / 0.75))
     tilt = rng.uniform(-0.15, 0.15, 2)
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))])
-    middle = (outlines[0].min(axis=0) + outlines[0].max(axis=0)) / 2
-    unit = np.linalg.norm(outlines[0] - middle, axis=1).max()
-    flat = [(outline - middle) / unit * (stretch, 1 / stretch) for outline in outlines]
+    flat = [outline * (stretch, 1 / stretch) for outline in centred(outlines)]
     return [(points / (1 + points @ tilt)[:, None]) @ turn * radius + centre for points in flat]
 
 
@@ -132,7 +137,7 @@ def lay_out(rng: np.random.Generator) -> Scene:
     for _ in range(rng.choice(len(COUNTS), p=COUNTS)):
         label = int(rng.integers(len(CLASSES)))
         for _ in range(PLACEMENT_TRIES):
-            sprite = _rasterise(_pose(OUTLINES[CLASSES[label]], rng))
+            sprite = rasterise(_pose(OUTLINES[CLASSES[label]], rng))
             covered = owner.copy()
             covered[sprite.window][sprite.alpha >= 0.5] = len(sprites) + 1
             visible = np.bincount(covered.ravel(), minlength=len(sprites) + 2)[1:]
@@ -163,8 +168,8 @@ def _pattern(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     if kind == "plain":
         return np.zeros((height, width), np.float32)
     if kind == "noise":
-        return _noise(rng, height, width, octaves=4, coarsest=_log_uniform(rng, 8, 60))
-    angle, period = rng.uniform(0, 2 * np.pi), _log_uniform(rng, 5, 40)
+        return _noise(rng, height, width, octaves=4, coarsest=log_uniform(rng, 8, 60))
+    angle, period = rng.uniform(0, 2 * np.pi), log_uniform(rng, 5, 40)
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     along = np.float32(np.cos(angle)) * x + np.float32(np.sin(angle)) * y
     if kind == "gradient":
@@ -177,10 +182,10 @@ def _pattern(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         wave = 2 * np.sin(along * pitch) * np.sin(across * pitch)
     else:
         wave = 2 * (np.cos(along * pitch) + np.cos(across * pitch)) - 1.5
-    return np.clip(0.5 + _log_uniform(rng, 0.5, 3) * wave, 0, 1)
+    return np.clip(0.5 + log_uniform(rng, 0.5, 3) * wave, 0, 1)
 
 
-def _contrasting(rng: np.random.Generator, colour: np.ndarray, distance: float) -> np.ndarray:
+def contrasting(rng: np.random.Generator, colour: np.ndarray, distance: float) -> np.ndarray:
     """A colour at ``distance`` from ``colour``, mostly lighter or darker; the opposite one where the gamut ends."""
     step = rng.normal() + 0.6 * rng.normal(size=3)
     step *= distance / np.linalg.norm(step)
@@ -188,9 +193,9 @@ def _contrasting(rng: np.random.Generator, colour: np.ndarray, distance: float) 
     return ends[np.linalg.norm(ends - colour, axis=1).argmax()]
 
 
-def _texture(rng: np.random.Generator, height: int, width: int, colour: np.ndarray) -> np.ndarray:
+def texture(rng: np.random.Generator, height: int, width: int, colour: np.ndarray) -> np.ndarray:
     """``colour`` and a second one, mixed by a pattern: f32 [height, width, 3]."""
-    other = _contrasting(rng, colour, rng.uniform(10, 110))
+    other = contrasting(rng, colour, rng.uniform(10, 110))
     return cv2.transform(_pattern(rng, height, width), np.stack([other - colour, colour], axis=1))
 
 
@@ -203,11 +208,11 @@ def _paint(canvas: np.ndarray, sprite: Sprite, rng: np.random.Generator) -> None
     """Paint a textured sprite whose rim is a little darker or lighter, as a rounded thing's is; in place."""
     below = canvas[sprite.window].astype(np.float32)
     height, width = sprite.alpha.shape
-    colour = _contrasting(rng, np.array(cv2.mean(below)[:3]), _log_uniform(rng, *CONTRAST))
-    texture = _texture(rng, height, width, colour)
+    colour = contrasting(rng, np.array(cv2.mean(below)[:3]), log_uniform(rng, *CONTRAST))
+    surface = texture(rng, height, width, colour)
     inner = cv2.GaussianBlur(sprite.alpha, (0, 0), max(1.0, 0.04 * (height + width)))
-    texture *= _grey(1 + rng.uniform(-0.15, 0.5) * (inner - 1))
-    canvas[sprite.window] = cv2.add(below, _grey(sprite.alpha) * (texture - below), dtype=cv2.CV_8U)
+    surface *= _grey(1 + rng.uniform(-0.15, 0.5) * (inner - 1))
+    canvas[sprite.window] = cv2.add(below, _grey(sprite.alpha) * (surface - below), dtype=cv2.CV_8U)
 
 
 def _blob(rng: np.random.Generator) -> Sprite:
@@ -220,9 +225,9 @@ def _blob(rng: np.random.Generator) -> Sprite:
         size = 1 + (rng.normal(0, 0.17, (4, 1)) * np.cos(waves * angle + rng.uniform(0, 7, (4, 1)))).sum(axis=0)
     else:
         size = rng.uniform(0.25, 1.3, len(unit))
-    radius = _log_uniform(rng, 16, 150) * np.array((1.0, rng.uniform(0.4, 1.0)))
+    radius = log_uniform(rng, 16, 150) * np.array((1.0, rng.uniform(0.4, 1.0)))
     centre = rng.uniform(0, (WIDTH, HEIGHT))
-    return _rasterise([unit * size.clip(0.2)[:, None] * radius + centre])
+    return rasterise([unit * size.clip(0.2)[:, None] * radius + centre])
 
 
 def _scribble(canvas: np.ndarray, rng: np.random.Generator) -> None:
@@ -236,19 +241,19 @@ def _scribble(canvas: np.ndarray, rng: np.random.Generator) -> None:
         cv2.ellipse(canvas, start.astype(int).tolist(), axes, turn, begin, end, colour, thickness, cv2.LINE_AA)
         return
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.35, 8))
-    steps = np.stack([np.cos(heading), np.sin(heading)], axis=1) * _log_uniform(rng, 2, 40)
+    steps = np.stack([np.cos(heading), np.sin(heading)], axis=1) * log_uniform(rng, 2, 40)
     points = np.rint((start + np.cumsum(steps, axis=0)) * 16).astype(np.int32)
     cv2.polylines(canvas, [points], False, colour, thickness, cv2.LINE_AA, shift=4)
 
 
-def _background(rng: np.random.Generator) -> np.ndarray:
+def background(rng: np.random.Generator) -> np.ndarray:
     """Texture, coarse colour variation and clutter without a class: u8 [HEIGHT, WIDTH, 3]."""
     # half the size, then enlarged: farther than the objects, so a little out of focus, and four times as fast
     height, width = HEIGHT // 2, WIDTH // 2
     colour = np.clip(rng.uniform(40, 215) + rng.normal(0, 28, 3), 15, 240)
     tint = cv2.resize(rng.normal(0, 15, (4, 5, 3)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     cloud = (_noise(rng, height, width, octaves=5, coarsest=80) - 0.5) * rng.uniform(20, 200)
-    ground = cv2.add(_texture(rng, height, width, colour) + tint, _grey(cloud), dtype=cv2.CV_8U)
+    ground = cv2.add(texture(rng, height, width, colour) + tint, _grey(cloud), dtype=cv2.CV_8U)
     canvas = cv2.resize(ground, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
     for _ in range(rng.integers(2, 8)):
         _paint(canvas, _blob(rng), rng)
@@ -259,7 +264,7 @@ def _background(rng: np.random.Generator) -> np.ndarray:
 
 def paint_scene(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """``scene`` as a camera might see it, unevenly lit, a little soft and noisy: u8 [HEIGHT, WIDTH, 3]."""
-    canvas = _background(rng)
+    canvas = background(rng)
     for sprite in scene.sprites:
         _paint(canvas, sprite, rng)
     light = _noise(rng, HEIGHT, WIDTH, octaves=1, coarsest=240) * rng.uniform(0, 125) + rng.uniform(180, 230)
