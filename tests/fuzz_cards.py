@@ -36,9 +36,9 @@ from hostile import MODELS, card, composed, sealed, state, training_config
 from seg_det import checkpoint, sidecar
 from seg_det.checksums import sha256_of
 from seg_det.commands import cli
+from seg_det.commands.labelled import read_source
 from seg_det.commands.models import of_kind
 from seg_det.commands.saved import config_of, dataset_of, resumable
-from seg_det.commands.settings import read_source
 from seg_det.commands.train import _training
 from seg_det.data.classes import with_categories
 from seg_det.data.imagefolder import read_imagefolder

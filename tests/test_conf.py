@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from references import reference
 
 from seg_det import checkpoint
-from seg_det.commands.settings import build, postprocess
+from seg_det.commands.labelled import postprocess
+from seg_det.commands.settings import build
 from seg_det.kinds.lookup import KINDS
 from seg_det.registry import AUGMENTATIONS, LOSSES, READERS
 from seg_det.training.optimisation import Recipe

@@ -9,9 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from seg_det.commands.folders import claim, new_folder, newest_run
+from seg_det.commands.labelled import read_measured
 from seg_det.commands.models import of_kind, trained
 from seg_det.commands.saved import dataset_of
-from seg_det.commands.settings import batch_size, read_measured, tiles_of, workers
+from seg_det.commands.settings import batch_size, tiles_of, workers
 from seg_det.data.images import limit_pixels
 from seg_det.data.records import Source
 from seg_det.errors import UserError

@@ -7,8 +7,9 @@ from omegaconf import DictConfig
 from seg_det import checkpoint
 from seg_det.checksums import sha256_of
 from seg_det.commands.folders import claim, new_folder, newest_run
+from seg_det.commands.labelled import read_measured
 from seg_det.commands.models import trained
-from seg_det.commands.settings import build, read_measured, workers
+from seg_det.commands.settings import build, workers
 from seg_det.data.images import limit_pixels
 from seg_det.errors import UserError
 from seg_det.predict.exported import is_exported

@@ -6,8 +6,9 @@ from omegaconf import DictConfig
 from torch import nn
 
 from seg_det import checkpoint
+from seg_det.commands.labelled import read_measured
 from seg_det.commands.saved import dataset_of
-from seg_det.commands.settings import height_and_width, plain, read_measured
+from seg_det.commands.settings import height_and_width, plain
 from seg_det.errors import UserError
 from seg_det.predict.lookup import task_of
 from seg_det.predict.published import is_published, load_published

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from inspect import signature
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seg_det import registry
-from seg_det.data.classes import only_classes
-from seg_det.data.records import Source
 from seg_det.errors import UserError
-from seg_det.kinds.lookup import kind_named
 from seg_det.predict.tiles import Tiles
-from seg_det.registry import READERS, Registry
+from seg_det.registry import Registry
 
 MOST_WORKERS = 1024
-
-
-def postprocess(task: DictConfig) -> dict[str, Any]:
-    """The card's post-processing; of a detector, a part of it follows from the loss."""
-    return kind_named(task.kind, "The configuration").postprocess(plain(task.loss), plain(task.postprocess))
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -55,28 +44,6 @@ def of_colours(values: list[float] | None, key: str) -> tuple[float, float, floa
         above = " above 0" if key == "std" else ""
         raise UserError(f"data.{key} takes three numbers{above}, of red, green and blue, got {values}.")
     return tuple(values)
-
-
-def read_source(dataset: DictConfig, split: str, *, within: Sequence[Path] | None = None) -> Source:
-    """The images and labels of a split.
-
-    ``within`` are the folders in which a reader may write, for a configuration that the user did not write; None: anywhere.
-    """
-    if split not in ("train", "val"):
-        raise UserError(f"split must be train or val, got {split!r}.")
-    if not isinstance(section := dataset.get(split), DictConfig):
-        raise UserError(
-            f"dataset.{split} must be a section with _target_, a reader, and its arguments, got {section!r}."
-        )
-    reader = READERS.get(section.get("_target_"))
-    given = {"within": within} if "within" in signature(reader).parameters else {}
-    return build(section, READERS, **given)
-
-
-def read_measured(dataset: DictConfig, config: DictConfig, split: str) -> Source:
-    """The same, of ``config.classes`` alone where they are given; a data set that ``config`` does not name comes from a run."""
-    source = read_source(dataset, split, within=None if config.get("dataset") else [Path.cwd()])
-    return source if config.classes is None else only_classes(source, config.classes)
 
 
 def workers(wanted: int | str) -> int:

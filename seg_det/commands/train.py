@@ -11,17 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from seg_det import checkpoint
 from seg_det.commands.anchor_files import read_anchors
 from seg_det.commands.folders import claim, new_folder, run_name
+from seg_det.commands.labelled import postprocess, read_source
 from seg_det.commands.saved import config_of, resumable, writable
-from seg_det.commands.settings import (
-    batch_size,
-    build,
-    height_and_width,
-    of_colours,
-    plain,
-    postprocess,
-    read_source,
-    workers,
-)
+from seg_det.commands.settings import batch_size, build, height_and_width, of_colours, plain, workers
 from seg_det.data.images import limit_pixels
 from seg_det.data.multi_scale import input_sizes
 from seg_det.errors import UserError

@@ -217,7 +217,6 @@ def test_a_path_alone_that_does_not_exist(model, tmp_path):
         [0.5, 2, 0.1],
         float("nan"),
         True,
-        {"blue": 0.1},
         [[0.5] * 3],
         b"abc",
         [None] * 3,
@@ -236,7 +235,21 @@ def test_thresholds_that_cannot_be(given, photo):
     [np.float32(0.5), np.array(0.5), torch.tensor(0.5), [0.5] * 3, (np.float32(0.5),) * 3, torch.full((3,), 0.5)],
 )
 def test_thresholds_of_every_number(given, model):
-    assert model._thresholds(given).tolist() == [0.5] * 3
+    assert model.thresholds(given).tolist() == [0.5] * 3
+
+
+def test_thresholds_by_name(model):
+    name = model.names[1]
+    usual = model.thresholds().tolist()
+    assert model.thresholds({name: 0.75}).tolist() == [usual[0], 0.75, usual[2]]
+    for given, sentence in (
+        ({name: 2}, f"score_threshold of {name} must be a number from 0 to 1, got 2"),
+        ({name: "x"}, f"score_threshold of {name} must be a number from 0 to 1, got x"),
+        ({name[:-1]: 0.5}, f"has no class {name[:-1]!r}; did you mean {name}?"),
+        ({7: 0.5}, "has no class '7': it has"),
+    ):
+        with pytest.raises(UserError, match=re.escape(sentence)):
+            model.thresholds(given)
 
 
 def test_loading_and_predicting_leave_the_process_as_it_was(photo, recwarn):
