@@ -186,6 +186,6 @@ def to_svg(figure: Figure, description: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r' id="[\w.]+_\d+"', "", svg)
-    svg = re.sub(r"font-family: [^;<]+", "font-family: system-ui, sans-serif", svg)
+    svg = re.sub(r"font-family: [^;<\"]+", "font-family: system-ui, sans-serif", svg)
     svg = re.sub("|".join(CSS_COLOURS), lambda found: CSS_COLOURS[found.group()], svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)

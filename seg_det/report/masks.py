@@ -15,6 +15,7 @@ from seg_det.report.drawings import STRIP, draw_legend, shrink
 from seg_det.types import IGNORE, Category
 
 FORMS = ("palette", "ids")
+OPACITY = 0.6  # of a class's colour on the image
 
 
 def beside(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, longest: int) -> np.ndarray:
@@ -32,13 +33,13 @@ def beside(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, longest:
 def overlay(image: np.ndarray, mask: np.ndarray, categories: Sequence[Category]) -> np.ndarray:
     """The image u8 [H, W, 3] under the colours of its classes, with a legend of those that are there.
 
-    ``mask`` u8 [H, W]: indices of ``categories``; the image is left as it is where they are beyond.
+    ``mask`` u8 [H, W]: indices of ``categories``; the image stays as it is where they are beyond, and where a colour is black.
     """
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(categories)] = _colours(categories)
-    blended = (image // 2 + palette[mask] // 2).astype(np.uint8)
-    if (beyond := mask >= len(categories)).any():
-        blended[beyond] = image[beyond]
+    # Black is the colour of backgrounds, and would only darken the image.
+    coloured = palette.any(1)[mask][..., None]
+    blended = np.where(coloured, (image * (1 - OPACITY) + palette[mask] * OPACITY).astype(np.uint8), image)
     present = [label for label in np.unique(mask).tolist() if label < len(categories)]
     return draw_legend(blended, [categories[i].name for i in present], [tuple(palette[i].tolist()) for i in present])
 

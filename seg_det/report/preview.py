@@ -9,6 +9,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from seg_det.files import whole, write_whole
 from seg_det.report.curves import BAR, BARS_WIDTH, INK, LINE, STROKES, calm, to_svg
@@ -64,7 +65,7 @@ def draw_sizes(boxes: np.ndarray, anchors: np.ndarray, side: int) -> str:
     ticks = [t for t in (4, 8, 16, 32, 64, 128, 256, 512, 1024) if t <= 1.3 * side]
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(ticks, [str(t) for t in ticks])
-        axis.set_minor_locator(axis.get_minor_locator().__class__(subs=[]))
+        axis.set_minor_locator(NullLocator())
     axes.grid(color=LINE, linewidth=0.7)
     axes.set_xlabel("width in pixels of the input", color=INK, fontsize=9)
     axes.set_ylabel("height", color=INK, fontsize=9)
