@@ -144,7 +144,7 @@ def test_a_broken_image_is_reported_and_the_others_are_done(shapes, tmp_path):
     done, found = predicted(tmp_path, f"model={EARLIER / 'detection'}", "source=photos", check=False)
     assert done.returncode == 1
     assert (
-        "error: 1.jpg was left out, and 1 more (summary.json lists them): the image photos/1.jpg is broken"
+        "error: 2 images or frames were left out, listed in summary.json; the first: the image photos/1.jpg is broken"
         in done.stderr
     )
     assert len(list((found / "drawings").iterdir())) == 3
@@ -227,7 +227,7 @@ def test_tiles_find_more_on_a_large_scene(shapes, tmp_path):
         (["source=IMAGE", "frames=0"], "frames must be a whole number from 1"),
         (["source=IMAGE", "tiles.size=[0,3]"], "tiles.size must be a number or [height, width] in pixels"),
         (["source=IMAGE", "stream.retries=-1"], "stream.retries must be a number from 0"),
-        (["source=97"], "camera 97 cannot be opened"),
+        (["source=97"], "left out: camera 97 cannot be opened"),
     ],
 )
 def test_mistakes(overrides, sentence, shapes, tmp_path):

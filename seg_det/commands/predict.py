@@ -48,9 +48,11 @@ def main(config: DictConfig) -> None:
     write_json(folder / "summary.json", summary.to_dict())
     print(summary_text(summary, folder))
     if summary.problems:
-        name, reason = summary.problems[0]
-        more = f", and {len(summary.problems) - 1} more (summary.json lists them)" if len(summary.problems) > 1 else ""
-        raise UserError(f"{name} was left out{more}: {reason}")
+        count, reason = len(summary.problems), summary.problems[0][1]
+        which = (
+            f"{count} images or frames were left out, listed in summary.json; the first" if count > 1 else "left out"
+        )
+        raise UserError(f"{which}: {reason}")
 
 
 def _model(config: DictConfig) -> Model:

@@ -67,10 +67,7 @@ class VideoFile:
 
 
 class Stream:
-    """A camera (a number) or an address; it is opened again where it stops, and ends where that does not help.
-
-    Raises UserError from :meth:`frames` if it never gave a frame.
-    """
+    """A camera (a number) or an address; it is opened again where it stops, and ends with a reason where that does not help."""
 
     video = True
     length = None
@@ -94,9 +91,7 @@ class Stream:
             log.warning("%s gives no frame; trying again (%d of %d)", self.name, failures, self._timing.retries)
             time.sleep(min(1.0, self._timing.timeout_s))
         error = UserError(f"{self.name} {'gives no more frames' if number else 'cannot be opened'}: {self._remedy()}")
-        if not number:
-            raise error
-        yield Frame(self.name, self._stem, number=number + 1, error=error)
+        yield Frame(self.name, self._stem, number=number + 1 if number else None, error=error)
 
     def _received(self) -> Iterator[np.ndarray]:
         wait = int(1000 * self._timing.timeout_s)

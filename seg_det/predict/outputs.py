@@ -147,6 +147,10 @@ class Drawings:
     def close(self) -> None:
         """Nothing is open."""
 
+    def notes(self) -> list[str]:
+        """Nothing to say."""
+        return []
+
 
 class DrawnVideo:
     """``drawings/STEM.mp4``: the frames of a video with what was found on them, at its own rate."""
@@ -165,6 +169,14 @@ class DrawnVideo:
         """Finish the video."""
         if self.video is not None:
             self.video.close()
+
+    def notes(self) -> list[str]:
+        """What the user should know of the video, in sentences."""
+        if self.video is None:
+            return []
+        name, refitted = self.video.path.name, self.video.refitted
+        fitted = [f"{refitted} frames of {name} had another size and were fitted to the first"] if refitted else []
+        return [f"{name} was written as {self.video.codec}", *fitted]
 
 
 FORMATS: dict[str, Callable[[Path, Sequence[Category]], Output]] = {

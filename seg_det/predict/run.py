@@ -90,59 +90,62 @@ def predict_source(
             closing.callback(output.close)
         try:
             for given in inputs:
-                _predict_input(model, given, folder, options, common, summary, progress)
+                frames = progress(islice(given.frames(), options.most), given)
+                _Run(model, given, folder, options, summary).over(frames, common)
         except KeyboardInterrupt:
             summary.stopped = True
     summary.seconds = time.perf_counter() - start
     return summary
 
 
-def _predict_input(
-    model: Model,
-    given: Input,
-    folder: Path,
-    options: Options,
-    common: Sequence[Output],
-    summary: Summary,
-    progress: Callable[[Iterator[Frame], Input], Iterator[Frame]],
-) -> None:
-    outputs: list[Output] = [*common]
-    tracks = TrackWriter(folder, given, options.thresholds) if options.track and given.video else None
-    with ExitStack() as closing:
+class _Run:
+    """The prediction on one input, with what belongs to that alone: its drawings and its tracks."""
+
+    def __init__(self, model: Model, given: Input, folder: Path, options: Options, summary: Summary):
+        self._model, self._given, self._options, self._summary = model, given, options, summary
+        self._drawn: DrawnVideo | Drawings | None = None
         if options.draw:
-            outputs.append(DrawnVideo(folder, given) if given.video else Drawings(folder))
-            closing.callback(_finish, outputs[-1], summary)
-        if tracks is not None:
-            closing.callback(_count_tracks, tracks, given, summary)
-        if given.live:  # each frame at once, instead of when there are enough for a batch
-            closing.callback(setattr, model, "batch_size", model.batch_size)
-            model.batch_size = 1
-        frames = progress(islice(given.frames(), options.most), given)
-        for frame, result in results_of(model, frames, tracks.thresholds if tracks else options.thresholds):
-            if result is None:
-                summary.problems.append((frame.name, str(frame.error)))
-                log.warning("%s is left out: %s", frame.name, frame.error)
-                continue
-            result = result if options.labels is None else result.only(options.labels)
-            result = tracks.follow(frame, result) if tracks else result
-            summary.count(result.names)
-            for output in outputs:
-                output.write(frame, result, summary.frames)
+            self._drawn = DrawnVideo(folder, given) if given.video else Drawings(folder)
+        self._tracks = TrackWriter(folder, given, options.thresholds) if options.track and given.video else None
 
+    def over(self, frames: Iterator[Frame], common: Sequence[Output]) -> None:
+        """Predict on ``frames`` and write what was found, to the outputs ``common`` too."""
+        outputs = [*common, *([self._drawn] if self._drawn else [])]
+        thresholds = self._tracks.thresholds if self._tracks else self._options.thresholds
+        batch_size = self._model.batch_size
+        try:
+            if self._given.live:  # each frame at once, instead of when there are enough for a batch
+                self._model.batch_size = 1
+            for frame, result in results_of(self._model, frames, thresholds):
+                if result is None:
+                    self._leave_out(frame)
+                    continue
+                result = self._wanted(frame, result)
+                self._summary.count(result.names)
+                for output in outputs:
+                    output.write(frame, result, self._summary.frames)
+        finally:
+            self._model.batch_size = batch_size
+            self._close()
 
-def _count_tracks(tracks: TrackWriter, given: Input, summary: Summary) -> None:
-    tracks.close()
-    summary.notes.append(f"{len(tracks.ids)} objects were followed through {given.name}")
+    def _leave_out(self, frame: Frame) -> None:
+        self._summary.problems.append((frame.name, str(frame.error)))
+        log.warning("%s is left out: %s", frame.name, frame.error)
 
+    def _wanted(self, frame: Frame, result: Result) -> Result:
+        """The result with the chosen classes alone and, where they are tracked, the objects that have a track."""
+        if self._options.labels is not None:
+            result = result.only(self._options.labels)
+        return result if self._tracks is None else self._tracks.follow(frame, result)
 
-def _finish(output: Output, summary: Summary) -> None:
-    output.close()
-    if isinstance(output, DrawnVideo) and output.video is not None:
-        summary.notes.append(f"{output.video.path.name} was written as {output.video.codec}")
-        if output.video.refitted:
-            summary.notes.append(
-                f"{output.video.refitted} frames of {output.video.path.name} had another size and were fitted to the first"
-            )
+    def _close(self) -> None:
+        notes = self._summary.notes
+        if self._drawn is not None:
+            self._drawn.close()
+            notes += self._drawn.notes()
+        if self._tracks is not None:
+            self._tracks.close()
+            notes.append(f"{len(self._tracks.ids)} objects were followed through {self._given.name}")
 
 
 def results_of(model: Model, frames: Iterator[Frame], thresholds: Tensor) -> Iterator[tuple[Frame, Result | None]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -37,10 +38,10 @@ def overlay(image: np.ndarray, mask: np.ndarray, categories: Sequence[Category])
     """
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(categories)] = _colours(categories)
+    blended = cv2.addWeighted(image, 1 - OPACITY, palette[mask], OPACITY, 0)
     # Black is the colour of backgrounds, and would only darken the image.
-    coloured = palette.any(1)[mask][..., None]
-    blended = np.where(coloured, (image * (1 - OPACITY) + palette[mask] * OPACITY).astype(np.uint8), image)
-    present = [label for label in np.unique(mask).tolist() if label < len(categories)]
+    np.copyto(blended, image, where=~palette.any(1)[mask][..., None])
+    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[: len(categories)]).tolist()
     return draw_legend(blended, [categories[i].name for i in present], [tuple(palette[i].tolist()) for i in present])
 
 
