@@ -256,20 +256,14 @@ def test_passwords_are_not_written(tmp_path):
 
 
 def test_evaluation_with_tiles(tiny_shapes, tmp_path):
+    """For the network and for an exported file, with the same figures; refused for a segmenter."""
     data = ["dataset=shapes", f"dataset.root={tiny_shapes}", "dataset.train_images=24", "dataset.val_images=8"]
-    done = run(
-        tmp_path, "evaluate", f"model={EARLIER / 'detection'}", *data, "data.num_workers=0", "tiles.size=[120,160]"
-    )
-    assert "AP " in done.stdout
-    assert (
-        "tiles are for detectors"
-        in run(
-            tmp_path,
-            "evaluate",
-            f"model={EARLIER / 'segmentation'}",
-            *data,
-            "data.num_workers=0",
-            "tiles.size=64",
-            check=False,
-        ).stderr
-    )
+    words = [*data, "data.num_workers=0", "tiles.size=[240,320]", "device=cpu"]
+    figures = []
+    for model in (EARLIER / "detection", EARLIER / "detection" / "ssdlite_v2_shapes_fp32.onnx"):
+        run(tmp_path, "evaluate", f"model={model}", *words)
+        found = max((tmp_path / "runs" / "evaluate").glob("*/*"), key=lambda path: path.name)
+        figures.append(json.loads((found / "metrics.json").read_text())["coco"])
+    assert figures[0] == pytest.approx(figures[1], abs=1e-4)
+    refused = run(tmp_path, "evaluate", f"model={EARLIER / 'segmentation'}", *words, check=False)
+    assert refused.returncode == 1 and "tiles are for detectors" in refused.stderr

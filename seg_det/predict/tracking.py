@@ -14,20 +14,21 @@ from seg_det.predict.result import DetectionResult
 from seg_det.predict.tracks import Tracker, TrackerSettings
 
 LEAST_SCORE = 0.1  # of what can go on with a track, as in ByteTrack
+# The tracker only asks which scores are high, and that differs by class: it is given 1 or 0.
+SURE_OR_NOT = TrackerSettings(high_threshold=0.5, start_threshold=0.5)
 
 
 class TrackWriter:
     """Follows the objects of one video and writes ``tracks/STEM.txt``, MOT's text format, line by line.
 
-    An object starts a track where it scores at least the lowest of ``thresholds``, f32 [C], and is then followed through
-    frames where it scores less.
+    An object starts a track where it scores at least what ``thresholds``, f32 [C], has for its class, and is then followed
+    through frames where it scores less.
     """
 
     def __init__(self, folder: Path, given: Input, thresholds: Tensor):
         self._folder, self._given = folder / "tracks", given
         self.thresholds = thresholds.clamp(max=LEAST_SCORE)  # of the detections that :meth:`follow` wants
-        start = float(thresholds.min())
-        self._settings = TrackerSettings(high_threshold=start, start_threshold=start)
+        self._starts = thresholds.numpy()
         self._tracker: Tracker | None = None
         self._file = None
         self.ids: set[int] = set()
@@ -35,10 +36,11 @@ class TrackWriter:
     def follow(self, frame: Frame, result: DetectionResult) -> DetectionResult:
         """The objects of the next frame that belong to a track, with its number."""
         if self._tracker is None:  # now the rate of a stream is known
-            self._tracker = Tracker(frame_rate=self._given.rate, settings=self._settings)
+            self._tracker = Tracker(frame_rate=self._given.rate, settings=SURE_OR_NOT)
             self._folder.joinpath(frame.stem).parent.mkdir(parents=True, exist_ok=True)
             self._file = (self._folder / f"{frame.stem}.txt").open("w", encoding="utf-8")
-        ids = self._tracker.update(result.boxes, result.scores, result.labels)
+        sure = result.scores >= self._starts[result.labels]
+        ids = self._tracker.update(result.boxes, sure.astype(np.float32), result.labels)
         found = replace(result, tracks=ids).select(ids >= 0)
         self.ids.update(found.tracks.tolist())
         self._file.writelines(_lines(frame.number, found))
