@@ -78,6 +78,7 @@ def desk(tmp_path_factory, tiny_shapes, tiny_imagefolder):
     (folder / "photos").symlink_to(tiny_imagefolder)
     (folder / "pictures").symlink_to(tiny_shapes / "images" / "val")
     video(folder / "clip.mp4")
+    own_yolo(folder / "boards", tiny_shapes)
     own_masks(folder / "masks")
     torch.save(Classifier(partial(MobileNetV1, width=0.25), num_classes=3).state_dict(), folder / "weights.pth")
     call(folder, [*small("python train.py"), f"hydra.run.dir={RUN}"])
@@ -112,6 +113,17 @@ def own_data(root, shapes):
                 f"<annotation><object><name>{CLASSES[0]}</name>{box}</object></annotation>"
             )
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
+
+
+def own_yolo(root, shapes):
+    """Eight images for each part with a box in YOLO's format."""
+    for split in ("train", "val"):
+        for part in ("images", "labels"):
+            (root / part / split).mkdir(parents=True)
+        for image in sorted((shapes / "images" / split).iterdir())[:8]:
+            (root / "images" / split / image.name).symlink_to(image)
+            (root / "labels" / split / image.name).with_suffix(".txt").write_text("0 0.5 0.5 0.3 0.4\n")
+    (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames: [{CLASSES[0]}]\n")
 
 
 def own_masks(root):

@@ -1,0 +1,209 @@
+"""YOLO's text labels to records: boxes, or polygons. Format: https://docs.ultralytics.com/datasets/detect/"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from seg_det.data.coco_seg import DrawnMask, Region
+from seg_det.data.images import verify_image
+from seg_det.data.masks import segmentation_source
+from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes
+from seg_det.data.records import (
+    DetectionSource,
+    ImageFile,
+    ObjectTable,
+    SegmentationRecord,
+    SegmentationSource,
+    build_records,
+)
+from seg_det.data.voc import image_ids
+from seg_det.data.yolo_files import Description, images_of, label_file, read_description
+from seg_det.errors import UserError
+from seg_det.registry import READERS
+from seg_det.types import Category
+
+BOX, CORNERS = 5, 9  # numbers of a line: class and box; class and four corners
+PIXELS = 2.0  # a share above it is a number of pixels
+FORMS = "class x y width height, or class and the x y of three or more corners, as shares of the image"
+
+
+class Line(NamedTuple):
+    """An object as it stands in a label file."""
+
+    image: int  # position in the split
+    file: Path
+    number: int  # of the line, from 1
+    label: int
+    values: tuple[float, ...]  # shares of the image: centre x, centre y, width, height, or x y of each corner
+
+    @property
+    def is_box(self) -> bool:
+        """Whether there is a box, and no polygon."""
+        return len(self.values) == BOX - 1
+
+    def describe(self) -> str:
+        """Where it stands."""
+        return f"{self.file}, line {self.number}"
+
+
+@READERS.register
+def read_yolo(
+    *,
+    root: str | Path,
+    split: str,
+    kind: str = "detection",
+    polygons: bool = False,
+    background: str = "background",
+    on_bad: str = "error",
+) -> DetectionSource | SegmentationSource:
+    """Read one split in YOLO's layout: data.yaml, or images/SPLIT, labels/SPLIT and classes.txt below ``root``.
+
+    Boxes, those around polygons too; or if ``kind`` is "segmentation" masks drawn from polygons, smaller ones over larger
+    ones, on the class 0 ``background``. Category ids are the numbers in the files, in masks one more. Images without a label
+    file have no objects. Lines of four corners throughout are taken for oriented boxes and refused, unless ``polygons``.
+    What is bad is raised (``on_bad="error"``) or left out and listed (``"skip"``). Raises UserError.
+    """
+    problems, description = Problems(on_bad), read_description(Path(root))
+    paths = images_of(description, split, problems)
+    files = _read_images(paths, problems)
+    lines = list(_read_lines(files, len(description.names), problems))
+    _require_labels(files, lines, description)
+    if not polygons:
+        _refuse_oriented(lines)
+    name = f"{_root(description).name} {split}".strip()
+    if kind == SegmentationSource.kind:
+        return _masks(name, files, lines, description.names, background, problems)
+    table = _objects(lines, files, problems)
+    sentences = problems.settle()
+    if not files:
+        raise UserError(
+            f"{description.file}: not one of the {len(paths)} images of {split} can be used: {sentences[0]}"
+        )
+    listed = tuple(Category(number, name) for number, name in enumerate(description.names))
+    return DetectionSource(name, build_records(files, table), listed, sentences)
+
+
+def _root(description: Description) -> Path:
+    folder = description.file.parent.absolute()
+    return folder.parent if folder.name == "labels" else folder
+
+
+def _read_images(paths: Sequence[Path], problems: Problems) -> list[ImageFile]:
+    ids = image_ids([path.stem for path in paths])
+    if len(ids) < len(paths):  # one stem in several folders
+        ids = image_ids([str(path) for path in paths])
+    files = []
+    for path in tqdm(paths, desc=f"reading {paths[0].parent}", unit="image", delay=2, leave=False):
+        try:
+            files.append(ImageFile(path, ids.get(path.stem) or ids[str(path)], verify_image(path)))
+        except UserError as error:
+            problems.add(str(error))
+    return files
+
+
+def _read_lines(files: Sequence[ImageFile], classes: int, problems: Problems) -> Iterator[Line]:
+    for position, file in enumerate(files):
+        path = label_file(file.path)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            problems.add(f"{path} cannot be read ({error})")
+            continue
+        for number, line in enumerate(text.splitlines(), start=1):
+            if words := line.split():
+                try:
+                    yield _parsed(position, path, number, words, classes)
+                except UserError as error:
+                    problems.add(f"{path}, line {number}: {error}")
+
+
+def _parsed(position: int, path: Path, number: int, words: list[str], classes: int) -> Line:
+    """The object of a line. Raises UserError that says what is wrong with it."""
+    try:
+        values = tuple(map(float, words))
+    except ValueError:
+        raise UserError(f"{' '.join(words)[:60]!r} is not {FORMS}") from None
+    count = len(values)
+    if count == BOX + 1:
+        raise UserError("six numbers are a prediction with its score, or a box and a track: labels have " + FORMS)
+    if count < BOX or (count > BOX and count % 2 == 0):
+        raise UserError(f"{count} numbers are not {FORMS}")
+    label, values = values[0], values[1:]
+    if label != int(label) or not 0 <= label < classes:
+        raise UserError(f"the class {words[0]} is none of 0 to {classes - 1}, which the names have")
+    if max(values) > PIXELS:
+        raise UserError(f"the numbers reach {max(values):g}, so they are pixels: write {FORMS}")
+    return Line(position, path, number, int(label), values)
+
+
+def _require_labels(files: Sequence[ImageFile], lines: Sequence[Line], description: Description) -> None:
+    """Raise UserError where no image has a label file: then they lie elsewhere."""
+    if files and not lines and not any(label_file(file.path).exists() for file in files):
+        expected = label_file(files[0].path)
+        raise UserError(
+            f"not one image of {description.file} has labels: those of {files[0].path} would be {expected}."
+        )
+
+
+def _refuse_oriented(lines: Sequence[Line]) -> None:
+    if lines and all(len(line.values) == CORNERS - 1 for line in lines):
+        raise UserError(
+            f"{lines[0].describe()} and all others have four corners, as oriented boxes have, which are not read: export boxes, "
+            "or set dataset.polygons=true if they are polygons."
+        )
+
+
+def _corners(line: Line) -> tuple[float, float, float, float]:
+    """xyxy as shares of the image."""
+    if line.is_box:
+        x, y, width, height = line.values
+        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    xs, ys = line.values[0::2], line.values[1::2]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _objects(lines: Sequence[Line], files: Sequence[ImageFile], problems: Problems) -> ObjectTable:
+    image = np.array([line.image for line in lines], np.int64)
+    sizes = np.array([file.size for file in files]).reshape(-1, 2)[image]
+    shares = np.array([_corners(line) for line in lines], np.float64).reshape(-1, 4)
+    checked = check_boxes(shares * np.tile(sizes[:, ::-1], 2), sizes)
+    for row in np.flatnonzero(checked.faults):
+        box = " ".join(f"{value:g}" for value in lines[row].values[:8])
+        problems.add(f"{lines[row].describe()}: its box {box} {FAULTS[checked.faults[row]]}")
+    labels = np.array([line.label for line in lines], np.int64)
+    no = np.zeros(len(lines), bool)
+    table = ObjectTable(image, checked.boxes, labels, no, no, box_areas(checked.boxes))
+    return ObjectTable(*(column[checked.usable] for column in table))
+
+
+def _masks(
+    name: str,
+    files: Sequence[ImageFile],
+    lines: Sequence[Line],
+    names: Sequence[str],
+    background: str,
+    problems: Problems,
+) -> SegmentationSource:
+    if background in names:
+        raise UserError(f"there is a class {background!r} of its own: set dataset.background to another name")
+    regions: list[list[Region]] = [[] for _ in files]
+    for line in lines:
+        if line.is_box:
+            problems.add(f"{line.describe()} is a box, and masks need polygons: class and the x y of each corner")
+            continue
+        height, width = files[line.image].size
+        polygon = np.array(line.values).reshape(-1, 2) * (width, height)
+        regions[line.image].append(Region(line.label + 1, (polygon.ravel(),)))
+    records = [
+        SegmentationRecord(file.path, DrawnMask(file.size, tuple(some), 0), file.image_id, file.size)
+        for file, some in zip(files, regions, strict=True)
+    ]
+    categories = [Category(number, name) for number, name in enumerate([background, *names])]
+    return segmentation_source(name, records, categories, problems)
