@@ -22,6 +22,8 @@ MERGES = {"nms": False, "smaller": True}  # what the overlap of two boxes is a s
 MOST_MERGED = 8192  # boxes of a class, best first, that are compared with one another: bounds the memory
 MOST_TILES = 10_000  # of an image
 LARGEST_OVERLAP = 0.9
+Part = tuple[int, int, int, int]  # xyxy pixels of the image
+NEAR = 0.02  # of a tile's side: a box that comes so close to a border within the image is taken for a part of an object
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Tiles:
     share at least ``overlap`` of a tile. With ``whole`` the model also sees the image as a whole, for objects that no tile
     holds. ``merge`` says when of two boxes of a class, of different parts, the lower-scoring one goes: "nms" where their IoU
     exceeds ``threshold``, "smaller" where the intersection exceeds that share of the smaller box, as it does for the part of an
-    object that a tile has cut off. Raises UserError for what cannot be.
+    object that a tile has cut off. A box that a border of its tile seems to cut goes before any other, whatever its score.
+    Raises UserError for what cannot be.
     """
 
     size: Size
@@ -51,7 +54,7 @@ class Tiles:
         if self.merge not in MERGES:
             raise UserError(f"tiles.merge must be {' or '.join(MERGES)}, got {self.merge!r}.")
 
-    def boxes(self, size: Size) -> list[tuple[int, int, int, int]]:
+    def boxes(self, size: Size) -> list[Part]:
         """The tiles of an image of ``size`` (H, W), xyxy pixels. Raises UserError for too many."""
         tops, lefts = (
             window_starts(s, t, self.overlap) for s, t in zip(size, self.size, strict=True)
@@ -98,29 +101,44 @@ class TiledPredictor:
             parts.append((0, 0, size[1], size[0]))
         found: list[Detections] = []
         for start in range(0, len(parts), self._batch_size):
-            some = parts[start : start + self._batch_size]
-            found += self._found_in(image, some, device)
-        return _merged(found, self.tiles)
+            found += self._found_in(image, parts[start : start + self._batch_size], device)
+        cut = [_cut(one.boxes, part, size) for one, part in zip(found, parts, strict=True)]
+        return _merged(found, self.tiles, cut)
 
-    def _found_in(self, image: np.ndarray, parts: Sequence[tuple[int, ...]], device: torch.device) -> list[Detections]:
+    def _found_in(self, image: np.ndarray, parts: Sequence[Part], device: torch.device) -> list[Detections]:
         """What is found in parts of an image, in pixels of it."""
         pixels = [image[top:bottom, left:right] for left, top, right, bottom in parts]
         canvases = stacked([self._inner.preprocessing(part) for part in pixels]).to(device)
         found = self._inner.predict(canvases, [part.shape[:2] for part in pixels])
-        shifts = [
-            one.boxes.new_tensor([left, top, left, top]) for one, (left, top, _, _) in zip(found, parts, strict=True)
-        ]
+        shifts = [one.boxes.new_tensor(part[:2] * 2) for one, part in zip(found, parts, strict=True)]
         return [one._replace(boxes=one.boxes + shift) for one, shift in zip(found, shifts, strict=True)]
 
 
-def _merged(parts: Sequence[Detections], tiles: Tiles) -> Detections:
-    """The detections of all parts, best first, each class by itself without those that repeat one of another part."""
+def _cut(boxes: Tensor, part: Part, size: Size) -> Tensor:
+    """Which boxes f32 [N, 4] of a part come near a border of it that is none of the image: bool [N]."""
+    left, top, right, bottom = part
+    near_x, near_y = NEAR * (right - left), NEAR * (bottom - top)
+    never = boxes.new_zeros(len(boxes), dtype=torch.bool)
+    return (
+        (boxes[:, 0] <= left + near_x if left > 0 else never)
+        | (boxes[:, 1] <= top + near_y if top > 0 else never)
+        | (boxes[:, 2] >= right - near_x if right < size[1] else never)
+        | (boxes[:, 3] >= bottom - near_y if bottom < size[0] else never)
+    )
+
+
+def _merged(parts: Sequence[Detections], tiles: Tiles, cut: Sequence[Tensor]) -> Detections:
+    """The detections of all parts, best first, each class by itself without those that repeat one of another part.
+
+    ``cut`` bool [N] of each part marks those that give way to all others.
+    """
     part = torch.cat([one.labels.new_full((len(one.labels),), i) for i, one in enumerate(parts)])
-    found = Detections(*(torch.cat(field) for field in zip(*parts, strict=True)))
-    order = found.scores.sort(descending=True, stable=True).indices
+    found, cuts = Detections(*(torch.cat(field) for field in zip(*parts, strict=True))), torch.cat(list(cut))
+    order = (found.scores - 2 * cuts).sort(descending=True, stable=True).indices  # scores are from 0 to 1
     found, part = found.select(order), part[order]
     kept = [_of_one_class(found, part, label, tiles) for label in found.labels.unique().tolist()]
-    return found.select(torch.cat(kept).sort().values) if kept else found
+    found = found.select(torch.cat(kept).sort().values) if kept else found
+    return found.select(found.scores.sort(descending=True, stable=True).indices)
 
 
 def _of_one_class(found: Detections, part: Tensor, label: int, tiles: Tiles) -> Tensor:

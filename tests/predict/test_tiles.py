@@ -13,7 +13,7 @@ from seg_det.errors import UserError
 from seg_det.ops.nms import rivals
 from seg_det.predict.model import Model
 from seg_det.predict.preprocessing import Preprocessing
-from seg_det.predict.tiles import TiledPredictor, Tiles, _merged
+from seg_det.predict.tiles import TiledPredictor, Tiles, _cut, _merged
 from seg_det.types import Category, Detections, ModelCard
 
 EARLIER = Path(__file__).parent.parent / "fixtures" / "earlier"
@@ -67,6 +67,15 @@ def boxes(*rows):
     return Detections(values[:, :4], values[:, 4], values[:, 5].long())
 
 
+def merged(parts, tiles, cut=()):
+    """``cut`` are (part, row) of those that a tile cuts."""
+    marks = [
+        torch.tensor([(i, row) in cut for row in range(len(one.scores))], dtype=torch.bool)
+        for i, one in enumerate(parts)
+    ]
+    return _merged(parts, tiles, marks)
+
+
 def test_tiles_cover_the_image():
     tiles = Tiles((40, 50), overlap=0.2)
     found = tiles.boxes((100, 120))
@@ -110,17 +119,17 @@ def test_an_object_that_no_tile_holds_is_found_on_the_whole():
 def test_merging_by_hand():
     first = boxes((0, 0, 10, 10, 0.9, 0), (20, 0, 30, 10, 0.5, 0))
     second = boxes((0, 0, 10, 9, 0.8, 0), (0, 0, 10, 10, 0.7, 1), (22, 2, 26, 6, 0.4, 0))
-    by_union = _merged([first, second], Tiles((32, 32), merge="nms", threshold=0.5))
+    by_union = merged([first, second], Tiles((32, 32), merge="nms", threshold=0.5))
     assert by_union.scores.tolist() == pytest.approx(
         [0.9, 0.7, 0.5, 0.4]
     )  # 0.8 repeats 0.9; of another class 0.7 stays
-    by_smaller = _merged([first, second], Tiles((32, 32), merge="smaller", threshold=0.5))
+    by_smaller = merged([first, second], Tiles((32, 32), merge="smaller", threshold=0.5))
     assert by_smaller.scores.tolist() == pytest.approx([0.9, 0.7, 0.5])  # 0.4 lies within 0.5
     nested = boxes((0, 0, 30, 30, 0.9, 0), (5, 5, 9, 9, 0.8, 0))
     assert (
-        len(_merged([nested], Tiles((32, 32))).scores) == 2
+        len(merged([nested], Tiles((32, 32))).scores) == 2
     )  # both of one part: the detector's own suppression decided
-    assert len(_merged([boxes(), boxes()], Tiles((32, 32))).scores) == 0
+    assert len(merged([boxes(), boxes()], Tiles((32, 32))).scores) == 0
 
 
 def test_merging_is_greedy_nms_where_every_box_is_of_another_part():
@@ -135,7 +144,7 @@ def test_merging_is_greedy_nms_where_every_box_is_of_another_part():
         for i in np.argsort(-rows[:, 4], kind="stable"):
             if all(labels[i] != labels[j] or overlap(rows[i], rows[j], of_smaller) <= 0.4 for j in kept):
                 kept.append(i)
-        found = _merged(parts, Tiles((32, 32), merge=merge, threshold=0.4))
+        found = merged(parts, Tiles((32, 32), merge=merge, threshold=0.4))
         np.testing.assert_allclose(found.boxes.numpy(), rows[kept, :4].astype(np.float32))
 
 
@@ -144,6 +153,24 @@ def overlap(a, b, of_smaller):
     height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
     areas = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
     return width * height / (min(areas) if of_smaller else sum(areas) - width * height)
+
+
+def test_a_part_of_an_object_gives_way_to_the_whole_of_it():
+    part, whole = boxes((40, 0, 50, 20, 0.9, 0), (1, 1, 5, 5, 0.2, 0)), boxes((40, 0, 80, 20, 0.4, 0))
+    assert merged([part, whole], Tiles((32, 50))).scores.tolist() == pytest.approx([0.9, 0.2])
+    found = merged([part, whole], Tiles((32, 50)), cut={(0, 0)})
+    assert found.scores.tolist() == pytest.approx([0.4, 0.2]) and found.boxes[0].tolist() == [40, 0, 80, 20]
+    alone = merged([part, boxes()], Tiles((32, 50)), cut={(0, 0)})
+    assert alone.scores.tolist() == pytest.approx([0.9, 0.2])  # nothing else is there, so it stays, in its place
+
+
+def test_which_boxes_a_tile_cuts():
+    found = torch.tensor(
+        [[100.0, 10, 150, 50], [102.5, 10, 150, 50], [120, 10, 199, 50], [120, 0, 150, 50], [120, 10, 150, 99]]
+    )
+    assert _cut(found, (100, 0, 200, 100), (300, 400)).tolist() == [True, False, True, False, True]
+    assert _cut(found, (100, 0, 200, 100), (100, 200)).tolist() == [True, False, False, False, False]
+    assert not _cut(found, (0, 0, 400, 300), (300, 400)).any()
 
 
 def test_rivals_of_the_smaller_box():
