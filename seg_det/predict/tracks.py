@@ -63,7 +63,7 @@ class _Tracks:
     motion: np.ndarray  # f64 [T, 2, 4]: the sides x1, y1, x2, y2 in pixels, and their speeds in pixels a frame
     covariance: np.ndarray  # f64 [T, 2, 2], of a side and its speed
     ids: np.ndarray  # i64 [T], -1 until confirmed
-    labels: np.ndarray  # i64 [T], of the detection before
+    labels: np.ndarray  # i64 [T], of the first detection: with class_aware of all of them, otherwise unused
     hits: np.ndarray  # i64 [T], consecutive frames with a detection
     missed: np.ndarray  # i64 [T], frames since the last detection
 
@@ -147,7 +147,6 @@ class Tracker:
             rows, columns = self._associate(waiting, boxes[stage], labels[stage])
             found, matched = stage[columns], waiting[rows]
             tracks.correct(matched, boxes[found], settings.measurement_noise)
-            tracks.labels[matched] = labels[found]
             ids[found] = self._confirmed(matched)
             free[found] = False
             waiting = np.delete(waiting, rows)

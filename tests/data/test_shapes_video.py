@@ -80,6 +80,18 @@ def test_boxes_are_where_the_picture_changes():
     assert not (changed & ~covered).any()
 
 
+def test_boxes_hold_exactly_the_visible_pixels():
+    for shown, truth in zip(module._moving(6, 8, 7), shapes_truth(6, frames=8, objects=7), strict=True):
+        owner = np.zeros((HEIGHT, WIDTH), int)
+        for mover, sprite in shown:
+            owner[sprite.window][sprite.alpha >= 0.5] = mover.id
+        for number, box, share in zip(truth.ids, truth.boxes, truth.visibility, strict=True):
+            left, top, width, height = cv2.boundingRect(np.uint8(owner == number))
+            assert box.tolist() == [left, top, left + width, top + height]
+            (full,) = (sprite.full_area for mover, sprite in shown if mover.id == number)
+            assert share == pytest.approx((owner == number).sum() / full)
+
+
 def test_truth_is_sound(truths):
     for frames in truths:
         labels = {}
@@ -129,6 +141,8 @@ def test_steps_are_short(truths):
 def test_a_video_of_nothing():
     frames = list(shapes_video(0, frames=2, objects=0))
     assert [frame.boxes.shape for frame in frames] == [(0, 4), (0, 4)]
+    grain = frames[1].image.astype(int) - frames[0].image
+    assert 0.7 * module.GRAIN < grain.std() / np.sqrt(2) < 1.3 * module.GRAIN, "each frame has its own"
 
 
 @pytest.mark.parametrize("settings", [{"seed": -1}, {"frames": 0}, {"objects": -1}])

@@ -51,6 +51,9 @@ def test_ids_are_those_of_the_package(recorded):
 @pytest.mark.parametrize("settings", [{}, {"confirm_frames": 1, "lost_frames": 3}, {"iou_threshold": 0.0}])
 def test_ids_are_those_of_the_installed_package(settings):
     pytest.importorskip("trackers", reason=NOTE)
+    edge = [one(10, 0.7), one(10, 0.6), NOTHING, NOTHING, one(10, 0.75), one(11), NOTHING, one(12, 0.6)]
+    edge = [Found(*found) for found in edge]
+    assert tracked(edge, **settings) == from_one(theirs(edge, 30.0, settings))
     for seed, rate in ((1, 30.0), (2, 10.0), (3, 50.0)):
         frames = [found for _, found in detected(seed, 80, 9, Detector(miss=0.25, false=2.0, faintest=0.3))]
         frames[40:44] = [Found(*NOTHING)] * 4
@@ -72,7 +75,9 @@ def test_a_track_gets_its_id_when_confirmed_and_keeps_it_while_lost():
     assert tracked(frames, rate=15.0, lost_frames=8)[-1] == [-1]
     assert tracked(frames, rate=15.0, lost_frames=9)[-1] == [1]  # 4.5 frames become 5
     assert tracked(frames, confirm_frames=3)[:3] == [[-1], [-1], [1]]
-    # one that was seen once is forgotten at the first miss
+    # one that was seen once is forgotten at the first miss, or at the second one where a single frame is enough
+    assert tracked([one(10), NOTHING, one(10)], confirm_frames=1) == [[-1], [], [1]]
+    assert tracked([one(10), NOTHING, NOTHING, one(10)], confirm_frames=1) == [[-1], [], [], [-1]]
     assert tracked([one(10), NOTHING, one(10), one(10)]) == [[-1], [], [-1], [1]]
 
 
@@ -81,6 +86,15 @@ def test_low_scores_continue_a_track_and_start_none():
     assert tracked([one(10), one(10), one(10, 0.05)]) == [[-1], [1], [1]]
     assert tracked([one(10, 0.65)] * 3) == [[-1]] * 3, "high, but below the threshold that starts a track"
     assert tracked([one(10, 0.65)] * 3, start_threshold=0.6) == [[-1], [1], [1]]
+    assert tracked([one(10, 0.3)] * 3, start_threshold=0.2) == [[-1]] * 3, "low ones never do"
+    assert tracked([one(10, 0.7)] * 3) == [[-1]] * 3, "the float32 of 0.7 is less, as in the package"
+    assert tracked([one(10, 0.6), *[one(10, 0.75)] * 2], start_threshold=0.5) == [[-1], [1], [1]]
+
+
+def test_an_overlap_that_just_reaches_the_threshold_is_enough():
+    half = np.float32([[10, 10, 90, 50]]), np.float32([0.9]), np.array([0])  # twice as wide
+    assert tracked([one(10), half, half], iou_threshold=0.5)[1] == [1]
+    assert tracked([one(10), half, half], iou_threshold=0.51)[1] == [-1]
 
 
 def test_high_scores_choose_first():
