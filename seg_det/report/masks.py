@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +11,64 @@ from PIL import Image
 from seg_det.data.cityscapes import CLASSES
 from seg_det.data.voc_seg import voc_colours
 from seg_det.errors import UserError
-from seg_det.report.drawings import STRIP, draw_legend, shrink
-from seg_det.types import Category
+from seg_det.report.drawings import WRONG, Colour, draw_legend, in_a_row, shrink
+from seg_det.types import IGNORE, Category
 
 FORMS = ("palette", "ids")
+UNLABELLED: Colour = (224, 224, 192)  # VOC's
 
 
-def beside(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, longest: int) -> np.ndarray:
-    """Image, truth and prediction in a row, the longer side of each at most ``longest`` pixels: u8 [h, 3 w + gaps, 3].
+def beside(
+    image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, categories: Sequence[Category], longest: int
+) -> np.ndarray:
+    """Truth, prediction and errors in a row under their titles, the longer side of each at most ``longest`` pixels.
 
-    image: u8 [H, W, 3] RGB; truth and predicted: u8 [H, W] of class indices, drawn in VOC's colours, 255 as its border.
+    image: u8 [H, W, 3] RGB; truth and predicted: u8 [H, W] of class indices. The first two views are the image under the
+    colours of the classes, what is not labelled under UNLABELLED; the third marks the pixels that are wrong.
     """
-    colours = voc_colours(256)
-    views = [shrink(view, longest) for view in (image, colours[truth], colours[predicted])]
-    height, width = views[0].shape[:2]
-    gap = np.full((height, max(4, width // 80), 3), STRIP, np.uint8)
-    return np.concatenate([views[0], gap, views[1], gap, views[2]], axis=1)
+    colours = palette(categories)
+    small = shrink(image, longest)
+    labels = [_resized(mask, small) for mask in (truth, predicted)]
+    grey = np.repeat(small.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8) // 2 + 96
+    grey[(labels[0] != labels[1]) & (labels[0] != IGNORE)] = WRONG
+    views = [*(_blended(small, colours[mask]) for mask in labels), grey]
+    return in_a_row(views, ("ground truth", "prediction", "wrong pixels"))
+
+
+def coloured(image: np.ndarray, mask: np.ndarray, categories: Sequence[Category], longest: int) -> np.ndarray:
+    """The image u8 [H, W, 3] under the colours of its classes, ``mask`` u8 [H, W], shrunk to at most ``longest`` pixels."""
+    small = shrink(image, longest)
+    return _blended(small, palette(categories)[_resized(mask, small)])
+
+
+def palette(categories: Sequence[Category]) -> np.ndarray:
+    """u8 [256, 3] RGB: the colour of each class index, and at IGNORE that of pixels without a label."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(categories)] = _colours(categories)
+    colours[IGNORE] = UNLABELLED
+    return colours
+
+
+def legend(categories: Sequence[Category], present: Iterable[int]) -> list[tuple[str, Colour]]:
+    """Name and colour of the classes with the indices ``present``, IGNORE among them, in the order of the categories."""
+    colours = palette(categories)
+    names = {**{i: category.name for i, category in enumerate(categories)}, IGNORE: "not labelled"}
+    return [(names[i], tuple(colours[i].tolist())) for i in sorted(set(present))]
+
+
+def _resized(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """The mask in the size of ``image``."""
+    return np.array(Image.fromarray(mask).resize(image.shape[1::-1], Image.Resampling.NEAREST))
+
+
+def _blended(image: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    return (image // 2 + colours // 2).astype(np.uint8)
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, categories: Sequence[Category]) -> np.ndarray:
     """The image u8 [H, W, 3] under the colours of its classes, ``mask`` u8 [H, W], with a legend of those that are there."""
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: len(categories)] = _colours(categories)
-    blended = (image // 2 + palette[mask] // 2).astype(np.uint8)
-    present = np.unique(mask).tolist()
-    return draw_legend(blended, [categories[i].name for i in present], [tuple(palette[i].tolist()) for i in present])
+    names, colours = zip(*legend(categories, np.unique(mask).tolist()), strict=True)
+    return draw_legend(_blended(image, palette(categories)[mask]), names, colours)
 
 
 class MaskWriter:
