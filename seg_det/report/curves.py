@@ -40,7 +40,8 @@ CSS_COLOURS = MappingProxyType(
 )
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))  # colour is never the only difference
 SIZE = (4.0, 2.7)  # inches: three stand beside each other on a desk, one fills a phone
-BARS_WIDTH, BAR = 5.4, 0.27  # inches; the second for each class
+WIDE = (4.7, 2.9)  # two stand beside each other
+BARS_WIDTH, BAR = WIDE[0], 0.27  # inches; the second for each class
 SMOOTH_FROM = 40  # points from which a running mean is drawn over the raw values
 
 
@@ -106,7 +107,8 @@ def draw_precision_recall(curves: Mapping[str, Any]) -> str | None:
     ``curves``: as :meth:`seg_det.metrics.precision_recall.PrecisionRecall.to_dict` has them.
     """
     lines = {name: (curves["recall"], precision) for name, precision in (curves.get("overall") or {}).items()}
-    return _line_chart("Precision over recall, mean of the classes", "recall", lines, limits=(0.0, 1.02), smooth=False)
+    title = "Precision over recall, mean of the classes"
+    return _line_chart(title, "recall", lines, limits=(0.0, 1.02), smooth=False, size=WIDE)
 
 
 def draw_anchor_fit(splits: Sequence[Mapping[str, Any]]) -> str | None:
@@ -117,7 +119,7 @@ def draw_anchor_fit(splits: Sequence[Mapping[str, Any]]) -> str | None:
     found = [split for split in splits if sum(split["histogram"])]
     if not found:
         return None
-    figure = Figure(SIZE, layout="constrained")
+    figure = Figure(WIDE, layout="constrained")
     axes = figure.add_subplot()
     for i, split in enumerate(found):
         shares = np.array(split["histogram"]) / sum(split["histogram"])
@@ -172,11 +174,12 @@ def _line_chart(
     *,
     limits: tuple[float, float] | None = None,
     smooth: bool = True,
+    size: tuple[float, float] = SIZE,
 ) -> str | None:
     """One figure with a line for each series; ``limits`` bound the vertical axis, which starts at 0 without them."""
     if not series:
         return None
-    figure = Figure(SIZE, layout="constrained")
+    figure = Figure(size, layout="constrained")
     axes = figure.add_subplot()
     for i, (name, (xs, ys)) in enumerate(series.items()):
         _draw_series(axes, name, xs, ys, index=i, smooth=smooth)

@@ -148,9 +148,11 @@ def side_by_side(
 def in_a_row(views: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:
     """Views of one size u8 [H, W, 3] beside each other under their titles: u8 [H + strip, n W + gaps, 3]."""
     height, width = views[0].shape[:2]
-    font = _font(_font_size(width, height))
-    strip, step = 2 * font.size, width + max(4, width // 80)
-    sheet = np.full((height + strip, len(views) * step - (step - width), 3), STRIP, dtype=np.uint8)
+    step = width + max(4, width // 80)
+    whole = len(views) * step - (step - width)
+    font = _font(max(_font_size(width, height), whole // 60))  # pages show all views in the width of one picture
+    strip = 2 * font.size
+    sheet = np.full((height + strip, whole, 3), STRIP, dtype=np.uint8)
     for place, view in enumerate(views):
         sheet[strip:, place * step : place * step + width] = view
     picture = Image.fromarray(sheet)

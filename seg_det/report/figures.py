@@ -146,7 +146,9 @@ def cost_table(metrics: Mapping[str, Any]) -> list[Part]:
     cost = metrics.get("cost") or {}
     params, madds = (max(1, sum(part[key] for part in cost.values())) for key in ("params", "madds"))
     return [
-        Part(name, scaled(c["params"]), c["params"] / params, scaled(c["madds"]), c["madds"] / madds)
+        Part(
+            words(name), format_number(c["params"]), c["params"] / params, format_number(c["madds"]), c["madds"] / madds
+        )
         for name, c in cost.items()
     ]
 
@@ -154,12 +156,12 @@ def cost_table(metrics: Mapping[str, Any]) -> list[Part]:
 def anchor_table(metrics: Mapping[str, Any]) -> Table:
     """How well the anchors match the objects of each split, by size."""
     rows = [
-        [split["split"], size, format_number(row["objects"]), _share(row["matched"]), merit(row["mean_iou"])]
+        [f"{split['split']}, {size}", format_number(row["objects"]), _share(row["matched"]), merit(row["mean_iou"])]
         for split in metrics.get("anchors") or ()
         for size, row in split["sizes"].items()
     ]
     iou = next((f" at IoU {split['iou']:g}" for split in metrics.get("anchors") or ()), "")
-    return Table(["split", "objects of size", "objects", f"matched{iou}", "mean IoU"], rows)
+    return Table(["objects of", "number", f"matched{iou}", "mean IoU"], rows)
 
 
 def _share(value: float | None) -> str:

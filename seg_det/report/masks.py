@@ -16,6 +16,7 @@ from seg_det.types import IGNORE, Category
 
 FORMS = ("palette", "ids")
 UNLABELLED: Colour = (224, 224, 192)  # VOC's
+TINT = 0.6  # opacity of the colours of classes in a report
 
 
 def beside(
@@ -31,14 +32,14 @@ def beside(
     labels = [_resized(mask, small) for mask in (truth, predicted)]
     grey = np.repeat(small.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8) // 2 + 96
     grey[(labels[0] != labels[1]) & (labels[0] != IGNORE)] = WRONG
-    views = [*(_blended(small, colours[mask]) for mask in labels), grey]
+    views = [*(_tinted(small, mask, colours) for mask in labels), grey]
     return in_a_row(views, ("ground truth", "prediction", "wrong pixels"))
 
 
 def coloured(image: np.ndarray, mask: np.ndarray, categories: Sequence[Category], longest: int) -> np.ndarray:
     """The image u8 [H, W, 3] under the colours of its classes, ``mask`` u8 [H, W], shrunk to at most ``longest`` pixels."""
     small = shrink(image, longest)
-    return _blended(small, palette(categories)[_resized(mask, small)])
+    return _tinted(small, _resized(mask, small), palette(categories))
 
 
 def palette(categories: Sequence[Category]) -> np.ndarray:
@@ -59,6 +60,17 @@ def legend(categories: Sequence[Category], present: Iterable[int]) -> list[tuple
 def _resized(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
     """The mask in the size of ``image``."""
     return np.array(Image.fromarray(mask).resize(image.shape[1::-1], Image.Resampling.NEAREST))
+
+
+def _tinted(image: np.ndarray, mask: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """The image under the colours of its classes, with bright edges; a class whose colour is black leaves it as it is."""
+    paint = colours[mask].astype(np.float32)
+    drawn = np.where(paint.any(axis=2, keepdims=True), TINT * paint + (1 - TINT) * image, image)
+    edge = np.zeros(mask.shape, bool)
+    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    edge[1:] |= mask[1:] != mask[:-1]
+    drawn[edge] = (drawn[edge] + 2 * 255) / 3
+    return drawn.astype(np.uint8)
 
 
 def _blended(image: np.ndarray, colours: np.ndarray) -> np.ndarray:

@@ -53,6 +53,8 @@ class Shown(NamedTuple):
     title: str
     note: str
     source: str  # a data URI
+    width: int  # pixels
+    height: int
 
 
 def extremes(ranked: Sequence[Ranked]) -> tuple[list[Ranked], list[Ranked]]:
@@ -99,9 +101,14 @@ def inlined(galleries: Sequence[Gallery]) -> list[list[Shown]]:
         if sum(len(data) for row in files for data in row) <= MOST_BYTES:
             break
     return [
-        [Shown(p.title, p.note, _data_uri(data)) for p, data in zip(gallery.pictures, row, strict=True)]
-        for gallery, row in zip(galleries, files, strict=True)
+        [_shown(*one) for one in zip(gallery.pictures, row, encoded, strict=True)]
+        for gallery, row, encoded in zip(galleries, images, files, strict=True)
     ]
+
+
+def _shown(picture: Picture, image: np.ndarray, jpeg: bytes) -> Shown:
+    height, width = image.shape[:2]
+    return Shown(picture.title, picture.note, _data_uri(jpeg), width, height)
 
 
 def _data_uri(jpeg: bytes) -> str:

@@ -81,9 +81,15 @@ def test_truth_prediction_and_errors_in_a_row():
     strip = len(sheet) - 40
     assert strip > 0 and sheet.shape[1] == 3 * 60 + 2 * 4
     views = [sheet[strip:, start : start + 60] for start in (0, 64, 128)]
-    assert (views[0][:10] == np.array(UNLABELLED) // 2 + 5).all()
-    assert (views[0][10:] == np.array([128, 0, 0]) // 2 + 5).all()
-    assert (views[1][:10] == 5).all() and (views[1][20:, 30:] == np.array([0, 128, 0]) // 2 + 5).all()
+
+    def tinted(colour):  # six tenths of the colour, four of the image
+        return np.array([int(0.6 * c + 0.4 * 10) for c in colour])
+
+    assert (views[0][1:9] == tinted(UNLABELLED)).all() and (views[0][11:] == tinted((128, 0, 0))).all()
+    assert (views[1][1:9] == 10).all()  # a class that is black leaves the image as it is
+    assert (views[1][21:, 31:] == tinted((0, 128, 0))).all()
+    edge = [int((c + 510) / 3) for c in (0.6 * 128 + 4, 4, 4)]
+    assert views[0][10, 5].tolist() == edge  # the first row of another class
     wrong = (views[2] == WRONG).all(-1)
     assert wrong[20:, 30:].all() and wrong.sum() == 20 * 30
 
@@ -93,7 +99,7 @@ def test_large_views_are_shrunk_and_their_classes_are_not_mixed():
     masks[:, :, 300:] = 2
     sheet = beside(np.zeros((400, 600, 3), np.uint8), *masks, STREETS, 300)
     assert sheet.shape[1] == 3 * 300 + 2 * 4
-    assert len(np.unique(sheet[-200:, :300].reshape(-1, 3), axis=0)) == 2
+    assert len(np.unique(sheet[-200:, :300].reshape(-1, 3), axis=0)) == 3  # two classes and the edge between them
 
 
 def test_the_legend_names_the_colours_that_are_there():
