@@ -36,7 +36,12 @@ def new_folder(verb: str, name: str) -> Path:
 
 
 def command_line(verb: str, **given: object) -> str:
-    """The command that does this run again; ``given`` are keys that it left to what was newest then."""
+    """The command that does this run again; ``given`` are keys that it left to what was newest then.
+
+    Empty where Hydra's command line did not start it.
+    """
+    if not HydraConfig.initialized():
+        return ""
     hydra = HydraConfig.get().overrides
     own = [
         override
