@@ -40,7 +40,7 @@ def write_export_report(
         tiles=_tiles(content),
         compared=_compared(content),
         facts=_facts(content),
-        files=[(file, _megabytes(folder / file)) for file in content.get("files") or ()],
+        files=[(file, _size(folder / file)) for file in content.get("files") or ()],
         galleries=list(zip(galleries, inlined(galleries), strict=True)),
         command=command,
         environment=named_facts("Environment", environment or {}).rows,
@@ -112,7 +112,8 @@ def _facts(content: Mapping[str, Any]) -> list[Figures]:
     ]
 
 
-def _megabytes(path: Path) -> str:
-    """The size of a file or folder; blank for one that is not there any more."""
+def _size(path: Path) -> str:
+    """Of a file or folder; blank for one that is not there any more."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return f"{sum(file.stat().st_size for file in files) / 1e6:.2f} MB" if files else ""
+    count = sum(file.stat().st_size for file in files)
+    return "" if not files else f"{count / 1e6:.2f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

@@ -44,6 +44,7 @@ def written(folder, content=CONTENT, **more):
 
 def test_figures_sizes_and_times_of_both(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"x" * 3_210_000)
+    (tmp_path / "a.json").write_bytes(b"x" * 5_210)
     sections = written(tmp_path).sections
     assert sections["headline"] == (
         "AP 0.500 checkpoint AP 0.438 file MB 3.5 the checkpoint has 12.5 ms an image 8.25 the checkpoint takes 20.5"
@@ -52,7 +53,7 @@ def test_figures_sizes_and_times_of_both(tmp_path):
     assert "AP 0.500 0.438 -0.06250 mean over IoU 0.50 to 0.95" in sections["compared"]
     assert "AP50 0.750 0.812 +0.06250 at IoU 0.50 APs - 0.250 -" in sections["compared"]
     assert f"outputs boxes, {HOSTILE}" in sections["card"]
-    assert "box in pixels 1.5" in sections["card"] and "a.onnx 3.21 MB a.json" in sections["card"]
+    assert "box in pixels 1.5" in sections["card"] and "a.onnx 3.21 MB a.json 5.2 kB" in sections["card"]
 
 
 def test_the_images_that_differ_and_how_to_do_it_again(tmp_path):
