@@ -1,9 +1,12 @@
 """The commands as a user types them, on a tiny data set."""
 
 import csv
+import getpass
 import json
+import shlex
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -59,6 +62,23 @@ def test_run_folder_keeps_its_configuration(trained):
     ]  # fmt: skip
 
 
+def test_the_report_says_how_to_do_it_again_and_where_it_was_done(trained, tiny_shapes):
+    _, found, _ = trained
+    metrics = json.loads((found / "metrics.json").read_text())
+    assert metrics["command"] == shlex.join(
+        ["python", "train.py", "task=ssdlite", "backbone=v2", f"dataset.root={tiny_shapes}", *FAST]
+    )
+    assert metrics["environment"]["torch"] == torch.__version__ and metrics["environment"]["device"] == "cpu"
+    assert str(Path.home()) not in json.dumps(metrics["environment"])
+    assert getpass.getuser() not in metrics["environment"].values()
+    assert sum(part["params"] for part in metrics["cost"].values()) == metrics["model"]["params"]
+    assert [fit["split"] for fit in metrics["anchors"]] == ["shapes train", "shapes val"]
+    assert len(metrics["precision_recall"]["overall"]["IoU 0.50"]) == 101
+    assert "val/AP/circle" in (found / "metrics.csv").read_text().splitlines()[0].split(",")
+    page = (found / "report.html").read_text()
+    assert page.count("<figure") == 8 and 'id="chooser"' in page and len(page) < 6_000_000
+
+
 def test_evaluate_alone_takes_the_newest_run(trained):
     folder, found, _ = trained
     done = run_in_new_process(folder, "evaluate")
@@ -67,6 +87,8 @@ def test_evaluate_alone_takes_the_newest_run(trained):
     ours, theirs = (json.loads((f / "metrics.json").read_text()) for f in (evaluation, found))
     assert ours["coco"] == theirs["coco"] and ours["verb"] == "evaluate"
     assert str(evaluation.relative_to(folder)) in done.stdout
+    assert ours["command"] == f"python evaluate.py model={found.relative_to(folder)}"
+    assert [fit["split"] for fit in ours["anchors"]] == ["shapes val"]
     for shown in (*ours["coco"], *ours["per_class"], "AP50_all_point", "AP50_11_point", "difficult_counted"):
         assert shown in done.stdout
     again = run(folder, "evaluate", f"model={found}", "split=train", "postprocess.score_threshold=0.99")

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from seg_det.commands.folders import claim, new_folder, newest_run
+from seg_det.commands.folders import claim, command_line, new_folder, newest_run
 from seg_det.commands.labelled import read_measured
 from seg_det.commands.models import of_kind, trained
 from seg_det.commands.saved import dataset_of
@@ -16,7 +16,7 @@ from seg_det.commands.settings import batch_size, tiles_of, workers
 from seg_det.data.images import limit_pixels
 from seg_det.data.records import Source
 from seg_det.errors import UserError
-from seg_det.evaluation.run import evaluate_model
+from seg_det.evaluation.run import Record, evaluate_model
 from seg_det.predict.exported import FilePredictor, Opened, is_exported, open_file
 from seg_det.predict.loading import chosen_device, network_predictor
 from seg_det.predict.predictor import Predictor
@@ -27,7 +27,8 @@ from seg_det.report.terminal import figures, summary
 def main(config: DictConfig) -> None:
     """``python evaluate.py``: the figures of a trained model on a labelled split."""
     limit_pixels(config.data.max_pixels)
-    predictor, network, source = _measured(config)
+    reference = str(config.model or newest_run())
+    predictor, network, source = _measured(reference, config)
     if (tiles := tiles_of(config.tiles)) is not None:
         predictor = TiledPredictor(predictor, tiles, batch_size=batch_size(config.data.batch_size))
     folder = new_folder("evaluate", predictor.card.name)
@@ -36,8 +37,7 @@ def main(config: DictConfig) -> None:
         predictor,
         network,
         source,
-        run=folder,
-        config=OmegaConf.to_yaml(config),
+        record=Record(folder, OmegaConf.to_yaml(config), command_line("evaluate", model=reference)),
         batch_size=batch_size(config.data.batch_size),
         num_workers=workers(config.data.num_workers),
         device=chosen_device(config.device),
@@ -47,9 +47,8 @@ def main(config: DictConfig) -> None:
     print(summary(metrics, folder))
 
 
-def _measured(config: DictConfig) -> tuple[Predictor, nn.Module, Source]:
+def _measured(reference: str, config: DictConfig) -> tuple[Predictor, nn.Module, Source]:
     """What evaluate.py measures, its network, and on what."""
-    reference = str(config.model or newest_run())
     if is_exported(reference):
         opened = open_file(Path(reference))
         _refuse_changes(opened, config)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
 from seg_det.checksums import sha256_of
-from seg_det.commands.folders import claim, new_folder, newest_run
+from seg_det.commands.folders import claim, command_line, new_folder, newest_run
 from seg_det.commands.labelled import read_measured
 from seg_det.commands.models import trained
 from seg_det.commands.settings import build, workers
@@ -51,13 +51,15 @@ def main(config: DictConfig) -> None:
         verified_images=config.verification.images,
         tolerance=config.tolerance,
         num_workers=workers(config.data.num_workers),
+        config=OmegaConf.to_yaml(config),
+        command=command_line("export", model=reference),
     )
     found = sensitivity(setup, config.sensitivity_images) if config.sensitivity else None
     content = search(setup, config.sensitivity_images, found) if config.search else export_model(setup)
     if config.search:
         print(search_text(content))
     print(table(content))
-    print("\n".join(f"{folder / name}" for name in [*content["files"], "export.json"]))
+    print("\n".join(f"{folder / name}" for name in [*content["files"], "export.json", "report.html"]))
     if content["accepted"] is False:
         raise UserError(
             f"{folder / content['files'][0]} was rejected: its {content['metric']} is {content['difference']:.4f} from the "

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det.errors import UserError
@@ -30,6 +33,27 @@ def new_folder(verb: str, name: str) -> Path:
         if follows() or not folder.exists():
             return folder
         time.sleep(0.1)
+
+
+def command_line(verb: str, **given: object) -> str:
+    """The command that does this run again; ``given`` are keys that it left to what was newest then.
+
+    Empty where Hydra's command line did not start it.
+    """
+    if not HydraConfig.initialized():
+        return ""
+    hydra = HydraConfig.get().overrides
+    own = [
+        override
+        for override in hydra.hydra
+        if not override.startswith(("hydra.mode=", "hydra.run.dir=", "hydra.sweep."))
+    ]
+    more = [f"{key}={value}" for key, value in given.items() if not _names(hydra.task, key)]
+    return shlex.join(["python", f"{verb}.py", *hydra.task, *more, *own])
+
+
+def _names(overrides: Sequence[str], key: str) -> bool:
+    return any(override.lstrip("+~").partition("=")[0] == key for override in overrides)
 
 
 def follows() -> bool:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
 from seg_det.commands.anchor_files import read_anchors
-from seg_det.commands.folders import claim, new_folder, run_name
+from seg_det.commands.folders import claim, command_line, new_folder, run_name
 from seg_det.commands.labelled import postprocess, read_source
 from seg_det.commands.saved import config_of, resumable, writable
 from seg_det.commands.settings import batch_size, build, height_and_width, of_colours, plain, workers
@@ -91,6 +91,7 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
         std=of_colours(config.data.std, "std"),
         seed=config.seed,
         resume=resume,
+        command=command_line("train"),
     )
 
 

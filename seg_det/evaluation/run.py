@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 from seg_det.data.classes import with_categories
 from seg_det.data.records import Source
 from seg_det.errors import UserError
+from seg_det.evaluation.environment import environment
 from seg_det.evaluation.measure import Evaluation, evaluate
 from seg_det.files import write_json, write_rows
 from seg_det.kinds.kind import Kind
@@ -21,19 +23,27 @@ from seg_det.report.html import write_report
 from seg_det.types import ModelCard
 
 
+@dataclass(frozen=True)
+class Record:
+    """Where a run is written, and what is kept of how it was made."""
+
+    run: Path
+    config: str  # the whole configuration as YAML
+    command: str = ""  # that does it again
+
+
 def evaluate_model(
     predictor: Predictor,
     network: nn.Module,
     source: Source,
     *,
-    run: Path,
-    config: str,
+    record: Record,
     batch_size: int,
     num_workers: int,
     device: torch.device | str,
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    """Evaluate a predictor on a split and write the run folder; returns the content of metrics.json.
+    """Evaluate a predictor on a split and write the run folder of ``record``; returns the content of metrics.json.
 
     ``network`` is the predictor's, whose size is reported; an exported file's may be without memory for its tensors.
     """
@@ -46,25 +56,28 @@ def evaluate_model(
     evaluation = evaluate(
         kind, predictor, source, batch_size=batch_size, num_workers=num_workers, device=device, options=options
     )
+    anchors = kind.anchors(network, card, source, None)
     metrics = {
-        **figures_of("evaluate", kind, network, card, evaluation, source),
+        "verb": "evaluate",
+        **figures_of(kind, network, card, evaluation, source),
+        "anchors": [anchors] if anchors else [],
         "problems": list(source.problems),
+        **about(record, device),
     }
-    write_run(kind, run, metrics, evaluation, source, config, history=None)
+    write_run(kind, record, metrics, evaluation, source, history=None)
     return metrics
 
 
-def figures_of(
-    verb: str, kind: Kind, model: nn.Module, card: ModelCard, evaluation: Evaluation, source: Source
-) -> dict[str, Any]:
+def figures_of(kind: Kind, model: nn.Module, card: ModelCard, evaluation: Evaluation, source: Source) -> dict[str, Any]:
+    """What was measured and of what, as plain values for metrics.json."""
     complexity = count(model, card.input_size)
     headline = evaluation.report.headline()
     return {
-        "verb": verb,
         "name": card.name,
         "headline": {name: headline.get(name) for name in kind.shown},
         **evaluation.report.to_dict(),
         "model": {"params": complexity.params, "madds": complexity.madds, "input_size": list(card.input_size)},
+        "cost": {name: cost._asdict() for name, cost in complexity.by_part.items()},
         "evaluation": {
             "split": source.name,
             "images": len(source.records),
@@ -74,16 +87,16 @@ def figures_of(
     }
 
 
+def about(record: Record, device: torch.device | str) -> dict[str, Any]:
+    """How to do it again, and where it was done, as plain values for metrics.json."""
+    return {"command": record.command, "environment": environment(device)}
+
+
 def write_run(
-    kind: Kind,
-    run: Path,
-    metrics: dict[str, Any],
-    evaluation: Evaluation,
-    source: Source,
-    config: str,
-    history: Path | None,
+    kind: Kind, record: Record, metrics: dict[str, Any], evaluation: Evaluation, source: Source, history: Path | None
 ) -> None:
-    write_rows(run / "predictions.json", evaluation.metric.results())
-    write_json(run / "metrics.json", metrics)
-    samples = kind.samples(evaluation.metric, source)
-    write_report(run, metrics=metrics, history=history, config=config, samples=samples)
+    """Write predictions.json, metrics.json and report.html; ``history`` is the log of a training."""
+    write_rows(record.run / "predictions.json", evaluation.metric.results())
+    write_json(record.run / "metrics.json", metrics)
+    details = kind.details(evaluation.metric, evaluation.report, source)
+    write_report(record.run, metrics=metrics, history=history, config=record.config, details=details)

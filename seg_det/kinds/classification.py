@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,17 +11,17 @@ from torch import Tensor
 
 from seg_det.data.images import read_rgb
 from seg_det.data.plain_transforms import centre_crop
-from seg_det.data.records import ClassificationSource
+from seg_det.data.records import ClassificationRecord, ClassificationSource
 from seg_det.data.transforms import ClassificationTransform
 from seg_det.errors import UserError
 from seg_det.kinds.kind import Kind
-from seg_det.metrics.classification import ClassificationMetric
+from seg_det.metrics.classification import ClassificationMetric, ClassificationReport
 from seg_det.predict.classification import CLASSIFICATION as TASK
-from seg_det.report.drawings import draw_title, shrink
-from seg_det.types import Category, ClassificationBatch
+from seg_det.report.drawings import MARK, draw_title, shrink
+from seg_det.report.pictures import Details, Picture, extremes, worst_and_best
+from seg_det.types import Category, ClassificationBatch, ModelCard
 
-SAMPLES = 12  # shown in the report
-SAMPLE_PIXELS = 400  # of their longer side
+PICTURE = 320  # pixels of the longer side of an image in a report
 
 
 def _batch_sizes(batch: ClassificationBatch) -> list[tuple[int, int]]:
@@ -44,19 +45,31 @@ def _check(source: ClassificationSource, *, every: bool = False) -> None:
         )
 
 
-def _samples(metric: ClassificationMetric, source: ClassificationSource) -> list[tuple[str, np.ndarray]]:
-    return list(_drawn(metric, source))
+def _details(metric: ClassificationMetric, report: ClassificationReport, source: ClassificationSource) -> Details:
+    worst, best = extremes(sorted(metric.results(), key=_rank))
+    records = {record.image_id: record for record in source.records}
+    rules = (
+        "Wrong ones first, the most confident of them at the top; then right ones, the least confident first.",
+        "Right ones, the most confident first.",
+    )
+    shown = ([_picture(row, records[row["image_id"]]) for row in rows] for rows in (worst, best))
+    return Details(worst_and_best(*shown, rules=rules, small=True))
 
 
-def _drawn(metric: ClassificationMetric, source: ClassificationSource) -> Iterator[tuple[str, np.ndarray]]:
-    names = [category.name for category in source.categories]
-    predictions = {row["image_id"]: row for row in metric.results()}
-    step = max(1, len(source.records) // SAMPLES)
-    for record in source.records[::step][:SAMPLES]:
-        row = predictions[record.image_id]
-        verdict = "right" if row["prediction"] == row["label"] else f"taken for {row['prediction']}"
-        title = f"{record.path.name}: {names[record.label]}, {verdict} ({row['score']:.0%})"
-        yield title, shrink(read_rgb(record.path), SAMPLE_PIXELS)
+def _rank(row: dict[str, Any]) -> tuple[bool, float]:
+    right = row["prediction"] == row["label"]
+    return right, row["score"] if right else -row["score"]
+
+
+def _picture(row: dict[str, Any], record: ClassificationRecord) -> Picture:
+    right = row["prediction"] == row["label"]
+    verdict = f"right, {row['score']:.0%}" if right else f"{MARK}taken for {row['prediction']}, {row['score']:.0%}"
+    return Picture(record.path.name, f"{row['label']}: {verdict}", shrink(read_rgb(record.path), PICTURE))
+
+
+def _drawn(logits: Tensor, record: ClassificationRecord, card: ModelCard) -> np.ndarray:
+    score, best = logits.softmax(-1).max(-1)
+    return draw_title(shrink(read_rgb(record.path), PICTURE), f"{card.categories[best].name} {score:.1%}")
 
 
 def _drawn_batch(batch: ClassificationBatch, categories: Sequence[Category]) -> list[np.ndarray]:
@@ -80,12 +93,14 @@ CLASSIFICATION = Kind(
     batch_sizes=_batch_sizes,
     scored=_scored,
     metric=lambda source: ClassificationMetric(source.records, source.categories),
+    class_figure="top1",
     monitor="top1",
     shown=("top1", "top5"),
     differences=_differences,
     check=_check,
     least_images=2,  # the last norm sees one vector an image
-    samples=_samples,
+    details=_details,
+    drawn=_drawn,
     drawn_batch=_drawn_batch,
     class_counts=_class_counts,
 )

@@ -8,28 +8,37 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from seg_det.data.loaders import read_image
 from seg_det.data.objects import input_boxes
 from seg_det.data.plain_transforms import resize_antialiased_only, resize_only
-from seg_det.data.records import DetectionSource
+from seg_det.data.records import DetectionRecord, DetectionSource
 from seg_det.data.transforms import DetectionTransform
 from seg_det.errors import UserError
 from seg_det.kinds.kind import Kind
-from seg_det.losses import SCORES, DetectionLosses
+from seg_det.losses import SCORES, DetectionLosses, multibox_loss
+from seg_det.metrics.coco import unique_names
 from seg_det.metrics.coverage import coverage
 from seg_det.metrics.detection import DetectionMetric, DetectionReport
+from seg_det.metrics.thresholds import at_thresholds
+from seg_det.metrics.verdicts import Verdicts, verdicts
 from seg_det.ops.anchors import best_overlaps
 from seg_det.ops.boxes import area, iou
 from seg_det.predict.detection import DETECTION as TASK
 from seg_det.predict.detection import Detector
-from seg_det.report.drawings import draw_boxes, side_by_side
-from seg_det.types import Category, DenseDetections, DetectionBatch, Detections
+from seg_det.predict.model import USUAL_THRESHOLD
+from seg_det.report.drawings import draw_boxes, shrink, side_by_side
+from seg_det.report.pictures import Details, Picture, counted, extremes, worst_and_best
+from seg_det.types import Category, DenseDetections, DetectionBatch, Detections, ModelCard
 
 TRANSFORMS = {"stretch": resize_only, "stretch_antialiased": resize_antialiased_only}  # of ModelCard.resize
-SAMPLES = 12  # drawn in the report
+VIEW = 420  # pixels of the longer side of each of the two views of an image in a report
 UNMATCHED = 0.25  # share of objects without a good anchor match above which training warns
-DRAWN_SCORE = 0.3  # detections below are not drawn
+MARKS = (
+    "Detections from the score with the best F1 of their class on; found at IoU 0.5. Marked red: on the left objects that are "
+    "missed, on the right detections that find none."
+)
 COMPARED_SCORE = 0.1  # detections below are not compared one by one
 SAME_BOX = 0.5  # IoU from which a detection counts as the same
 
@@ -40,16 +49,27 @@ def _loss(
     return function(raw, batch, predictor.anchors_of(tuple(batch.images.shape[-2:])))
 
 
+def _match_threshold(loss: Callable[..., DetectionLosses] | None) -> float | None:
+    """The IoU from which ``loss`` matches an anchor; None for one that matches in its own way."""
+    setting = signature(loss or multibox_loss).parameters.get("match_threshold")
+    return None if setting is None else setting.default
+
+
+def _best_anchors(model: nn.Module, card: ModelCard, source: DetectionSource) -> tuple[Tensor, Tensor]:
+    """The objects of a split as boxes of the input [N, 4], and the IoU of each with its best anchor [N]."""
+    boxes, size = input_boxes(source.records, card.input_size), card.input_size
+    return boxes, best_overlaps(boxes, model.anchor_shapes, model.map_sizes(size), size, rule=model.anchor_rule)
+
+
 def _doubts(predictor: Detector, source: DetectionSource, loss: Callable[..., DetectionLosses]) -> str | None:
     """The share of objects without a good anchor match, by size, and what to do, where it is large."""
-    if (setting := signature(loss).parameters.get("match_threshold")) is None:  # a loss that matches in its own way
+    if (threshold := _match_threshold(loss)) is None:
         return None
-    model, size, threshold = predictor.model, predictor.card.input_size, setting.default
-    boxes = input_boxes(source.records, size)
-    best = best_overlaps(boxes, model.anchor_shapes, model.map_sizes(size), size, rule=model.anchor_rule)
+    boxes, best = _best_anchors(predictor.model, predictor.card, source)
     covered = coverage(boxes, best, threshold)
     if not len(boxes) or 1 - covered["all"].recall <= UNMATCHED:
         return None
+    size = predictor.card.input_size
     sizes = [f"{_percent(1 - row.recall)} of the {name} ones" for name, row in covered.items() if row.objects]
     return (
         f"{_percent(1 - covered['all'].recall)} of the {len(boxes)} objects of {source.name} match no anchor by an IoU of "
@@ -57,6 +77,26 @@ def _doubts(predictor: Detector, source: DetectionSource, loss: Callable[..., De
         "python -m seg_det.anchors with the arguments of this command fits the anchors to them; a larger data.size or a "
         "finer tap in task.model.taps helps small ones."
     )
+
+
+def anchor_fit(
+    model: nn.Module, card: ModelCard, source: DetectionSource, loss: Callable[..., DetectionLosses] | None = None
+) -> dict[str, Any] | None:
+    """How well the anchors match the objects of a split; None for a model without anchors or a loss that needs no match.
+
+    ``split``; ``iou``, from which an anchor counts as a match; ``sizes``: ``objects``, ``matched`` (share) and ``mean_iou``
+    by COCO's areas; ``histogram``: the number of objects by the IoU with their best anchor, in steps of a tenth.
+    """
+    threshold = _match_threshold(loss)
+    if threshold is None or not hasattr(model, "anchor_shapes"):
+        return None
+    boxes, best = _best_anchors(model, card, source)
+    sizes = {
+        name: {"objects": row.objects, "matched": row.recall, "mean_iou": row.mean_iou}
+        for name, row in coverage(boxes, best, threshold).items()
+    }
+    counts = np.histogram(best.numpy(), bins=10, range=(0.0, 1.0))[0].tolist()
+    return {"split": source.name, "iou": threshold, "sizes": sizes, "histogram": counts}
 
 
 def _percent(share: float) -> str:
@@ -112,18 +152,49 @@ def _check(source: DetectionSource, *, every: bool = False) -> None:
         )
 
 
-def _samples(metric: DetectionMetric, source: DetectionSource) -> list[tuple[str, np.ndarray]]:
-    names = [category.name for category in source.categories]
-    step = max(1, len(source.records) // SAMPLES)
-    drawn = []
-    for record in source.records[::step][:SAMPLES]:
-        image = read_image(record)
-        found = metric.detections[record.image_id]
-        found = found.select(found.scores >= DRAWN_SCORE)
-        truth = draw_boxes(image, record.boxes, record.labels, names)
-        guess = draw_boxes(image, found.boxes.numpy(), found.labels.numpy(), names, found.scores.numpy())
-        drawn.append((record.path.name, side_by_side(truth, guess)))
-    return drawn
+def _details(metric: DetectionMetric, report: DetectionReport, source: DetectionSource) -> Details:
+    case = metric.case()
+    thresholds = [USUAL_THRESHOLD if value is None else value for value in _thresholds(report)]
+    judged = verdicts(case, thresholds, len(metric.records))
+    ranked = sorted(range(len(metric.records)), key=lambda i: (-judged.errors[i], judged.f1[i], judged.right[i], i))
+    shown = ([_picture(metric.records[i], judged, i, metric.categories) for i in group] for group in extremes(ranked))
+    return Details(
+        worst_and_best(
+            *shown,
+            rules=(
+                f"Most errors first, of equal ones the lower F1. {MARKS}",
+                f"Fewest errors first, of equal ones the most objects. {MARKS}",
+            ),
+        ),
+        at_thresholds(case, unique_names(metric.categories)),
+    )
+
+
+def _picture(record: DetectionRecord, judged: Verdicts, image: int, categories: Sequence[Category]) -> Picture:
+    verdict = judged.of(image)
+    canvas, scale = _canvas(record)
+    names = [category.name for category in categories]
+    truth = draw_boxes(canvas, record.boxes * scale, record.labels, names, wrong=verdict.missed)
+    guess = draw_boxes(canvas, verdict.boxes * scale, verdict.labels, names, verdict.scores, wrong=verdict.wrong)
+    found = f"{judged.right[image]} of {counted(int(judged.right[image] + judged.lost[image]), 'object')} found"
+    false = counted(int(judged.false[image]), "false detection")
+    return Picture(record.path.name, f"{found}, {false}, F1 {judged.f1[image]:.2f}", side_by_side(truth, guess))
+
+
+def _canvas(record: DetectionRecord) -> tuple[np.ndarray, float]:
+    """The image as large as it is shown, so that lines and captions suit that, and what its boxes are to be scaled by."""
+    image = read_image(record)
+    canvas = shrink(image, VIEW)
+    return canvas, canvas.shape[1] / image.shape[1]
+
+
+def _drawn(found: Detections, record: DetectionRecord, card: ModelCard) -> np.ndarray:
+    own = card.score_thresholds or [None] * len(card.categories)
+    thresholds = torch.tensor([USUAL_THRESHOLD if value is None else value for value in own])
+    found = found.select(found.scores >= thresholds[found.labels])
+    canvas, scale = _canvas(record)
+    names = [category.name for category in card.categories]
+    return draw_boxes(canvas, found.boxes.numpy() * scale, found.labels.numpy(), names, found.scores.numpy())
 
 
 def _drawn_batch(batch: DetectionBatch, categories: Sequence[Category]) -> list[np.ndarray]:
@@ -156,13 +227,16 @@ DETECTION = Kind(
     postprocess=_postprocess,
     metric=_metric,
     options=frozenset({"count_difficult", "evaluator"}),
+    class_figure="AP",
     monitor="AP",
     shown=("AP", "AP50", "AP75", "APs", "APm", "APl"),
     thresholds=_thresholds,
     differences=_differences,
     check=_check,
     least_images=2,  # the smallest extra map is a single cell: one image has no variance there
-    samples=_samples,
+    anchors=anchor_fit,
+    details=_details,
+    drawn=_drawn,
     drawn_batch=_drawn_batch,
     class_counts=_class_counts,
     object_sizes=_object_sizes,

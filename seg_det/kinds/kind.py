@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_det.predict.predictor import NetworkPredictor
 from seg_det.predict.task import Task
-from seg_det.types import Category
+from seg_det.report.drawings import Colour
+from seg_det.report.pictures import Details
+from seg_det.types import Category, ModelCard
 
 
 class Losses(Protocol):
@@ -25,6 +27,7 @@ class Report(Protocol):
     """The figures of one evaluation."""
 
     def headline(self) -> dict[str, float]: ...
+    def by_class(self) -> dict[str, float]: ...  # the figure ``Kind.class_figure``
     def to_dict(self) -> dict[str, Any]: ...
 
 
@@ -54,12 +57,22 @@ def file_sizes(batch: Any) -> list[tuple[int, int]]:
     return [(height, width) for height, width in batch.sizes.tolist()]
 
 
+def no_anchors(
+    model: nn.Module, card: ModelCard, source: Any, loss: Callable[..., Losses] | None
+) -> dict[str, Any] | None:
+    """Nothing: of a kind that has no anchors."""
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """A kind of task for training and evaluation; ``task`` is the part that needs no labels.
 
     ``truth`` reads of a record what is needed beside the image to score a prediction, where the metric does not have it;
     ``batch_truths`` gives the same of a batch of the training loader. ``scored`` makes what the metric takes of both.
+    ``anchors`` says how well a network's anchors match the objects of a split, by its loss function or, with None, by the
+    usual threshold: see :func:`seg_det.kinds.detection.anchor_fit` for the keys. ``drawn`` draws on the image of a record
+    what a model with that card gave the metric.
     """
 
     task: Task
@@ -81,6 +94,7 @@ class Kind:
     scored: Callable[[Sequence[Any], Sequence[Any]], Any] = lambda predictions, truths: predictions
     metric: Callable[..., Metric]  # of a source and the options of the evaluation
     options: frozenset[str] = frozenset()  # that the metric takes
+    class_figure: str  # that each class has, in the first column of the report's table
     monitor: str  # the headline figure that the best checkpoint has most of
     shown: tuple[str, ...]  # headline figures for the terminal
     thresholds: Callable[[Any], tuple[float | None, ...]] = lambda report: ()  # ModelCard.score_thresholds
@@ -90,7 +104,12 @@ class Kind:
     check: Callable[..., None]  # raises UserError for a source that cannot be used; every=True: looks at each record
     least_images: int = 1  # of a training step
     tiny_maps: bool = True  # whether its networks have maps of a single cell
-    samples: Callable[[Metric, Any], list[tuple[str, np.ndarray]]]  # drawn for the report
+    anchors: Callable[[nn.Module, ModelCard, Any, Callable[..., Losses] | None], dict[str, Any] | None] = no_anchors
+    details: Callable[[Metric, Any, Any], Details]  # for the report, of a metric, its figures and the source
+    drawn: Callable[[Any, Any, ModelCard], np.ndarray]
+    legend: Callable[[Sequence[Category]], list[tuple[str, Colour]]] = (
+        lambda categories: []
+    )  # of the colours in drawings
     drawn_batch: Callable[[Any, Sequence[Category]], list[np.ndarray]]  # a batch of the training loader with its labels
     class_counts: Callable[[Any], tuple[dict[str, int], str]]  # of a source, by class, and what is counted
     object_sizes: Callable[[NetworkPredictor, Any], tuple[np.ndarray, np.ndarray] | None] = lambda predictor, source: (

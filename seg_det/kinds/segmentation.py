@@ -17,15 +17,17 @@ from seg_det.data.records import SegmentationRecord, SegmentationSource
 from seg_det.data.segmentation_transforms import fitted
 from seg_det.data.transforms import SegmentationTransform
 from seg_det.kinds.kind import Kind
-from seg_det.metrics.segmentation import LabelMaps, SegmentationMetric
+from seg_det.metrics.segmentation import LabelMaps, SegmentationMetric, SegmentationReport
 from seg_det.predict.predictor import NetworkPredictor
 from seg_det.predict.segmentation import SEGMENTATION as TASK
-from seg_det.report.masks import MaskWriter, beside, overlay
-from seg_det.types import Category, SegmentationBatch
+from seg_det.report.drawings import Colour
+from seg_det.report.masks import MaskWriter, beside, coloured, legend, overlay
+from seg_det.report.pictures import BEST, WORST, Details, Picture, extremes, worst_and_best
+from seg_det.types import Category, ModelCard, SegmentationBatch
 
 COUNTED = 500  # masks that a preview reads
-SAMPLES = 12  # drawn in the report
-SAMPLE_PIXELS = 500  # of the longer side of each of their three views
+VIEW = 360  # pixels of the longer side of each of the views of an image in a report
+MARKS = "Pixels that are wrong are red in the view on the right."
 
 
 def _evaluation_transform(predictor: NetworkPredictor) -> SegmentationTransform:
@@ -64,21 +66,32 @@ def _metric(
         def save(record: SegmentationRecord, labels: Tensor) -> None:
             writer.write(record.path.stem, labels.numpy())
 
-    keep = [record.image_id for record in _drawn(source)]
-    return SegmentationMetric(source.records, source.categories, keep=keep, save=save)
+    return SegmentationMetric(source.records, source.categories, worst=WORST, best=BEST, save=save)
 
 
-def _drawn(source: SegmentationSource) -> Sequence[SegmentationRecord]:
-    return source.records[:: max(1, len(source.records) // SAMPLES)][:SAMPLES]
+def _details(metric: SegmentationMetric, report: SegmentationReport, source: SegmentationSource) -> Details:
+    records = {record.image_id: record for record in source.records}
+    groups = extremes(metric.ranked())
+    present = {label for maps in metric.samples.values() for mask in maps for label in mask.unique().tolist()}
+    rules = (f"The lowest mIoU over the classes that are labelled in the image. {MARKS}", f"The highest mIoU. {MARKS}")
+    shown = ([_picture(metric, records[image_id]) for image_id in group] for group in groups)
+    return Details(worst_and_best(*shown, rules=rules, legend=legend(source.categories, present)))
 
 
-def _samples(metric: SegmentationMetric, source: SegmentationSource) -> list[tuple[str, np.ndarray]]:
-    drawn = []
-    for record in _drawn(source):
-        maps = metric.samples[record.image_id]
-        views = beside(read_rgb(record.path), maps.truth.numpy(), maps.predicted.numpy(), SAMPLE_PIXELS)
-        drawn.append((f"{record.path.name}: image, ground truth, prediction", views))
-    return drawn
+def _picture(metric: SegmentationMetric, record: SegmentationRecord) -> Picture:
+    maps = metric.samples[record.image_id]
+    views = beside(read_rgb(record.path), maps.truth.numpy(), maps.predicted.numpy(), metric.categories, VIEW)
+    labelled, wrong = metric.counted(record.image_id)
+    note = f"mIoU {metric.miou(record.image_id):.3f}, {wrong / labelled:.1%} of the pixels wrong"
+    return Picture(record.path.name, note, views)
+
+
+def _drawn(maps: LabelMaps, record: SegmentationRecord, card: ModelCard) -> np.ndarray:
+    return coloured(read_rgb(record.path), maps.predicted.numpy(), card.categories, VIEW)
+
+
+def _legend(categories: Sequence[Category]) -> list[tuple[str, Colour]]:
+    return legend(categories, range(len(categories)))
 
 
 def _drawn_batch(batch: SegmentationBatch, categories: Sequence[Category]) -> list[np.ndarray]:
@@ -106,12 +119,15 @@ SEGMENTATION = Kind(
     scored=_scored,
     metric=_metric,
     options=frozenset({"save_predictions", "folder"}),
+    class_figure="IoU",
     monitor="mIoU",
     shown=("mIoU", "pixel_accuracy", "mean_accuracy"),
     differences=_differences,
     check=require_counted_pixels,
     tiny_maps=False,
-    samples=_samples,
+    details=_details,
+    drawn=_drawn,
+    legend=_legend,
     drawn_batch=_drawn_batch,
     class_counts=_class_counts,
 )

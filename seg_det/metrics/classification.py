@@ -33,13 +33,33 @@ class ClassificationReport:
     top5: float | None  # None where there are no more than five classes, too
     images: int  # that were evaluated
     per_class: dict[str, dict[str, float | int | None]]  # "top1", "images" by class name
+    confusion: dict[str, dict[str, int]]  # class -> best guess -> images; zeros left out
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON: ``accuracy``, ``per_class``."""
+        """Everything as plain values for JSON: ``accuracy``, ``per_class``, ``confused`` (classes most often taken for
+        another), ``confusion`` (class -> best guess -> count) and what that counts, ``confusion_of``.
+        """
         return {
             "accuracy": {"top1": self.top1, "top5": self.top5, "images": self.images},
             "per_class": {name: dict(figures) for name, figures in self.per_class.items()},
+            "confused": self.confused(),
+            "confusion": {name: dict(row) for name, row in self.confusion.items()},
+            "confusion_of": "images",
         }
+
+    def confused(self, most: int = 10) -> dict[str, int]:
+        """The classes most often taken for another, ``{"cat taken for dog": 3}``, most frequent first."""
+        pairs = [
+            (count, f"{true} taken for {guess}")
+            for true, row in self.confusion.items()
+            for guess, count in row.items()
+            if guess != true
+        ]
+        return {name: count for count, name in sorted(pairs, key=lambda pair: -pair[0])[:most]}
+
+    def by_class(self) -> dict[str, float]:
+        """Top-1 accuracy of each class that has images, for loggers."""
+        return {name: row["top1"] for name, row in self.per_class.items() if row["top1"] is not None}
 
     def headline(self) -> dict[str, float]:
         """One flat table for loggers and the model card: ``top1`` and ``top5``, without those that are None."""
@@ -138,7 +158,16 @@ class ClassificationMetric:
             top5=_share(int(hits.any(axis=1).sum()), len(labels)) if len(self.categories) > 5 else None,
             images=len(labels),
             per_class=per_class,
+            confusion=_confusion(labels, collected.top[:, 0].numpy(), [c.name for c in self.categories]),
         )
+
+
+def _confusion(labels: np.ndarray, guesses: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    cells, counts = np.unique(labels * len(names) + guesses, return_counts=True)
+    table: dict[str, dict[str, int]] = {}
+    for label, guess, count in zip(*np.divmod(cells, len(names)), counts.tolist(), strict=True):
+        table.setdefault(names[label], {})[names[guess]] = count
+    return table
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -21,6 +21,7 @@ from seg_det.errors import UserError
 from seg_det.metrics.arrays import Found, Objects, check_labels
 from seg_det.metrics.coco_rows import own_rows
 from seg_det.metrics.precision import AREAS, MAX_DETECTIONS, THRESHOLDS, Curves, coco_curves
+from seg_det.metrics.precision_recall import PrecisionRecall, precision_recall
 from seg_det.types import Category, Detections
 
 
@@ -59,6 +60,7 @@ class CocoScores:
 
     stats: dict[str, float | None]  # the names of FIGURES, in that order
     per_class: dict[str, dict[str, float | None]]  # class name -> AP, AP50, AP75 of all areas
+    precision_recall: PrecisionRecall
 
     def summary(self) -> str:
         """The twelve lines that pycocotools prints, -1.000 for an absent figure included."""
@@ -171,7 +173,11 @@ def check_evaluator(evaluator: str) -> None:
 def score_boxes(objects: Objects, found: Found, categories: Sequence[Category]) -> CocoScores:
     """The COCO figures of detected boxes, whose labels index the categories."""
     curves = coco_curves(objects, found, len(categories))
-    return CocoScores({figure.name: _figure(figure, curves) for figure in FIGURES}, _per_class(curves, categories))
+    return _scores({figure.name: _figure(figure, curves) for figure in FIGURES}, curves, categories)
+
+
+def _scores(stats: dict[str, float | None], curves: Curves, categories: Sequence[Category]) -> CocoScores:
+    return CocoScores(stats, _per_class(curves, categories), precision_recall(curves, unique_names(categories)))
 
 
 def _figure(figure: Figure, curves: Curves) -> float | None:
@@ -220,7 +226,7 @@ def _by_pycocotools(
         evaluation.summarize()
     stats = {figure.name: _absent_as_none(value) for figure, value in zip(FIGURES, evaluation.stats, strict=True)}
     curves = Curves(np.ascontiguousarray(evaluation.eval["precision"][..., -1]), evaluation.eval["recall"])
-    return CocoScores(stats, _per_class(curves, categories))
+    return _scores(stats, curves, categories)
 
 
 def _load(source: Any, what: str) -> Any:

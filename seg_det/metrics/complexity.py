@@ -1,10 +1,14 @@
-"""Parameters and multiply-accumulates of a model, in all and by type of layer."""
+"""Parameters and multiply-accumulates of a model, in all, by type of layer and by part of the network."""
 
 from __future__ import annotations
 
 import copy
+import math
+import re
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,7 +24,7 @@ NORMS = (
 
 
 class Cost(NamedTuple):
-    """Of one type of layer: counts, or per cent of the whole model."""
+    """Of some layers: counts, or per cent of the whole model."""
 
     params: float
     madds: float
@@ -28,11 +32,12 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Complexity:
-    """What a model costs for one image; the rows of ``by_type`` add up to the totals."""
+    """What a model costs for one image; the rows of ``by_type`` and of ``by_part`` each add up to the totals."""
 
     params: int
     madds: int  # multiply-accumulates: half of the figure that counts a multiplication and an addition as two
     by_type: dict[str, Cost]  # "conv 1x1", "depthwise 3x3", "linear", "norm", ...; the dearest in madds first
+    by_part: dict[str, Cost]  # "backbone stem", "backbone stride 8", "extras", ...; in the order of the network
 
     @property
     def params_without_norm(self) -> int:
@@ -54,22 +59,75 @@ def count(model: nn.Module, image_size: tuple[int, int]) -> Complexity:
     of a bias; a layer that is used several times, each time. Norms, activations, additions, pooling and functional
     calls cost nothing here, which is how the papers count.
     """
-    ghost = copy.deepcopy(model).to("meta").eval()  # shapes without data: no arithmetic, no batch statistics
+    calls = _calls(model, image_size)
     madds: dict[str, int] = defaultdict(int)
+    for call in calls:
+        madds[call.type] += call.madds
+    params = _params(model)
+    counts: dict[str, int] = defaultdict(int)
+    for module, number in params.values():
+        counts[layer_type(module)] += number
+    names = sorted({*counts, *madds}, key=lambda name: (-madds[name], -counts[name]))
+    by_type = {name: Cost(counts[name], madds[name]) for name in names}
+    return Complexity(sum(counts.values()), sum(madds.values()), by_type, _by_part(model, calls, params, image_size[0]))
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        madds[layer_type(module)] += module.weight.numel() * _positions(module, inputs[0], output)
 
-    for module in ghost.modules():
+class _Call(NamedTuple):
+    """One use of a counted layer."""
+
+    name: str  # of the module
+    type: str
+    madds: int
+    rows: int  # of its output; 0 for a linear layer
+
+
+def _calls(model: nn.Module, image_size: tuple[int, int]) -> list[_Call]:
+    """What a forward pass uses, in its order."""
+    ghost = copy.deepcopy(model).to("meta").eval()  # shapes without data: no arithmetic, no batch statistics
+    calls: list[_Call] = []
+
+    def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        madds = module.weight.numel() * _positions(module, inputs[0], output)
+        calls.append(_Call(name, layer_type(module), madds, output.shape[2] if output.ndim > 2 else 0))
+
+    for name, module in ghost.named_modules():
         if isinstance(module, COUNTED):
-            module.register_forward_hook(note)
+            module.register_forward_hook(partial(note, name))
     dtype = next((p.dtype for p in ghost.parameters() if p.is_floating_point()), torch.float32)
     with torch.no_grad():
         ghost(torch.empty(1, 3, *image_size, device="meta", dtype=dtype))
-    params = _params_by_type(model)  # not of the ghost, where tied parameters have come apart
-    names = sorted({*params, *madds}, key=lambda name: (-madds[name], -params[name]))
-    by_type = {name: Cost(params[name], madds[name]) for name in names}
-    return Complexity(sum(params.values()), sum(madds.values()), by_type)
+    return calls
+
+
+def _by_part(
+    model: nn.Module, calls: Sequence[_Call], params: Mapping[str, tuple[nn.Module, int]], height: int
+) -> dict[str, Cost]:
+    strides = _strides(calls, height)
+    costs = {_part(name, strides): [0, 0] for name, _ in model.named_modules() if name in params}
+    for name, (_, number) in params.items():
+        costs[_part(name, strides)][0] += number
+    for call in calls:
+        costs[_part(call.name, strides)][1] += call.madds
+    return {part: Cost(*cost) for part, cost in costs.items() if any(cost)}
+
+
+def _strides(calls: Sequence[_Call], height: int) -> dict[str, int]:
+    """The stride that each block of the backbone ends with: of the last layer in it, which is no squeeze-and-excite's."""
+    ends = {_block(call.name): call.rows for call in calls if call.rows and _block(call.name)}
+    return {block: 2 ** round(math.log2(height / rows)) for block, rows in ends.items()}
+
+
+def _block(name: str) -> str | None:
+    found = re.match(r"backbone\.blocks\.\d+", name)
+    return found and found.group()
+
+
+def _part(name: str, strides: Mapping[str, int]) -> str:
+    """The row that a module called ``name`` belongs to: the stages of a backbone are told apart by stride."""
+    if (block := _block(name)) in strides:
+        return f"backbone stride {strides[block]}"
+    words = name.split(".")
+    return " ".join(words[:2] if words[0] == "backbone" else words[:1]) or "model"
 
 
 def _positions(module: nn.Module, given: Tensor, output: Tensor) -> int:
@@ -81,15 +139,18 @@ def _positions(module: nn.Module, given: Tensor, output: Tensor) -> int:
     return output.numel() // module.out_channels
 
 
-def _params_by_type(model: nn.Module) -> dict[str, int]:
-    """Number of parameters; one that several layers share is counted with the first of them."""
-    counts: dict[str, int] = defaultdict(int)
+def _params(model: nn.Module) -> dict[str, tuple[nn.Module, int]]:
+    """Each module that has parameters of its own with their number; one that several layers share is the first one's.
+
+    Of the model and not of its copy, where tied parameters have come apart.
+    """
+    counts: dict[str, tuple[nn.Module, int]] = {}
     seen: set[int] = set()
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
-                counts[layer_type(module)] += parameter.numel()
+    for name, module in model.named_modules():
+        own = [p for p in module.parameters(recurse=False) if id(p) not in seen]
+        seen.update(id(p) for p in own)
+        if own or any(True for _ in module.parameters(recurse=False)):
+            counts[name] = module, sum(p.numel() for p in own)
     return counts
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seg_det.data.records import DetectionRecord
 from seg_det.metrics.arrays import Found, Objects, found_in, objects_of
+from seg_det.metrics.cases import Case, case_of
 from seg_det.metrics.coco import CocoScores, check_evaluator, evaluate_coco, ground_truth, results, score_boxes
 from seg_det.metrics.errors import DetectionErrors, analyse_errors
 from seg_det.metrics.voc import VocScores, average_voc, judge_voc
@@ -34,7 +35,8 @@ class DetectionReport:
 
         Flat tables: ``coco``, ``voc``, ``operating_point``, ``error_counts``, ``AP50_lost`` to errors and the same of
         small, medium and large objects, ``confused`` (classes most often taken for another). Tables of tables:
-        ``per_class``, ``confusion`` (object -> detection -> count). Numbers: ``images``, ``detections``.
+        ``per_class``, ``confusion`` (object -> detection -> count), ``precision_recall`` (see
+        :class:`~seg_det.metrics.precision_recall.PrecisionRecall`). Numbers: ``images``, ``detections``.
         """
         errors = self.errors
         return {
@@ -53,6 +55,7 @@ class DetectionReport:
             "confused": errors.confused(),
             "per_class": {name: self._class_row(name) for name in self.coco.per_class},
             "confusion": errors.confusion,
+            "precision_recall": self.coco.precision_recall.to_dict(),
         }
 
     def _class_row(self, name: str) -> dict[str, float | None]:
@@ -71,6 +74,10 @@ class DetectionReport:
             "VOC_AP50_11_point": self.voc_11_point.mean_ap,
         }
         return {name: value for name, value in figures.items() if value is not None}
+
+    def by_class(self) -> dict[str, float]:
+        """COCO's AP of each class that has objects, for loggers."""
+        return {name: row["AP"] for name, row in self.coco.per_class.items() if row["AP"] is not None}
 
 
 class DetectionMetric:
@@ -139,6 +146,11 @@ class DetectionMetric:
             images=len(self.records),
             detections=len(found.label),
         )
+
+    def case(self) -> Case:
+        """Everything collected with what became of it, the images numbered like ``records``. Raises as :meth:`compute`."""
+        found = found_in(self.records, self.detections, len(self.categories))
+        return case_of(objects_of(self.records), found, len(self.categories))
 
     def _coco(self, objects: Objects, found: Found) -> CocoScores:
         if self.evaluator == "fast":

@@ -9,17 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from seg_det.metrics.arrays import Found, Objects
+from seg_det.metrics.cases import FOUND_IOU, NO_DETECTION, NO_OBJECT, Case, Confusion, case_of, confusion, only
 from seg_det.metrics.coco import unique_names
-from seg_det.metrics.matching import Pairs, match, overlapping
-from seg_det.metrics.precision import MAX_DETECTIONS, best_first, interpolated
+from seg_det.metrics.precision import interpolated
 from seg_det.types import Category
 
-FOUND_IOU, NEAR_IOU = 0.5, 0.1  # an object is found, or at least meant
 KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(len(KINDS))
 SIZES = ("small", "medium", "large")
 SIZE_BOUNDS = (32.0**2, 96.0**2)  # where medium and large begin
-NO_OBJECT, NO_DETECTION = "(background)", "(missed)"  # in brackets, because a class may have the bare name
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class DetectionErrors:
     lost_by_size: dict[str, dict[str, float | None]]  # the same of the errors on objects of one of SIZES
     operating_point: OperatingPoint  # one threshold for all classes
     per_class: dict[str, OperatingPoint]
-    confusion: dict[str, dict[str, int]]  # object -> detection -> count above that one threshold; zeros left out
+    confusion: Confusion  # above that one threshold
 
     def confused(self, most: int = 10) -> dict[str, int]:
         """The classes most often taken for another, ``{"cat taken for dog": 3}``, most frequent first."""
@@ -64,27 +62,6 @@ class DetectionErrors:
             if true not in (guess, NO_OBJECT) and guess != NO_DETECTION
         }
         return dict(sorted(pairs.items(), key=lambda item: -item[1])[:most])
-
-
-class _Case(NamedTuple):
-    """Detections by descending score, each with what became of it; and the objects."""
-
-    objects: Objects
-    found: Found
-    near: Pairs  # IoU from NEAR_IOU, across classes, without crowds
-    target: np.ndarray  # i64 [D], the object found, -1 for none
-    counted: np.ndarray  # bool [D], false for a detection of a crowd
-    present: np.ndarray  # i64 [K], objects to be found
-
-    @property
-    def true(self) -> np.ndarray:
-        """bool [D]."""
-        return self.counted & (self.target >= 0)
-
-    @property
-    def same_class(self) -> np.ndarray:
-        """bool [P], of the pairs."""
-        return self.objects.label[self.near.object] == self.found.label[self.near.detection]
 
 
 class _Mistakes(NamedTuple):
@@ -107,7 +84,7 @@ def analyse_errors(objects: Objects, found: Found, categories: Sequence[Category
     remains has AP 1). A size is that of the object concerned, for background that of the detection's box.
     Detections of crowds are no errors. Source: Bolya et al., TIDE (2020), section 2.
     """
-    case = _case(objects, found, len(categories))
+    case = case_of(objects, found, len(categories))
     mistakes = _mistakes(case)
     names = unique_names(categories)
     overall = _operating_point(case.true, case.counted, case.found.score, case.present.sum())
@@ -119,41 +96,11 @@ def analyse_errors(objects: Objects, found: Found, categories: Sequence[Category
         lost_by_size={name: _lost(case, mistakes, *(s == n for s in sizes)) for n, name in enumerate(SIZES)},
         operating_point=overall,
         per_class=dict(zip(names, _operating_points(case), strict=True)),
-        confusion=_confusion(case, overall.threshold, names),
+        confusion=confusion(case, overall.threshold, names),
     )
 
 
-def _case(objects: Objects, found: Found, num_classes: int) -> _Case:
-    found, _ = best_first(found, MAX_DETECTIONS[-1])
-    found = found.select(np.argsort(-found.score, kind="stable"))
-    pairs = overlapping(objects, found, NEAR_IOU, across_classes=True)
-    rivals = _only(pairs, (objects.label[pairs.object] == found.label[pairs.detection]) & (pairs.iou >= FOUND_IOU))
-    target = _target(rivals, found.group, objects.crowd)
-    counted = np.ones(len(target), bool)
-    counted[target >= 0] = ~objects.crowd[target[target >= 0]]
-    return _Case(
-        objects,
-        found,
-        near=_only(pairs, ~objects.crowd[pairs.object]),
-        target=target,
-        counted=counted,
-        present=np.bincount(objects.label[~objects.crowd], minlength=num_classes),
-    )
-
-
-def _only(pairs: Pairs, rows: np.ndarray) -> Pairs:
-    return Pairs(*(column[rows] for column in pairs))
-
-
-def _target(pairs: Pairs, groups: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """The object that each detection finds, i64 [D], -1 for none."""
-    target = np.full(len(groups), -1)
-    matches = match(pairs, groups, np.array([FOUND_IOU]), ignored=crowd[None], crowd=crowd)
-    target[matches.detection] = matches.object[0, 0]
-    return target
-
-
-def _mistakes(case: _Case) -> _Mistakes:
+def _mistakes(case: Case) -> _Mistakes:
     own_iou, own = _nearest(case, case.same_class)
     other_iou, other = _nearest(case, ~case.same_class)
     tests = {
@@ -177,16 +124,16 @@ def _mistakes(case: _Case) -> _Mistakes:
     return _Mistakes(kind, concerned, mends, missed=free)
 
 
-def _nearest(case: _Case, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(case: Case, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each detection, the highest IoU among these pairs and its object, f64 [D] and i64 [D]; 0 and -1 for none."""
     iou, nearest = np.zeros(len(case.target)), np.full(len(case.target), -1)
-    pairs = _only(case.near, rows)
+    pairs = only(case.near, rows)
     last = np.flatnonzero(np.diff(pairs.detection, append=-1))  # ordered by IoU
     iou[pairs.detection[last]], nearest[pairs.detection[last]] = pairs.iou[last], pairs.object[last]
     return iou, nearest
 
 
-def _sizes(case: _Case, mistakes: _Mistakes) -> tuple[np.ndarray, np.ndarray]:
+def _sizes(case: Case, mistakes: _Mistakes) -> tuple[np.ndarray, np.ndarray]:
     """Indices of SIZES for the detections' errors and for the objects, i64 [D] and i64 [G]."""
     area = case.found.area
     about = mistakes.object >= 0
@@ -199,7 +146,7 @@ def _counts(mistakes: _Mistakes) -> list[int]:
     return [*kinds[:MISSED].tolist(), int(mistakes.missed.sum())]
 
 
-def _lost(case: _Case, mistakes: _Mistakes, of_found: np.ndarray, of_objects: np.ndarray) -> dict[str, float | None]:
+def _lost(case: Case, mistakes: _Mistakes, of_found: np.ndarray, of_objects: np.ndarray) -> dict[str, float | None]:
     """AP50 that mending brings, by kind, of the errors at ``of_found`` [D] and the missed objects at ``of_objects`` [G]."""
     if not case.present.any():
         return dict.fromkeys(KINDS)
@@ -216,7 +163,7 @@ def _lost(case: _Case, mistakes: _Mistakes, of_found: np.ndarray, of_objects: np
     return {name: max(0.0, value - before) for name, value in zip(KINDS, after, strict=True)}
 
 
-def _ap50(case: _Case, label: np.ndarray, true: np.ndarray, counted: np.ndarray, present: np.ndarray) -> float:
+def _ap50(case: Case, label: np.ndarray, true: np.ndarray, counted: np.ndarray, present: np.ndarray) -> float:
     """Mean over the classes that have objects, of which ``present`` [K] are to be found."""
     order = np.argsort(label.astype(np.min_scalar_type(len(present))), kind="stable")
     curves = interpolated(np.flatnonzero(true[order]), counted[order], label[order], present)
@@ -224,7 +171,7 @@ def _ap50(case: _Case, label: np.ndarray, true: np.ndarray, counted: np.ndarray,
     return float(average[case.present > 0].mean())
 
 
-def _operating_points(case: _Case) -> list[OperatingPoint]:
+def _operating_points(case: Case) -> list[OperatingPoint]:
     order = np.argsort(case.found.label, kind="stable")
     cuts = np.searchsorted(case.found.label[order], np.arange(1, len(case.present)))
     columns = (np.split(column[order], cuts) for column in (case.true, case.counted, case.found.score))
@@ -244,25 +191,3 @@ def _operating_point(true: np.ndarray, counted: np.ndarray, score: np.ndarray, p
     return OperatingPoint(
         float(score[best]), float(f1[best]), float(hits[best] / shown[best]), float(hits[best] / present)
     )
-
-
-def _confusion(case: _Case, threshold: float | None, names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Objects and detections that found each other, then the rest of both by IoU alone, then what is left by itself."""
-    shown = case.counted & (case.found.score >= (-np.inf if threshold is None else threshold))
-    target = np.where(shown, case.target, -1)
-    free = ~case.objects.crowd
-    free[target[target >= 0]] = False
-    left = _only(case.near, (shown & (target < 0))[case.near.detection] & free[case.near.object])
-    left = _only(left, left.iou >= FOUND_IOU)
-    target = np.maximum(target, _target(left, case.found.image, case.objects.crowd))
-    free[target[target >= 0]] = False
-    nothing = len(names)  # the number of "background" among objects and of "missed" among detections
-    true = np.append(case.objects.label, nothing)[target[shown]]
-    rows = np.concatenate([true, case.objects.label[free]])
-    columns = np.concatenate([case.found.label[shown], np.full(free.sum(), nothing)])
-    cells, counts = np.unique(rows * (nothing + 1) + columns, return_counts=True)
-    table: dict[str, dict[str, int]] = {}
-    for row, column, count in zip(*np.divmod(cells, nothing + 1), counts.tolist(), strict=True):
-        guesses = table.setdefault([*names, NO_OBJECT][row], {})
-        guesses[[*names, NO_DETECTION][column]] = count
-    return table

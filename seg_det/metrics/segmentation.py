@@ -28,6 +28,18 @@ class PixelCounts(NamedTuple):
     cells: np.ndarray  # i32 [N], true class * C + predicted class
     pixels: np.ndarray  # i32 [N]
 
+    def miou(self, num_classes: int) -> float | None:
+        """Mean IoU of the classes that are labelled in the image; None if none is."""
+        true, guess = np.divmod(self.cells, num_classes)
+        labelled, predicted, hits = (
+            np.bincount(rows, weights=pixels, minlength=num_classes)
+            for rows, pixels in ((true, self.pixels), (guess, self.pixels), (true, self.pixels * (true == guess)))
+        )
+        present = labelled > 0
+        if not present.any():
+            return None
+        return float((hits[present] / (labelled + predicted - hits)[present]).mean())
+
 
 class State(NamedTuple):
     """What a metric has collected, by image id."""
@@ -72,6 +84,11 @@ class SegmentationReport:
             "mIoU_strict": float(np.mean([iou for iou in ious if iou is not None])),
         }
 
+    def by_class(self) -> dict[str, float]:
+        """IoU of each class that is labelled somewhere, for loggers."""
+        labelled = self.confusion.sum(1) > 0
+        return {name: iou for name, iou, here in zip(self.names, self.iou(), labelled, strict=True) if here}
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON: ``images``, ``segmentation``, ``per_class``, ``absent``, ``confusion``.
 
@@ -97,11 +114,12 @@ class SegmentationReport:
 
 
 class SegmentationMetric:
-    """Counts the pixels of each image by true and predicted class; no label map is kept except those of ``keep``.
+    """Counts the pixels of each image by true and predicted class.
+
+    The label maps of the ``worst`` and ``best`` images by mIoU stay in ``samples``, no others.
 
     Only images that :meth:`update` has seen are evaluated, each once, by what came first. Processes are joined by handing
-    the :meth:`state` of each to :meth:`merge`. ``keep`` are the ids of images whose label maps stay in ``samples``; ``save``
-    is handed the record and the predicted label map of each image once.
+    the :meth:`state` of each to :meth:`merge`. ``save`` is handed the record and the predicted label map of each image once.
     """
 
     def __init__(
@@ -109,14 +127,15 @@ class SegmentationMetric:
         records: Sequence[SegmentationRecord],
         categories: Sequence[Category],
         *,
-        keep: Collection[int] = (),
+        worst: int = 0,
+        best: int = 0,
         save: Callable[[SegmentationRecord, Tensor], None] | None = None,
     ) -> None:
         self.categories = tuple(categories)
         self.samples: dict[int, LabelMaps] = {}
         self._records = {record.image_id: record for record in records}
         self._counts: dict[int, PixelCounts] = {}
-        self._keep = frozenset(keep)
+        self._worst, self._best = worst, best
         self._save = save
 
     def update(self, image_ids: Iterable[int] | Tensor, maps: Iterable[LabelMaps]) -> None:
@@ -131,10 +150,31 @@ class SegmentationMetric:
                 continue
             record = self._record(image_id)
             self._counts[image_id] = count_pixels(pair, len(self.categories))
-            if image_id in self._keep:
-                self.samples[image_id] = pair
+            self._sample(image_id, pair)
             if self._save is not None:
                 self._save(record, pair.predicted)
+
+    def _sample(self, image_id: int, maps: LabelMaps) -> None:
+        """Keep the maps of an image that has been counted as long as it is among the worst or the best so far."""
+        if self.miou(image_id) is None:
+            return
+        self.samples[image_id] = maps
+        if len(self.samples) > self._worst + self._best:
+            del self.samples[self.ranked()[self._worst]]
+
+    def ranked(self) -> list[int]:
+        """The ids of ``samples``, the lowest mIoU first; of equal ones the lower id."""
+        return sorted(self.samples, key=lambda image_id: (self.miou(image_id), image_id))
+
+    def miou(self, image_id: int) -> float | None:
+        """mIoU of one image over the classes that are labelled in it; None if none is."""
+        return self._counts[image_id].miou(len(self.categories))
+
+    def counted(self, image_id: int) -> tuple[int, int]:
+        """Of one image the labelled pixels, and those of them that are wrong."""
+        cells, pixels = self._counts[image_id]
+        wrong = np.not_equal(*np.divmod(cells, len(self.categories)))
+        return int(pixels.sum()), int(pixels[wrong].sum())
 
     def _record(self, image_id: int) -> SegmentationRecord:
         if image_id not in self._records:
@@ -149,7 +189,9 @@ class SegmentationMetric:
         """Add what other collectors have in their :meth:`state`; one's own among them does no harm."""
         for state in states:
             self._counts = {**state.counts, **self._counts}
-            self.samples = {**state.samples, **self.samples}
+            for image_id, maps in state.samples.items():
+                if image_id not in self.samples:
+                    self._sample(image_id, maps)
 
     def reset(self) -> None:
         """Forget all images, before the next evaluation."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from seg_det import __version__, sidecar
 from seg_det.data.classes import with_categories
 from seg_det.data.records import Source
 from seg_det.errors import UserError
+from seg_det.evaluation.environment import environment
 from seg_det.evaluation.measure import evaluate, loader
 from seg_det.export import runner, snippets
 from seg_det.export.base import Job, Target
@@ -29,6 +30,9 @@ from seg_det.predict.exported import FilePredictor, Opened, open_file
 from seg_det.predict.lookup import task_of
 from seg_det.predict.predictor import Predictor
 from seg_det.predict.preprocessing import Preprocessing
+from seg_det.proof.comparison import differing
+from seg_det.report.exported import write_export_report
+from seg_det.report.pictures import Gallery
 from seg_det.report.tables import format_table
 from seg_det.types import ModelCard
 
@@ -54,10 +58,19 @@ class Export:
     verified_images: int | None = 200  # None: all
     tolerance: float | None = None  # None: TOLERANCES'
     num_workers: int = 0
+    config: str = ""  # the whole configuration as YAML, for the report
+    command: str = ""  # that does it again, for the report
+
+
+class Verified(NamedTuple):
+    """What the proof of a file says for export.json, and the images on which it differs most from the checkpoint."""
+
+    facts: dict[str, Any]
+    galleries: tuple[Gallery, ...] = ()
 
 
 def export_model(setup: Export) -> dict[str, Any]:
-    """Write the file, its card and its runner, verify it, write export.json and return its content.
+    """Write the file, its card and its runner, verify it, write export.json and report.html, return the content of the first.
 
     Where the file is beyond the tolerance it is left as ``<stem>.rejected``, and ``accepted`` is false; where it cannot be run
     on this machine ``accepted`` is None, and ``not_verified`` says why. Raises UserError.
@@ -80,10 +93,11 @@ def export_model(setup: Export) -> dict[str, Any]:
     files = [path.name, *facts.pop("files", [])]
     sidecar.write(path, setup.card, {**export, **facts}, files)
     program = runner.write(target, setup.card, path, setup.pipeline)
+    verified = verify(setup, kind, path, validation)
     content = {
         **export,
         **facts,
-        **verify(setup, kind, path, validation),
+        **verified.facts,
         "files": [*files, f"{path.stem}.json", program, *snippets.write(target, setup.card, export, path)],
     }
     content["megabytes"] = round(sum(_bytes(path.parent / name) for name in files) / 1e6, 2)
@@ -91,6 +105,15 @@ def export_model(setup: Export) -> dict[str, Any]:
         path.rename(path.with_suffix(".rejected"))
         content["files"] = [path.with_suffix(".rejected").name, *content["files"][1:]]
     write_json(setup.run / "export.json", content)
+    write_export_report(
+        setup.run,
+        name=setup.card.name,
+        content=content,
+        galleries=verified.galleries,
+        command=setup.command,
+        environment=environment(),
+        config=setup.config,
+    )
     return content
 
 
@@ -101,18 +124,19 @@ def verification_source(setup: Export) -> Source:
     return replace(source, records=_spread(source.records, setup.verified_images))
 
 
-def verify(setup: Export, kind: Kind, path: Path, source: Source) -> dict[str, Any]:
+def verify(setup: Export, kind: Kind, path: Path, source: Source) -> Verified:
     """The figures of the checkpoint and of the file on ``source``, and how far they are apart."""
     if reason := setup.target.elsewhere():
-        return {"accepted": None, "not_verified": reason}
+        return Verified({"accepted": None, "not_verified": reason})
     theirs, ours = _Kept(kind.metric(source)), _Kept(kind.metric(source))
     loading = {"batch_size": 1, "num_workers": setup.num_workers}
     found = evaluate(kind, FilePredictor(open_file(path)), source, metric=theirs, **loading)
     reference = evaluate(kind, _reference(setup), source, metric=ours, **loading)
-    figures = [evaluation.report.headline().get(kind.monitor) for evaluation in (reference, found)]
+    headlines = [evaluation.report.headline() for evaluation in (reference, found)]
+    figures = [headline.get(kind.monitor) for headline in headlines]
     lost = abs((figures[0] or 0.0) - (figures[1] or 0.0))
     tolerance = TOLERANCES[setup.precision] if setup.tolerance is None else setup.tolerance
-    return {
+    facts = {
         "metric": kind.monitor,
         "checkpoint_value": figures[0],
         "file_value": figures[1],
@@ -124,7 +148,10 @@ def verify(setup: Export, kind: Kind, path: Path, source: Source) -> dict[str, A
         "split": source.name,
         "checkpoint_ms": round(reference.ms_per_image, 2),
         "file_ms": round(found.ms_per_image, 2),
+        "figures": dict(zip(("checkpoint", "file"), headlines, strict=True)),
     }
+    names = ("checkpoint", f"{setup.target.name} {setup.precision}")
+    return Verified(facts, differing(kind, setup.card, source, (ours.predictions, theirs.predictions), names))
 
 
 def _reference(setup: Export) -> Predictor:

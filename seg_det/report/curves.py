@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -39,7 +40,8 @@ CSS_COLOURS = MappingProxyType(
 )
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))  # colour is never the only difference
 SIZE = (4.0, 2.7)  # inches: three stand beside each other on a desk, one fills a phone
-BARS_WIDTH, BAR = 5.4, 0.27  # inches; the second for each class
+WIDE = (4.7, 2.9)  # two stand beside each other
+BARS_WIDTH, BAR = WIDE[0], 0.27  # inches; the second for each class
 SMOOTH_FROM = 40  # points from which a running mean is drawn over the raw values
 
 
@@ -74,8 +76,12 @@ def _number(cell: str, path: Path, line: int) -> float:
 
 
 def draw_losses(history: Mapping[str, Series]) -> str | None:
-    """Training losses over steps, the raw values faint below their running mean; None if none was logged."""
-    return _line_chart("Training loss", "step", _pick(history, "train/"))
+    """Training losses over steps, the raw values faint below their running mean; None if none was logged.
+
+    A part of the loss that is zero throughout, which the configuration leaves out, is not drawn.
+    """
+    parts = {name: series for name, series in _pick(history, "train/").items() if any(series[1])}
+    return _line_chart("Training loss", "step", parts)
 
 
 def draw_validation(history: Mapping[str, Series]) -> str | None:
@@ -93,6 +99,42 @@ def draw_learning_rate(history: Mapping[str, Series]) -> str | None:
         if name.startswith("lr") and series not in distinct.values():
             distinct[name] = series
     return _line_chart("Learning rate", "step", distinct, smooth=False)
+
+
+def draw_precision_recall(curves: Mapping[str, Any]) -> str | None:
+    """Precision over recall of all classes, a line for each IoU; None for metrics without such curves.
+
+    ``curves``: as :meth:`seg_det.metrics.precision_recall.PrecisionRecall.to_dict` has them.
+    """
+    lines = {name: (curves["recall"], precision) for name, precision in (curves.get("overall") or {}).items()}
+    title = "Precision over recall, mean of the classes"
+    return _line_chart(title, "recall", lines, limits=(0.0, 1.02), smooth=False, size=WIDE)
+
+
+def draw_anchor_fit(splits: Sequence[Mapping[str, Any]]) -> str | None:
+    """The share of each split's objects by the IoU with their best anchor; None without objects.
+
+    ``splits``: as :func:`seg_det.kinds.detection.anchor_fit` gives them.
+    """
+    found = [split for split in splits if sum(split["histogram"])]
+    if not found:
+        return None
+    figure = Figure(WIDE, layout="constrained")
+    axes = figure.add_subplot()
+    for i, split in enumerate(found):
+        shares = np.array(split["histogram"]) / sum(split["histogram"])
+        style = {"color": STROKES[i % len(STROKES)], "linestyle": DASHES[i % len(DASHES)], "linewidth": 1.8}
+        axes.stairs(shares, np.linspace(0, 1, len(shares) + 1), label=split["split"], **style)
+    axes.axvline(found[0]["iou"], color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, None)
+    axes.grid(axis="y", color=LINE, linewidth=0.7)
+    axes.set_xlabel("IoU with the best anchor", color=INK, fontsize=9)
+    if len(found) > 1:
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper left")
+    calm(axes, "Share of the objects by their best anchor")
+    matched = ", ".join(f"{split['split']} {split['sizes']['all']['matched']:.3f}" for split in found)
+    return to_svg(figure, f"Objects by the IoU with their best anchor; matched at {found[0]['iou']:g}: {matched}")
 
 
 def _pick(history: Mapping[str, Series], prefix: str) -> dict[str, Series]:
@@ -132,16 +174,17 @@ def _line_chart(
     *,
     limits: tuple[float, float] | None = None,
     smooth: bool = True,
+    size: tuple[float, float] = SIZE,
 ) -> str | None:
     """One figure with a line for each series; ``limits`` bound the vertical axis, which starts at 0 without them."""
     if not series:
         return None
-    figure = Figure(SIZE, layout="constrained")
+    figure = Figure(size, layout="constrained")
     axes = figure.add_subplot()
     for i, (name, (xs, ys)) in enumerate(series.items()):
         _draw_series(axes, name, xs, ys, index=i, smooth=smooth)
     axes.set_ylim(limits or (0, None))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=x_label in ("step", "epoch")))
     axes.grid(axis="y", color=LINE, linewidth=0.7)
     axes.set_xlabel(x_label, color=INK, fontsize=9)
     if len(series) > 1:

@@ -32,6 +32,8 @@ PALETTE: tuple[Colour, ...] = (
 BLACK: Colour = (0, 0, 0)
 WHITE: Colour = (255, 255, 255)
 STRIP: Colour = (28, 30, 34)  # behind the titles: at ease on a light and on a dark page
+WRONG: Colour = (214, 20, 48)  # of what is marked as an error
+MARK = "\N{BALLOT X} "  # before its caption: colour is never the only difference
 HALO = 0.55  # opacity of the dark rim that parts an outline from a background of the same colour
 SUBPIXEL_BITS = 4
 FONT_FILE = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # Latin, Greek, Cyrillic and more
@@ -44,23 +46,27 @@ def draw_boxes(
     names: Sequence[str],
     scores: ArrayLike | None = None,
     *,
+    wrong: ArrayLike | None = None,
     tracks: ArrayLike | None = None,
 ) -> np.ndarray:
     """A copy of ``image`` with one outline and one caption a box, in the colour of its class, or of its track.
 
     image: u8 [H, W, 3] RGB; boxes: [N, 4] xyxy pixels, cut to the image; labels: [N] indices into ``names``;
-    scores: [N] in 0..1, shown in per cent; tracks: [N] numbers of objects, shown before the names.
-    Large boxes lie below small ones, outlines below captions.
+    scores: [N] in 0..1, shown in per cent; wrong: bool [N], boxes that are marked as errors; tracks: [N] numbers of objects,
+    shown before the names. Large boxes lie below small ones, outlines below captions, all below errors.
     """
     boxes = _border_pixels(boxes, image.shape[:2])
     labels = np.asarray(labels, dtype=np.int64).reshape(-1)
     captions = [names[label] for label in labels]
     if scores is not None:
         captions = [f"{name} {score:.0%}" for name, score in zip(captions, np.asarray(scores), strict=True)]
-    colours = [PALETTE[label % len(PALETTE)] for label in (labels if tracks is None else np.asarray(tracks))]
+    wrong = np.zeros(len(labels), bool) if wrong is None else np.asarray(wrong, bool)
+    captions = [MARK + text if bad else text for text, bad in zip(captions, wrong, strict=True)]
     if tracks is not None:
         captions = [f"{track} {caption}" for track, caption in zip(tracks, captions, strict=True)]
-    order = np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), kind="stable")
+    order = np.lexsort((-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), wrong))
+    keys = labels if tracks is None else np.asarray(tracks)
+    colours = [WRONG if bad else PALETTE[key % len(PALETTE)] for key, bad in zip(keys, wrong, strict=True)]
     canvas = _outline(image, boxes[order], [colours[i] for i in order])
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
@@ -140,15 +146,23 @@ def side_by_side(
     """
     if left.shape != right.shape:
         raise ValueError(f"expected two views of one size, got {left.shape} and {right.shape}")
-    height, width = left.shape[:2]
-    font = _font(_font_size(width, height))
-    strip, gap = 2 * font.size, max(4, width // 80)
-    sheet = np.full((height + strip, 2 * width + gap, 3), STRIP, dtype=np.uint8)
-    sheet[strip:, :width], sheet[strip:, width + gap :] = left, right
+    return in_a_row((left, right), titles)
+
+
+def in_a_row(views: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:
+    """Views of one size u8 [H, W, 3] beside each other under their titles: u8 [H + strip, n W + gaps, 3]."""
+    height, width = views[0].shape[:2]
+    step = width + max(4, width // 80)
+    whole = len(views) * step - (step - width)
+    font = _font(max(_font_size(width, height), whole // 60))  # pages show all views in the width of one picture
+    strip = 2 * font.size
+    sheet = np.full((height + strip, whole, 3), STRIP, dtype=np.uint8)
+    for place, view in enumerate(views):
+        sheet[strip:, place * step : place * step + width] = view
     picture = Image.fromarray(sheet)
     pen = ImageDraw.Draw(picture)
-    for start, title in zip((0, width + gap), titles, strict=True):
-        pen.text((start + font.size // 2, strip / 2), title, fill=(225, 228, 232), font=font, anchor="lm")
+    for place, title in enumerate(titles):
+        pen.text((place * step + font.size // 2, strip / 2), title, fill=(225, 228, 232), font=font, anchor="lm")
     return np.array(picture)
 
 

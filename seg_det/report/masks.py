@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -12,23 +12,66 @@ from PIL import Image
 from seg_det.data.cityscapes import CLASSES
 from seg_det.data.voc_seg import voc_colours
 from seg_det.errors import UserError
-from seg_det.report.drawings import STRIP, draw_legend, shrink
+from seg_det.report.drawings import WRONG, Colour, draw_legend, in_a_row, shrink
 from seg_det.types import IGNORE, Category
 
 FORMS = ("palette", "ids")
-OPACITY = 0.6  # of a class's colour on the image
+UNLABELLED: Colour = (224, 224, 192)  # VOC's
+TINT = 0.6  # opacity of the colours of classes in a report
 
 
-def beside(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, longest: int) -> np.ndarray:
-    """Image, truth and prediction in a row, the longer side of each at most ``longest`` pixels: u8 [h, 3 w + gaps, 3].
+def beside(
+    image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, categories: Sequence[Category], longest: int
+) -> np.ndarray:
+    """Truth, prediction and errors in a row under their titles, the longer side of each at most ``longest`` pixels.
 
-    image: u8 [H, W, 3] RGB; truth and predicted: u8 [H, W] of class indices, drawn in VOC's colours, 255 as its border.
+    image: u8 [H, W, 3] RGB; truth and predicted: u8 [H, W] of class indices. The first two views are the image under the
+    colours of the classes, what is not labelled under UNLABELLED; the third marks the pixels that are wrong.
     """
-    colours = voc_colours(256)
-    views = [shrink(view, longest) for view in (image, colours[truth], colours[predicted])]
-    height, width = views[0].shape[:2]
-    gap = np.full((height, max(4, width // 80), 3), STRIP, np.uint8)
-    return np.concatenate([views[0], gap, views[1], gap, views[2]], axis=1)
+    colours = palette(categories)
+    small = shrink(image, longest)
+    labels = [_resized(mask, small) for mask in (truth, predicted)]
+    grey = np.repeat(small.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8) // 2 + 96
+    grey[(labels[0] != labels[1]) & (labels[0] != IGNORE)] = WRONG
+    views = [*(_tinted(small, mask, colours) for mask in labels), grey]
+    return in_a_row(views, ("ground truth", "prediction", "wrong pixels"))
+
+
+def coloured(image: np.ndarray, mask: np.ndarray, categories: Sequence[Category], longest: int) -> np.ndarray:
+    """The image u8 [H, W, 3] under the colours of its classes, ``mask`` u8 [H, W], shrunk to at most ``longest`` pixels."""
+    small = shrink(image, longest)
+    return _tinted(small, _resized(mask, small), palette(categories))
+
+
+def palette(categories: Sequence[Category]) -> np.ndarray:
+    """u8 [256, 3] RGB: the colour of each class index, and at IGNORE that of pixels without a label."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(categories)] = _colours(categories)
+    colours[IGNORE] = UNLABELLED
+    return colours
+
+
+def legend(categories: Sequence[Category], present: Iterable[int]) -> list[tuple[str, Colour]]:
+    """Name and colour of the classes with the indices ``present``, IGNORE among them, in the order of the categories."""
+    colours = palette(categories)
+    names = {**{i: category.name for i, category in enumerate(categories)}, IGNORE: "not labelled"}
+    return [(names[i], tuple(colours[i].tolist())) for i in sorted(set(present))]
+
+
+def _resized(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """The mask in the size of ``image``."""
+    return np.array(Image.fromarray(mask).resize(image.shape[1::-1], Image.Resampling.NEAREST))
+
+
+def _tinted(image: np.ndarray, mask: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """The image under the colours of its classes, with bright edges; a class whose colour is black leaves it as it is."""
+    drawn = cv2.addWeighted(image, 1 - TINT, colours[mask], TINT, 0)
+    np.copyto(drawn, image, where=~colours.any(1)[mask][..., None])
+    edge = np.zeros(mask.shape, bool)
+    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    edge[1:] |= mask[1:] != mask[:-1]
+    drawn[edge] = drawn[edge] // 3 + 170
+    return drawn
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, categories: Sequence[Category]) -> np.ndarray:
@@ -36,13 +79,11 @@ def overlay(image: np.ndarray, mask: np.ndarray, categories: Sequence[Category])
 
     ``mask`` u8 [H, W]: indices of ``categories``; the image stays as it is where they are beyond, and where a colour is black.
     """
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: len(categories)] = _colours(categories)
-    blended = cv2.addWeighted(image, 1 - OPACITY, palette[mask], OPACITY, 0)
-    # Black is the colour of backgrounds, and would only darken the image.
-    np.copyto(blended, image, where=~palette.any(1)[mask][..., None])
+    colours = palette(categories)
+    colours[len(categories) :] = 0
     present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[: len(categories)]).tolist()
-    return draw_legend(blended, [categories[i].name for i in present], [tuple(palette[i].tolist()) for i in present])
+    named = legend(categories, present)
+    return draw_legend(_tinted(image, mask, colours), [name for name, _ in named], [colour for _, colour in named])
 
 
 class MaskWriter:

@@ -46,24 +46,38 @@ def error_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def confusion_matrix(metrics: Mapping[str, Any], most: int = MOST_CLASSES) -> Matrix | None:
-    """The confusion of a detector or segmenter, of the ``most`` classes that are confused most often; None without any.
+def confusion_matrix(
+    metrics: Mapping[str, Any], most: int = MOST_CLASSES, also: tuple[Sequence[str], Sequence[str]] = ((), ())
+) -> Matrix | None:
+    """The confusion of a model, of the ``most`` classes that are confused most often; None without any.
 
-    A detector's cells are counts, a segmenter's per cent of the pixels of the row. The classes stand in the order of
-    ``per_class``; what is no class, a detector's background and misses, comes last.
+    Cells are counts, of a segmenter per cent of the pixels of the row. The classes stand in the order of ``per_class``; what
+    is no class, a detector's background and misses, comes last, and so do the rows and columns ``also`` asked for.
     """
     classes, confusion = list(metrics.get("per_class") or ()), metrics.get("confusion")
     if not classes or not confusion:
         return None
     pixels = not isinstance(confusion, Mapping)
-    counts: Counts = _named(confusion, classes) if pixels else confusion
+    counts = _counts(metrics)
     if not any(any(row.values()) for row in counts.values()):
         return None
     shown = _most_confused(counts, classes, most)
-    columns = [*shown, *_others((name for row in counts.values() for name in row), classes)]
-    names = [*shown, *_others(counts, classes)]
+    columns = [*shown, *_others((*(name for row in counts.values() for name in row), *also[1]), classes)]
+    names = [*shown, *_others((*counts, *also[0]), classes)]
     rows = [(name, _cells(counts.get(name, {}), name, columns, per_cent=pixels)) for name in names]
-    return Matrix("% of the pixels" if pixels else "detections", columns, rows, hidden=len(classes) - len(shown))
+    unit = "% of the pixels" if pixels else str(metrics.get("confusion_of") or "detections")
+    return Matrix(unit, columns, rows, hidden=len(classes) - len(shown))
+
+
+def hidden_classes(metrics: Mapping[str, Any], most: int = MOST_CLASSES) -> set[str]:
+    """The classes that :func:`confusion_matrix` leaves out."""
+    classes = list(metrics.get("per_class") or ())
+    return set(classes) - set(_most_confused(_counts(metrics), classes, most))
+
+
+def _counts(metrics: Mapping[str, Any]) -> Counts:
+    classes, confusion = list(metrics.get("per_class") or ()), metrics.get("confusion") or {}
+    return confusion if isinstance(confusion, Mapping) else _named(confusion, classes)
 
 
 def _named(square: Sequence[Sequence[int]], classes: list[str]) -> Counts:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seg_det.report.html import figure_groups
+from seg_det.report.figures import figure_groups
 from seg_det.report.mistakes import error_rows
 from seg_det.report.tables import format_table
 

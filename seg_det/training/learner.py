@@ -23,6 +23,7 @@ from seg_det.predict.predictor import NetworkPredictor, NotFinite
 from seg_det.training.optimisation import Recipe, optimiser, schedule
 
 Loss = Callable[..., Losses]
+MOST_LOGGED = 100  # classes whose own figures go into the log of the epochs
 STATES = (
     "state_dict",
     "current_model_state",
@@ -118,6 +119,9 @@ class Learner(L.LightningModule):
         self.card = self.card.replace(metrics=headline, score_thresholds=self.kind.thresholds(report))
         for name, value in headline.items():
             self.log(f"val/{name}", value, prog_bar=name in self.kind.shown[:2])
+        by_class = report.by_class()
+        if len(by_class) <= MOST_LOGGED:
+            self.log_dict({f"val/{self.kind.class_figure}/{name}": value for name, value in by_class.items()})
 
     def _gather(self) -> None:
         """Every process scores all predictions of a distributed run: each has the same figures to log and to save by."""

@@ -18,7 +18,7 @@ from seg_det.data.multi_scale import MultiScale
 from seg_det.data.records import Source
 from seg_det.errors import UserError
 from seg_det.evaluation.measure import evaluate
-from seg_det.evaluation.run import figures_of, write_run
+from seg_det.evaluation.run import Record, about, figures_of, write_run
 from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import kind_named, require_kind
 from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
@@ -64,6 +64,7 @@ class Training:
     mean: tuple[float, float, float] | None = None  # None: what the start weights were trained with, else ImageNet's
     std: tuple[float, float, float] | None = None
     resume: Path | None = None
+    command: str = ""  # that does it again, for the report
 
 
 def train_model(setup: Training) -> dict[str, Any] | None:
@@ -106,19 +107,24 @@ def _report(kind: Kind, setup: Training, val: Source, trained: Trained, start: S
     """Evaluate the best checkpoint and write the run folder; returns the content of metrics.json."""
     if setup.resume:
         _join_histories(setup.resume.parent.parent / "metrics.csv", setup.run / "metrics.csv")
+    record = Record(setup.run, setup.config, setup.command)
     best, card = checkpoint.load(trained.checkpoint)
     if setup.recipe.quantise:
         figure = card.metrics.get(kind.monitor)
         log.info("Best in simulated 8 bits: %s %s. What follows are its weights in 32 bits.", kind.monitor, figure)
     predictor = network_predictor(best, card, trained.device)
+    anchors = (kind.anchors(best, card, source, setup.loss) for source in (setup.train, val))
     loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
     evaluation = evaluate(kind, predictor, val, **loading, device=trained.device)
     metrics = {
-        **figures_of("train", kind, best, card, evaluation, val),
+        "verb": "train",
+        **figures_of(kind, best, card, evaluation, val),
         "training": _training(setup, trained, start.weights),
+        "anchors": [fit for fit in anchors if fit],
         "problems": [*setup.train.problems, *val.problems],
+        **about(record, trained.device),
     }
-    write_run(kind, setup.run, metrics, evaluation, val, setup.config, history=setup.run / "metrics.csv")
+    write_run(kind, record, metrics, evaluation, val, history=setup.run / "metrics.csv")
     return metrics
 
 

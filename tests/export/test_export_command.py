@@ -5,6 +5,7 @@ import importlib.util
 import json
 import shutil
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import hydra
@@ -86,10 +87,25 @@ def test_the_file_is_proved_on_images(exported, name):
         assert content["largest"]["detections without a partner"] == 0
     stem = f"{name}_fp32"
     assert content["files"] == [f"{stem}.onnx", f"{stem}.json", f"{stem}_run.py"]
-    assert sorted(path.name for path in run.iterdir()) == sorted([*content["files"], "config.yaml", "export.json"])
+    assert sorted(path.name for path in run.iterdir()) == sorted(
+        [*content["files"], "config.yaml", "export.json", "report.html"]
+    )
     assert content["megabytes"] == round((run / f"{stem}.onnx").stat().st_size / 1e6, 2)
     assert len(content["checkpoint"]["sha256"]) == 64 and content["versions"]["onnxruntime"]
     assert content["file_ms"] > 0 and content["checkpoint_ms"] > 0
+
+
+@pytest.mark.parametrize("name", ["ssdlite_v2", "lraspp_v3"])
+def test_the_report_has_checkpoint_and_file_side_by_side(exported, name):
+    run, content = exported[name]
+    page = (run / "report.html").read_text()
+    metric = content["metric"]
+    assert content["figures"]["checkpoint"][metric] == content["checkpoint_value"]
+    assert content["figures"]["file"][metric] == content["file_value"]
+    assert "Where they differ most" in page and page.count("<figure") == 5  # of five images
+    assert "Accepted: " in page
+    for label in content["largest"]:
+        assert escape(label) in page
 
 
 def test_evaluate_gives_the_same_figure(at_work, exported):
@@ -110,6 +126,8 @@ def test_beyond_the_tolerance_the_file_is_rejected(work):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "REJECTED: mIoU differs by" in done.stdout and "checkpoint" in done.stdout and "onnx int8" in done.stdout
     assert f"{(written / 'lraspp_v3_int8.rejected').relative_to(folder)} was rejected: its mIoU is" in done.stderr
+    page = (written / "report.html").read_text()
+    assert "python export.py model=lraspp_v3.ckpt" in page and "Rejected: mIoU differs by" in page
     assert not (written / "lraspp_v3_int8.onnx").exists() and (written / "lraspp_v3_int8.rejected").is_file()
     content = json.loads((written / "export.json").read_text())
     assert not content["accepted"] and content["files"][0] == "lraspp_v3_int8.rejected"

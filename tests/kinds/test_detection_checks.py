@@ -1,18 +1,22 @@
 """What a detector says before it is trained and when it is evaluated: uncovered objects, numbers that are no numbers."""
 
+import json
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from seg_det import checkpoint
 from seg_det.data.records import DetectionRecord, DetectionSource
 from seg_det.errors import UserError
+from seg_det.kinds import detection
+from seg_det.kinds.classification import CLASSIFICATION
 from seg_det.kinds.detection import DETECTION
 from seg_det.losses import multibox_loss
-from seg_det.types import Category, DenseDetections, DetectionBatch, ModelCard
+from seg_det.types import Category, DenseDetections, DetectionBatch, Detections, ModelCard
 from seg_det.weights import load_model
 
 BACKBONE = {"_target_": "MobileNetV2", "width": 0.35}
@@ -122,3 +126,113 @@ def test_an_image_that_is_not_in_the_annotations_is_named():
     metric.update(batch(2).image_ids, predictor.decode(raw, (64, 64), [(64, 64)] * 2))
     with pytest.raises(UserError, match="the ground truth has no image with id 8, but there are detections for it"):
         metric.compute()
+
+
+def pictured(tmp_path, image_id, boxes, labels, size=(64, 96)):
+    """A record with a grey image file."""
+    path = tmp_path / f"{image_id}.png"
+    Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(path)
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    flags = np.zeros((2, len(boxes)), bool)
+    return DetectionRecord(
+        path, image_id, size, boxes, np.array(labels, np.int64), *flags, (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    )
+
+
+def found(boxes, scores, labels):
+    return Detections(
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.tensor(scores), torch.tensor(labels).long()
+    )
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """Image 3 is right; in image 4 one object is missed and one detection finds none; image 5 misses its only one."""
+    left, right, other = (4, 4, 34, 34), (50, 10, 90, 60), (40, 2, 60, 12)
+    records = (
+        pictured(tmp_path, 3, [left, right], [0, 1]),
+        pictured(tmp_path, 4, [left, right], [0, 1]),
+        pictured(tmp_path, 5, [left], [0]),
+    )
+    source = DetectionSource("pets val", records, (Category(1, "cat"), Category(2, "dog")))
+    metric = DETECTION.metric(source)
+    metric.update([3], [found([left, right], [0.9, 0.8], [0, 1])])
+    metric.update([4], [found([right, other], [0.85, 0.95], [1, 0])])
+    metric.update([5], [found([other], [0.2], [1])])
+    return source, metric
+
+
+def test_the_worst_and_the_best_images_with_their_errors(judged, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(detection, "draw_boxes", lambda image, *rest, wrong: drawn.append((*rest, wrong)) or image)
+    source, metric = judged
+    report = metric.compute()
+    assert DETECTION.thresholds(report) == (pytest.approx(0.9), pytest.approx(0.8))
+    details = DETECTION.details(metric, report, source)
+    worst, best = details.galleries
+    assert [(picture.title, picture.note) for picture in worst.pictures] == [
+        ("4.png", "1 of 2 objects found, 1 false detection, F1 0.50"),
+        ("5.png", "0 of 1 object found, no false detections, F1 0.00"),
+    ]
+    assert [(picture.title, picture.note) for picture in best.pictures] == [
+        ("3.png", "2 of 2 objects found, no false detections, F1 1.00")
+    ]
+    assert "Most errors first" in worst.rule and "Fewest errors first" in best.rule
+    truth, guess = drawn[:2]  # of image 4
+    assert truth[1].tolist() == [0, 1] and truth[-1].tolist() == [True, False]
+    assert guess[1].tolist() == [0, 1] and guess[-1].tolist() == [True, False]
+    assert guess[0].tolist() == [[40, 2, 60, 12], [50, 10, 90, 60]]
+    assert drawn[3][1].tolist() == []  # of image 5: 0.2 is below the dogs' threshold
+    assert worst.pictures[0].image.shape[1] == 2 * 96 + 4
+
+
+def test_the_confusions_by_threshold_are_those_of_the_metric(judged):
+    source, metric = judged
+    report = metric.compute()
+    steps = {at.threshold: at for at in DETECTION.details(metric, report, source).thresholds}
+    assert steps[0.8].confusion == report.errors.confusion
+    assert steps[0.8].f1 == report.errors.operating_point.f1
+    assert steps[0.99].confusion == {"cat": {"(missed)": 3}, "dog": {"(missed)": 2}}
+
+
+def test_boxes_are_scaled_with_a_large_image(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(detection, "draw_boxes", lambda image, boxes, *rest, **_: drawn.append(boxes) or image)
+    record = pictured(tmp_path, 3, [(400, 200, 800, 300)], [0], size=(420, 840))
+    source = DetectionSource("pets val", (record,), CATEGORIES)
+    metric = DETECTION.metric(source)
+    metric.update([3], [found([(400, 200, 800, 300)], [0.9], [0])])
+    (gallery,) = DETECTION.details(metric, metric.compute(), source).galleries
+    assert gallery.title == "The worst image" and gallery.pictures[0].image.shape[1] == 2 * 420 + 5
+    assert drawn[0].tolist() == drawn[1].tolist() == [[200, 100, 400, 150]]
+
+
+def test_a_single_prediction_is_drawn_from_the_card_s_thresholds_on(judged, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(detection, "draw_boxes", lambda image, boxes, labels, *rest: drawn.append(labels) or image)
+    source, metric = judged
+    card = ModelCard("detection", "x", MODEL, {}, source.categories, (64, 64), (0, 0, 0), (255, 255, 255))
+    DETECTION.drawn(metric.detections[4], source.records[1], card.replace(score_thresholds=(0.97, None)))
+    DETECTION.drawn(metric.detections[4], source.records[1], card)
+    assert [labels.tolist() for labels in drawn] == [[1], [1, 0]]  # 0.3 where a class has none of its own
+
+
+def test_how_well_the_anchors_match_is_what_the_warning_says():
+    boxes = source(MATCHED, TINY, THIN)
+    one = detector()
+    fit = DETECTION.anchors(one.model, one.card, boxes, multibox_loss)
+    assert (fit["split"], fit["iou"], sum(fit["histogram"])) == ("pets train", 0.5, 3)
+    assert [row["objects"] for row in fit["sizes"].values()] == [3, 1, 1, 1]
+    assert fit["sizes"]["all"]["matched"] == pytest.approx(1 / 3) and fit["sizes"]["large"]["matched"] == 1.0
+    assert fit == DETECTION.anchors(one.model, one.card, boxes, None) and json.loads(json.dumps(fit)) == fit
+    high = DETECTION.anchors(one.model, one.card, boxes, partial(multibox_loss, match_threshold=0.99))
+    assert high["sizes"]["all"]["matched"] == 0.0
+    assert DETECTION.anchors(one.model, one.card, boxes, lambda raw, batch, anchors: None) is None
+    assert DETECTION.anchors(torch.nn.Identity(), one.card, boxes, None) is None
+    assert CLASSIFICATION.anchors(one.model, one.card, boxes, None) is None
+
+
+def test_anchors_of_a_split_without_objects():
+    one = detector()
+    fit = DETECTION.anchors(one.model, one.card, source(), None)
+    assert sum(fit["histogram"]) == 0 and fit["sizes"]["all"] == {"objects": 0, "matched": None, "mean_iou": None}

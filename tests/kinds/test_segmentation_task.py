@@ -1,6 +1,7 @@
 """A segmenter on real files: whatever brings an image to the network, its label map has the file's size and place."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,12 +204,48 @@ def test_predictions_are_saved_under_the_names_of_the_images(source, tmp_path):
     assert np.array_equal(saved, np.array([3, 8])[evaluation.metric.samples[12].predicted])
 
 
-def test_samples_are_drawn(source):
+class Dark(nn.Module):
+    """Class 0 everywhere."""
+
+    def forward(self, images):
+        score = F.avg_pool2d(images.mean(1, keepdim=True), 4, ceil_mode=True) * 0
+        return DenseSegmentation(torch.cat([score + 1, score], 1))
+
+
+def test_the_worst_and_the_best_images_are_drawn(source):
+    evaluation, _ = run(source, card(), Dark())
+    worst, best = SEGMENTATION.details(evaluation.metric, evaluation.report, source).galleries
+    assert (worst.title, best.title) == ("The 3 worst images", "The best image")
+    assert "The lowest mIoU" in worst.rule and "red in the view on the right" in worst.rule
+    assert [name for name, _ in worst.legend] == ["dark", "bright", "not labelled"]
+    rows = sorted(evaluation.metric.results(), key=lambda row: row["mIoU"])
+    names = [Path(row["image"]).name for row in rows]
+    assert [picture.title for picture in (*worst.pictures, *best.pictures)] == names
+    shares = {row["image"]: row["mIoU"] for row in rows}
+    assert worst.pictures[0].note.startswith(f"mIoU {min(shares.values()):.3f}, ")
+    sizes = {f"{i}.png": size for i, size in enumerate(SIZES, start=10)}
+    for picture in (*worst.pictures, *best.pictures):
+        height, width = sizes[picture.title]
+        assert picture.image.shape[1] == 3 * width + 2 * 4 and picture.image.shape[0] > height
+
+
+def test_the_share_of_wrong_pixels_is_that_of_the_labelled_ones(source):
+    evaluation, _ = run(source, card(), Dark())
+    truth = source.records[0].mask.read()
+    wrong = (truth == 1).sum() / (truth != IGNORE).sum()
+    galleries = SEGMENTATION.details(evaluation.metric, evaluation.report, source).galleries
+    notes = {picture.title: picture.note for gallery in galleries for picture in gallery.pictures}
+    assert notes["10.png"].endswith(f"{wrong:.1%} of the pixels wrong")
+
+
+def test_one_prediction_is_drawn_in_the_colours_of_the_legend(source):
     evaluation, _ = run(source, card())
-    samples = SEGMENTATION.samples(evaluation.metric, source)
-    assert [title for title, _ in samples] == [f"{i}.png: image, ground truth, prediction" for i in (10, 11, 12, 13)]
-    for (_, sheet), (height, width) in zip(samples, SIZES, strict=True):
-        assert sheet.shape == (height, 3 * width + 2 * 4, 3)
+    record = source.records[0]
+    drawn = SEGMENTATION.drawn(evaluation.metric.samples[10], record, card())
+    assert drawn.shape == (*record.size, 3)
+    assert SEGMENTATION.legend(CATEGORIES) == [("dark", (0, 0, 0)), ("bright", (128, 0, 0))]
+    assert drawn[20, 10, 0] > drawn[20, 10, 1] + 50  # bright, so red
+    assert drawn[20, 60].tolist() == [40, 40, 40]  # dark, so as it was
 
 
 def test_a_data_set_without_a_label_is_refused(source):

@@ -53,6 +53,14 @@ def test_figures_by_hand():
     assert list(plain["per_class"]) == NAMES
 
 
+def test_which_class_is_taken_for_which():
+    plain = filled().compute().to_dict()
+    assert plain["confusion"] == {"ape": {"ape": 1, "bee": 1}, "dog": {"dog": 1}, "gnu": {"ape": 1}}
+    assert plain["confused"] == {"ape taken for bee": 1, "gnu taken for ape": 1}
+    assert plain["confusion_of"] == "images"
+    assert filled().compute().by_class() == {"ape": 0.5, "dog": 1.0, "gnu": 0.0}
+
+
 def test_rows_of_the_predictions():
     rows = filled().results()
     assert rows == json.loads(json.dumps(rows, allow_nan=False))

@@ -18,6 +18,41 @@ def test_the_stem_of_mobilenet():
     assert cost.by_type == {"conv 3x3": Cost(864, 10_838_016), "norm": Cost(64, 0)}
 
 
+class Staged(nn.Module):
+    """A backbone of a stem and two blocks, the second with a squeeze-and-excite layer, and a head of one layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Module()
+        self.backbone.stem = conv(3, 8, 3, stride=2, padding=1)
+        self.backbone.blocks = nn.ModuleList([nn.Module(), nn.Module()])
+        self.backbone.blocks[0].project = conv(8, 8, 1)
+        self.backbone.blocks[1].expand = conv(8, 16, 1)
+        self.backbone.blocks[1].depthwise = conv(16, 16, 3, stride=2, padding=1, groups=16)
+        self.backbone.blocks[1].squeeze = conv(16, 16, 1)
+        self.backbone.blocks[1].project = nn.Sequential(conv(16, 4, 1), nn.BatchNorm2d(4))
+        self.classifier = nn.Linear(4, 10)
+
+    def forward(self, images):
+        first, second = self.backbone.blocks
+        x = first.project(self.backbone.stem(images))
+        x = second.depthwise(second.expand(x))
+        x = x * second.squeeze(x.mean((2, 3), keepdim=True))
+        return self.classifier(second.project(x).mean((2, 3)))
+
+
+def test_parts_of_the_network_by_hand():
+    cost = count(Staged(), (30, 30))  # maps of 15 x 15 and 8 x 8
+    assert cost.by_part == {
+        "backbone stem": Cost(216, 216 * 225),
+        "backbone stride 2": Cost(64, 64 * 225),
+        "backbone stride 4": Cost(128 + 144 + 256 + 64 + 8, 128 * 225 + (144 + 64) * 64 + 256),
+        "classifier": Cost(50, 40),
+    }
+    assert cost.params == sum(part.params for part in cost.by_part.values())
+    assert cost.madds == sum(part.madds for part in cost.by_part.values())
+
+
 def test_height_comes_before_width():
     assert count(nn.Conv2d(3, 1, (1, 5), bias=False), (2, 9)).madds == 3 * 5 * 2 * 5
 

@@ -66,6 +66,10 @@ def test_plain_values():
     assert list(plain["per_class"]) == NAMES
 
 
+def test_the_figure_of_each_class_that_is_labelled():
+    assert filled().compute().by_class() == {"sky": pytest.approx(6 / 7), "road": pytest.approx(4 / 7)}
+
+
 def test_a_class_that_is_nowhere_is_in_no_mean():
     metric = SegmentationMetric(RECORDS, CATEGORIES)
     metric.update([5], [maps([[0, 0, 0, 1]], [[0, 0, 1, 1]])])
@@ -119,14 +123,14 @@ def test_an_image_counts_once():
 
 
 def test_processes_are_joined():
-    parts = [SegmentationMetric(RECORDS, CATEGORIES, keep=[9]) for _ in range(2)]
+    parts = [SegmentationMetric(RECORDS, CATEGORIES, worst=1) for _ in range(2)]
     parts[0].update([5], [FIRST])
     parts[1].update([9, 5], [SECOND, FIRST])
     states = pickle.loads(pickle.dumps([part.state() for part in parts]))
     for part in parts:
         part.merge(states)
         assert part.compute().confusion.tolist() == CONFUSION
-        assert list(part.samples) == [9]
+        assert list(part.samples) == [5]
 
 
 def test_a_state_is_not_changed_by_a_reset():
@@ -138,12 +142,36 @@ def test_a_state_is_not_changed_by_a_reset():
     assert metric.compute().confusion.tolist() == CONFUSION
 
 
-def test_only_the_samples_are_kept():
-    metric = filled(keep=[9, 2])
-    assert list(metric.samples) == [9]
-    assert torch.equal(metric.samples[9].predicted, SECOND.predicted)
-    metric.reset()
-    assert not metric.samples
+def test_the_label_maps_of_the_worst_and_the_best_are_kept():
+    assert not filled().samples
+    metric = filled(worst=1)
+    # Image 5: (2/3 + 3/5) / 2, image 9: (4/4 + 1/2) / 2.
+    assert list(metric.samples) == [5] and metric.miou(5) == pytest.approx(19 / 30) and metric.miou(9) == 0.75
+    assert torch.equal(filled(best=1).samples[9].predicted, SECOND.predicted)
+    both = filled(worst=1, best=1)
+    both.update([2], [maps([[0, 0]], [[0, 1]])])  # (1/2 + 0) / 2
+    assert both.ranked() == [2, 9] and both.counted(2) == (2, 1) and both.counted(5) == (7, 2)
+    both.reset()
+    assert not both.samples
+
+
+def test_an_image_without_a_label_is_no_sample():
+    metric = SegmentationMetric(RECORDS, CATEGORIES, worst=3)
+    metric.update([2], [maps([[1, 2]], [[IGNORE, IGNORE]])])
+    assert metric.ranked() == [] and metric.miou(2) is None
+
+
+def test_the_extremes_do_not_depend_on_the_order():
+    rng = np.random.default_rng(0)
+    records = [RECORDS[0]._replace(image_id=i) for i in range(30)]
+    images = {i: maps(*rng.integers(0, 4, (2, 2, 4)).tolist()) for i in range(30)}
+    every = SegmentationMetric(records, CATEGORIES, worst=30)
+    every.update(images, images.values())
+    for order in (range(30), rng.permutation(30).tolist()):
+        metric = SegmentationMetric(records, CATEGORIES, worst=4, best=3)
+        for i in order:
+            metric.update([i], [images[i]])
+        assert metric.ranked() == every.ranked()[:4] + every.ranked()[-3:]
 
 
 def test_each_prediction_is_handed_over_once():

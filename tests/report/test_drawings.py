@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seg_det.report import drawings
-from seg_det.report.drawings import PALETTE, draw_boxes, encode_jpeg, shrink, side_by_side
+from seg_det.report.drawings import PALETTE, WRONG, draw_boxes, encode_jpeg, shrink, side_by_side
 
 GREY = 128
 
@@ -139,3 +139,14 @@ def test_captions_say_the_class_and_its_score(monkeypatch):
     assert said == [("cow 50%", PALETTE[2]), ("cat 25%", PALETTE[0])]
     draw_boxes(image, boxes[:1], [1], ("cat", "dog", "cow"))
     assert said[2:] == [("dog", PALETTE[1])]
+
+
+def test_errors_are_marked_in_colour_and_in_words_and_lie_on_top(monkeypatch):
+    said = []
+    monkeypatch.setattr(drawings, "_caption", lambda pen, size, box, text, colour: said.append((text, colour)))
+    boxes = [[100, 80, 200, 160], [100, 80, 150, 120]]  # the larger one is wrong
+    drawn = draw_boxes(grey(), boxes, [0, 1], ("cat", "dog"), [0.5, 0.25], wrong=[True, False])
+    assert said == [("dog 25%", PALETTE[1]), ("\N{BALLOT X} cat 50%", WRONG)]
+    assert close_to(drawn[100, 100], WRONG)  # where the two outlines meet
+    with pytest.raises(ValueError, match="shorter"):
+        draw_boxes(grey(), boxes, [0, 1], ("cat", "dog"), wrong=[True])

@@ -15,7 +15,9 @@ from seg_det.report.curves import (
     draw_validation,
     read_history,
 )
-from seg_det.report.html import headline_tiles, write_report
+from seg_det.report.figures import headline_tiles
+from seg_det.report.html import write_report
+from seg_det.report.pictures import Details, Gallery, Picture
 
 HOSTILE = "<script>alert('x')</script>$\\frac"
 LOG = """epoch,lr,step,train/loss,val/AP,val/AP50
@@ -42,7 +44,7 @@ METRICS = {
         "training_data": {"name": "shapes train", "categories": [1, 2]},
     },
 }
-VOID = {"meta", "link", "img"}
+VOID = {"meta", "link", "img", "input"}
 
 
 class Page(HTMLParser):
@@ -71,8 +73,8 @@ class Page(HTMLParser):
         self.sections[section] = " ".join((self.sections.get(section, "") + " " + data).split())
 
 
-def report(folder, metrics, *, history=None, config="", samples=()):
-    path = write_report(folder, metrics=metrics, history=history, config=config, samples=samples)
+def report(folder, metrics, *, history=None, config="", details=None):
+    path = write_report(folder, metrics=metrics, history=history, config=config, details=details)
     assert path == folder / "report.html"
     return path.read_text(encoding="utf-8")
 
@@ -86,13 +88,15 @@ def history(tmp_path):
 
 @pytest.fixture
 def full(tmp_path, history):
-    samples = [("photo 1 <i>", np.full((60, 160, 3), 90, dtype=np.uint8))]
-    return report(tmp_path / "run", METRICS, history=history, config="seed: 0\nname: <x>\n", samples=samples)
+    picture = Picture("photo 1 <i>", "no errors <b>", np.full((60, 160, 3), 90, dtype=np.uint8))
+    gallery = Gallery("The worst image", "Most errors <u> first.", [picture], [(HOSTILE, (1, 2, 3))])
+    details = Details((gallery,))
+    return report(tmp_path / "run", METRICS, history=history, config="seed: 0\nname: <x>\n", details=details)
 
 
 def test_every_section_is_there(full):
     sections = Page(full).sections
-    assert set(sections) >= {"headline", "card", "curves", "classes", "figures", "samples", "problems", "config"}
+    assert set(sections) >= {"headline", "card", "curves", "classes", "figures", "pictures-1", "problems", "config"}
     assert sections["headline"] == (
         "AP 0.513 mean over IoU 0.50 to 0.95 AP50 0.772 at IoU 0.50 Parameters 4.34\u00a0M MAdds 0.789\u00a0G "
         "224 \N{MULTIPLICATION SIGN} 224 input Minutes 6.8 8 epochs, 752 steps Images 1,500 trained on, 200 measured on"
@@ -103,6 +107,9 @@ def test_every_section_is_there(full):
     assert "circle 0.625 0.875" in sections["classes"]
     assert f"{HOSTILE} - 0.125" in sections["classes"]
     assert "name: <x>" in sections["config"]
+    assert sections["pictures-1"].startswith("The worst image Most errors <u> first. Select a picture")
+    assert sections["pictures-1"].endswith(HOSTILE)
+    assert sections["pictures-1-1"] == "smaller photo 1 <i> no errors <b>"
     assert "Problems (1) a.jpg: box 3 has no area <b>" in sections["problems"]
 
 
@@ -125,7 +132,7 @@ def test_the_card_says_what_was_trained_on_what(full):
 def test_hostile_names_stay_text(full):
     tags = [tag for tag, _ in Page(full).tags]
     assert "script" not in tags
-    assert {"x", "i", "b"}.isdisjoint(tags)
+    assert {"x", "i", "b", "u"}.isdisjoint(tags)
     assert "<script" not in full
 
 
@@ -144,7 +151,7 @@ def test_the_page_needs_nothing_from_outside(full):
 def test_pictures_are_inlined_and_described(full):
     images = [attributes for tag, attributes in Page(full).tags if tag == "img"]
     assert len(images) == 1
-    assert images[0]["alt"] == "photo 1 <i>"
+    assert images[0]["alt"] == "photo 1 <i>: no errors <b>"
     assert images[0]["src"].startswith("data:image/jpeg;base64,/9j/")
     charts = [attributes["aria-label"] for tag, attributes in Page(full).tags if tag == "svg"]
     assert charts[:3] == [
@@ -170,7 +177,8 @@ def test_the_page_suits_phones_dark_rooms_and_paper(full):
 
 def test_large_pictures_are_brought_down(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (1000, 4000, 3), dtype=np.uint8)
-    assert len(report(tmp_path, {}, samples=[("big", noise)])) < 1_500_000
+    details = Details((Gallery("big", "", [Picture("big", "", noise)]),))
+    assert len(report(tmp_path, {}, details=details)) < 1_500_000
 
 
 def test_missing_parts_leave_no_empty_sections(tmp_path):
@@ -214,6 +222,14 @@ def test_the_report_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
         report(tmp_path, {"name": "second"})
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == old
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_parts_of_a_loss_that_are_zero_throughout_are_not_drawn():
+    steps = [0.0, 1.0]
+    svg = draw_losses({"train/loss": (steps, [2.0, 1.0]), "train/auxiliary": (steps, [0.0, 0.0])})
+    assert "Training loss by step; last values: loss 1" in svg and "auxiliary" not in svg
+    assert draw_losses({"train/auxiliary": (steps, [0.0, 0.0])}) is None
+    assert "box 0" in draw_losses({"train/box": (steps, [1.0, 0.0])})
 
 
 def test_history_without_its_blanks(history):

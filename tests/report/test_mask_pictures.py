@@ -7,8 +7,8 @@ from PIL import Image
 from seg_det.data.cityscapes import CLASSES
 from seg_det.data.voc_seg import voc_colours
 from seg_det.errors import UserError
-from seg_det.report.drawings import STRIP
-from seg_det.report.masks import MaskWriter, beside
+from seg_det.report.drawings import WRONG
+from seg_det.report.masks import UNLABELLED, MaskWriter, beside, legend
 from seg_det.types import IGNORE, Category
 
 STREETS = (Category(7, "road"), Category(23, "sky"), Category(33, "bicycle"))
@@ -70,18 +70,42 @@ def test_bad_forms_and_ids(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_three_views_in_a_row():
-    image = np.full((20, 30, 3), 9, np.uint8)
-    truth = np.full((20, 30), 1, np.uint8)
-    truth[:5] = IGNORE
-    sheet = beside(image, truth, np.full((20, 30), 2, np.uint8), 100)
-    assert sheet.shape == (20, 3 * 30 + 2 * 4, 3)
-    assert (sheet[:, :30] == 9).all()
-    assert (sheet[:, 30:34] == STRIP).all() and (sheet[:, 64:68] == STRIP).all()
-    assert (sheet[:5, 34:64] == (224, 224, 192)).all() and (sheet[5:, 34:64] == (128, 0, 0)).all()
-    assert (sheet[:, 68:] == (0, 128, 0)).all()
+def test_truth_prediction_and_errors_in_a_row():
+    image = np.full((40, 60, 3), 10, np.uint8)
+    truth = np.full((40, 60), 1, np.uint8)
+    truth[:10] = IGNORE
+    predicted = truth.copy()
+    predicted[:10] = 0  # of pixels without a label: no error
+    predicted[20:, 30:] = 2
+    sheet = beside(image, truth, predicted, STREETS, 100)
+    strip = len(sheet) - 40
+    assert strip > 0 and sheet.shape[1] == 3 * 60 + 2 * 4
+    views = [sheet[strip:, start : start + 60] for start in (0, 64, 128)]
+
+    def tinted(colour):  # six tenths of the colour, four of the image
+        return np.array([int(0.6 * c + 0.4 * 10) for c in colour])
+
+    assert (views[0][1:9] == tinted(UNLABELLED)).all() and (views[0][11:] == tinted((128, 0, 0))).all()
+    assert (views[1][1:9] == 10).all()  # a class that is black leaves the image as it is
+    assert (views[1][21:, 31:] == tinted((0, 128, 0))).all()
+    edge = [int((c + 510) / 3) for c in (0.6 * 128 + 4, 4, 4)]
+    assert views[0][10, 5].tolist() == edge  # the first row of another class
+    wrong = (views[2] == WRONG).all(-1)
+    assert wrong[20:, 30:].all() and wrong.sum() == 20 * 30
 
 
-def test_large_views_are_shrunk():
-    sheet = beside(np.zeros((400, 600, 3), np.uint8), *np.zeros((2, 400, 600), np.uint8), 300)
-    assert sheet.shape[:2] == (200, 3 * 300 + 2 * 4)
+def test_large_views_are_shrunk_and_their_classes_are_not_mixed():
+    masks = np.zeros((2, 400, 600), np.uint8)
+    masks[:, :, 300:] = 2
+    sheet = beside(np.zeros((400, 600, 3), np.uint8), *masks, STREETS, 300)
+    assert sheet.shape[1] == 3 * 300 + 2 * 4
+    assert len(np.unique(sheet[-200:, :300].reshape(-1, 3), axis=0)) == 3  # two classes and the edge between them
+
+
+def test_the_legend_names_the_colours_that_are_there():
+    assert legend(STREETS, [2, 0, 255, 2]) == [
+        ("road", (0, 0, 0)),
+        ("bicycle", (0, 128, 0)),
+        ("not labelled", (224, 224, 192)),
+    ]
+    assert [name for name, _ in legend(STREETS, range(3))] == ["road", "sky", "bicycle"]

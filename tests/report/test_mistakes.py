@@ -21,11 +21,11 @@ def test_the_errors_are_one_table_by_kind_and_size(tmp_path):
 def test_the_confusion_of_a_detector(tmp_path):
     confusion = {"cat": {"cat": 3, HOSTILE: 1}, HOSTILE: {"(missed)": 2}, "(background)": {"cat": 1500}}
     page = report(tmp_path, {"per_class": {"cat": {}, HOSTILE: {}}, "confusion": confusion})
-    text = Page(page).sections["mistakes"]
-    assert text.endswith(
-        f"detections: labelled as the row, predicted as the column cat {HOSTILE} (missed) "
-        f"cat 3 1 {HOSTILE} 2 (background) 1,500"
-    )
+    sections = Page(page).sections
+    text = sections["confusion"]
+    titled = "Which is taken for which, detections: labelled as the row, predicted as the column"
+    assert sections["confusion-title"] == titled
+    assert text == (f"cat {HOSTILE} (missed) cat 3 1 {HOSTILE} 2 (background) 1,500")
     assert '<td class="right" style="--share:0.750">3</td><td style="--share:0.250">1</td><td></td>' in page
     assert "left out" not in text
 
