@@ -83,12 +83,12 @@ def test_truth_prediction_and_errors_in_a_row():
     views = [sheet[strip:, start : start + 60] for start in (0, 64, 128)]
 
     def tinted(colour):  # six tenths of the colour, four of the image
-        return np.array([int(0.6 * c + 0.4 * 10) for c in colour])
+        return np.array([round(0.6 * c + 0.4 * 10) for c in colour])
 
     assert (views[0][1:9] == tinted(UNLABELLED)).all() and (views[0][11:] == tinted((128, 0, 0))).all()
     assert (views[1][1:9] == 10).all()  # a class that is black leaves the image as it is
     assert (views[1][21:, 31:] == tinted((0, 128, 0))).all()
-    edge = [int((c + 510) / 3) for c in (0.6 * 128 + 4, 4, 4)]
+    edge = [c // 3 + 170 for c in (round(0.6 * 128 + 4), 4, 4)]
     assert views[0][10, 5].tolist() == edge  # the first row of another class
     wrong = (views[2] == WRONG).all(-1)
     assert wrong[20:, 30:].all() and wrong.sum() == 20 * 30
