@@ -32,7 +32,7 @@ def beside(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, longest:
 def overlay(image: np.ndarray, mask: np.ndarray, categories: Sequence[Category]) -> np.ndarray:
     """The image u8 [H, W, 3] under the colours of its classes, ``mask`` u8 [H, W], with a legend of those that are there."""
     palette = np.zeros((256, 3), np.uint8)
-    palette[: len(categories)] = _colours(categories)
+    palette[: len(categories)] = mask_colours(categories)
     blended = (image // 2 + palette[mask] // 2).astype(np.uint8)
     present = np.unique(mask).tolist()
     return draw_legend(blended, [categories[i].name for i in present], [tuple(palette[i].tolist()) for i in present])
@@ -57,7 +57,7 @@ class MaskWriter:
         self.form = form
         self._ids = np.array([category.id for category in categories], np.uint8)
         self._palette = np.zeros((256, 3), np.uint8)
-        self._palette[self._ids] = _colours(categories)
+        self._palette[self._ids] = mask_colours(categories)
         self._written: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -76,8 +76,8 @@ class MaskWriter:
         return path
 
 
-def _colours(categories: Sequence[Category]) -> np.ndarray:
-    """u8 [C, 3], RGB."""
+def mask_colours(categories: Sequence[Category]) -> np.ndarray:
+    """The colours of classes in masks, u8 [C, 3], RGB: Cityscapes' own for its classes, VOC's for others."""
     official = {known.name: known.colour for known in CLASSES}
     if {category.name for category in categories} == set(official):
         return np.array([official[category.name] for category in categories], np.uint8)
