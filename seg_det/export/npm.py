@@ -1,4 +1,4 @@
-"""onnxruntime-web from npm: fetched once, checked, kept in the cache, and copied into exports, whose pages then need no network."""
+"""onnxruntime-web from npm: fetched once, checked, kept in the cache, and copied into exports, which need no network then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of target=web for tests: the small trained runs of tests/fixtures, exported by the command, with npm real or imitated."""
+"""Folders of target=web for tests: the small trained runs of tests/fixtures, exported with npm real or imitated."""
 
 import hashlib
 import io
