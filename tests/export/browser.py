@@ -7,6 +7,7 @@ import http.server
 import json
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ SOFTWARE_WEBGPU = (
     "--enable-features=Vulkan",
     "--use-vulkan=swiftshader",
 )
+NO_ADAPTER = "No available adapters."  # Chromium's own warning when a page asks for WebGPU where there is none
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"  # ignored by git
 DROP = """([files]) => {
   const data = new DataTransfer();
@@ -78,21 +80,28 @@ class Opened:
     def __init__(self, browser, address, **settings):
         self.tab = browser.new_context(**settings).new_page()
         self.faults, self.asked = [], []
-        self.tab.on(
-            "console", lambda line: self.faults.append(line.text) if line.type in ("error", "warning") else None
-        )
+        self.tab.on("console", self._hear)
         self.tab.on("pageerror", lambda error: self.faults.append(str(error)))
         self.tab.on("request", lambda request: self.asked.append(request.url))
         self.tab.goto(address)
-        self.tab.wait_for_function(
-            "['ready', 'failed'].includes(document.documentElement.dataset.state)", timeout=120_000
-        )
+        self.until("['ready', 'failed'].includes(document.documentElement.dataset.state)")
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.tab.context.close()
+
+    def _hear(self, line):
+        if line.type in ("error", "warning") and line.text != NO_ADAPTER:
+            self.faults.append(line.text)
+
+    def until(self, condition, argument=None, seconds=120):
+        """Wait until the JavaScript ``condition`` holds; the driver's own way evaluates strings, which the page forbids."""
+        end = time.monotonic() + seconds
+        while not self.tab.evaluate(condition, argument):
+            assert time.monotonic() < end, f"{condition} did not come true; {self.text('notices')}; {self.faults}"
+            time.sleep(0.05)
 
     @property
     def state(self):
@@ -109,7 +118,7 @@ class Opened:
         self.wait_done()
 
     def wait_done(self):
-        self.tab.wait_for_function("document.getElementById('results-box').dataset.done === 'true'", timeout=600_000)
+        self.until("document.getElementById('results-box').dataset.done === 'true'", seconds=600)
         self.tab.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def everything(self):

@@ -173,22 +173,20 @@ def test_the_keyboard_alone_is_enough(browser, sites):
         assert order.count("examples") == 3 and order.count("classes") == tab.locator("#classes input").count()
         tab.locator("#examples button").first.focus()
         tab.keyboard.press("ArrowRight")
-        tab.wait_for_function(
-            "document.querySelectorAll('#examples button')[1].getAttribute('aria-current') === 'true'"
-        )
+        opened.until("document.querySelectorAll('#examples button')[1].getAttribute('aria-current') === 'true'")
         tab.locator("#slider").focus()
         tab.keyboard.press("Home")
         assert opened.text("slider-value") == "0.00"
-        tab.wait_for_function("document.querySelectorAll('#found li').length > 0")
+        opened.until("document.querySelectorAll('#found li').length > 0")
         tab.locator("#none").focus()
         tab.keyboard.press("Enter")
-        tab.wait_for_function("document.getElementById('summary').textContent === 'No objects'")
+        opened.until("document.getElementById('summary').textContent === 'No objects'")
         tab.locator("#classes input").first.focus()
         tab.keyboard.press("Space")
         assert tab.locator("#classes input").first.is_checked()
         tab.locator("#camera").focus()
         tab.keyboard.press("Enter")
-        tab.wait_for_function("Number(document.getElementById('rate').textContent) > 0")
+        opened.until("Number(document.getElementById('rate').textContent) > 0")
         tab.keyboard.press("Enter")
         assert tab.locator("#camera").get_attribute("aria-pressed") == "false"
         assert opened.faults == []
@@ -212,13 +210,11 @@ def test_the_camera_is_drawn_live(browser, sites, kind):
     with Opened(browser, sites(kind)) as opened:
         tab = opened.tab
         tab.locator("#camera").click()
-        tab.wait_for_function("Number(document.getElementById('rate').textContent) > 0", timeout=60_000)
+        opened.until("Number(document.getElementById('rate').textContent) > 0")
         size = tab.evaluate("(({ width, height }) => width / height)(document.getElementById('canvas'))")
         assert size == pytest.approx(4 / 3, abs=0.01) or size == pytest.approx(16 / 9, abs=0.01)
         first = tab.evaluate("document.getElementById('canvas').toDataURL()")
-        tab.wait_for_function(
-            "(first) => document.getElementById('canvas').toDataURL() !== first", arg=first, timeout=60_000
-        )
+        opened.until("(first) => document.getElementById('canvas').toDataURL() !== first", first)
         assert float(opened.text("ms")) > 0 and tab.locator("#canvas").get_attribute("aria-label").startswith(
             "Camera: "
         )
@@ -404,7 +400,7 @@ def test_webgpu_finds_the_same(folders, sites, pictures, kind):
         for found, path in zip(by_file(opened.saved(), pictures[kind]), pictures[kind], strict=True):
             require_same(kind, found, model(path, score_threshold=0), model.card)
         opened.tab.locator("#way").select_option("wasm")
-        opened.tab.wait_for_function("!document.getElementById('way').disabled")
+        opened.until("!document.getElementById('way').disabled")
         assert opened.tab.locator("#way").input_value() == "wasm" and opened.faults == []
 
 

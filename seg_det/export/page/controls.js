@@ -4,7 +4,7 @@ function showSlider() {
   const value = state.slider ?? told.classes.reduce((sum, { threshold }) => sum + (threshold ?? told.threshold), 0) / told.classes.length;
   at("slider").value = value;
   at("slider").setAttribute("aria-valuetext", state.slider === null ? "best for each class" : value.toFixed(2));
-  at("slider-value").textContent = state.slider === null ? "best for each class" : value.toFixed(2);
+  at("slider-value").textContent = state.slider === null ? "by class" : value.toFixed(2);
   at("slider-note").textContent =
     state.slider === null ? "Each class begins at the score where its F1 is best on the validation images." : kind.slider.note;
   at("best").setAttribute("aria-pressed", state.slider === null);

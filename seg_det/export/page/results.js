@@ -19,7 +19,7 @@ const KINDS = {
       if (!items.length) return "No objects";
       const classes = new Map();
       for (const { label } of items) classes.set(label, (classes.get(label) ?? 0) + 1);
-      const parts = [...classes].map(([label, number]) => `${number} ${nameOf(label)}`);
+      const parts = [...classes].map(([label, number]) => (number > 1 ? `${number} × ${nameOf(label)}` : nameOf(label)));
       return `${count(items.length, "object")}: ${parts.join(", ")}`;
     },
     rows: (found, view) =>

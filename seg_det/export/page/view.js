@@ -29,7 +29,7 @@ function draw() {
 
 function drawPicture({ source, size, found }) {
   const unit = self.devicePixelRatio || 1;
-  const room = { width: at("viewer").clientWidth, height: Math.max(240, innerHeight * 0.72) };
+  const room = { width: at("viewer").clientWidth, height: Math.max(240, innerHeight * 0.78) };
   const shown = Math.min(room.width / size.width, room.height / size.height, 6); // CSS pixels a pixel of the image
   Object.assign(at("canvas").style, { width: `${size.width * shown}px`, height: `${size.height * shown}px` });
   paint(at("canvas"), source, size, found, view, { scale: shown * unit, unit });
@@ -60,7 +60,7 @@ function foundRow({ label, value }) {
 }
 
 function drawEntry({ small, found, size, error, thumb, about }) {
-  about.textContent = error ? "cannot be used" : found ? kind.summary(kind.items(found, view)) : "waiting";
+  about.textContent = error ? "cannot be used" : found ? kind.summary(kind.items(found, view)).split(":")[0] : "waiting";
   if (!found) return;
   const scale = small.width / size.width;
   paint(thumb, small, { width: small.width, height: small.height }, null, view, { scale: 1, unit: 1 });
