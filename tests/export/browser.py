@@ -37,15 +37,21 @@ DROP = """([files]) => {
 
 
 @contextlib.contextmanager
-def chromium(*options):
-    """A browser, started with ``options``."""
+def driver():
+    """What starts browsers; one a process."""
     if CHROMIUM is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-    with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(options))
-        yield browser
-        browser.close()
+    with api.sync_playwright() as started:
+        yield started
+
+
+@contextlib.contextmanager
+def chromium(started, *options):
+    """A browser with command-line ``options``."""
+    browser = started.chromium.launch(executable_path=CHROMIUM, args=list(options))
+    yield browser
+    browser.close()
 
 
 def require_runtime():

@@ -5,7 +5,7 @@ const FONT = '600 13px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans"
 
 const colours = told.classes.map((one) => one.colour.match(/\d+/g).map(Number));
 const inkOn = ([red, green, blue]) => (0.299 * red + 0.587 * green + 0.114 * blue > 120 ? INK.dark : INK.light);
-const percent = (value) => (value > 0 && value < 0.01 ? "< 1 %" : `${Math.round(value * 100)} %`);
+const percent = (value) => (value > 0 && value < 0.01 ? "< 1\u00a0%" : `${Math.round(value * 100)}\u00a0%`);
 
 // The image at `scale` canvas pixels a pixel of it, what was found on top; `unit` is the size of a CSS pixel.
 function paint(canvas, source, size, found, view, { scale, unit, captions = true }) {
@@ -63,7 +63,9 @@ function drawMask(pen, found, view) {
   const picture = layerPen.createImageData(found.width, found.height);
   const values = new Uint32Array(picture.data.buffer);
   const bytes = new Uint8ClampedArray(told.classes.length * 4);
-  colours.forEach((colour, label) => bytes.set([...colour, view.shows(label) ? 255 : 0], label * 4));
+  // Black, which most palettes have for the background, would hide the image: it only dims it.
+  const strength = (colour, label) => (view.shows(label) ? (colour.some(Boolean) ? 255 : 90) : 0);
+  colours.forEach((colour, label) => bytes.set([...colour, strength(colour, label)], label * 4));
   const palette = new Uint32Array(bytes.buffer);
   let at = 0;
   found.lengths.forEach((length, i) => values.fill(palette[found.labels[i]] ?? 0, at, (at += length)));

@@ -29,7 +29,7 @@ const KINDS = {
     draw: drawBoxes,
   },
   mask: {
-    slider: { label: "Opacity of the mask", start: 0.5, note: "Shares are of the image's pixels." },
+    slider: { label: "Opacity of the mask", start: 0.6, note: "Shares are of the image's pixels." },
     read: ({ mask: { data, dims } }) => ({ height: dims[0], width: dims[1], ...runs(data) }),
     items: (found, view) => {
       const pixels = found.width * found.height;
@@ -46,7 +46,7 @@ const KINDS = {
     draw: drawMask,
   },
   scores: {
-    slider: { label: "Score threshold", start: 0, note: `The ${TOP} most probable classes, without those that score less.` },
+    slider: { label: "Score threshold", start: 0, note: `The ${TOP} most probable classes are listed; those that score less are left out.` },
     read: ({ scores }) => ({ scores: scores.data.slice() }),
     items: (found, view) => ranked(found, view).map(({ label, score }) => ({ label, value: score })),
     summary: (items) => (items.length ? `${nameOf(items[0].label)} ${percent(items[0].value)}` : "No classes"),
