@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from seg_det.data.images import read_rgb
@@ -20,12 +21,16 @@ from seg_det.errors import UserError
 from seg_det.export import npm
 from seg_det.export.base import Extras, Job
 from seg_det.export.onnx import OnnxTarget
+from seg_det.export.pipeline import Graph
 from seg_det.files import relative, whole, write_whole
 from seg_det.predict.lookup import task_of
 from seg_det.predict.model import USUAL_THRESHOLD
 from seg_det.registry import TARGETS
 from seg_det.report.drawings import encode_jpeg, shrink
 from seg_det.types import ModelCard
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 FOLDER, RUNTIME, EXAMPLES, PAGE = "web", "ort", "examples", "index.html"
 SCRIPTS = (
@@ -66,6 +71,9 @@ class WebTarget(OnnxTarget):
             npm.kept_runtime()
         return super().write(job, path)
 
+    def _convert(self, graph: Graph) -> ModelProto:
+        return in_32_bits(super()._convert(graph))
+
     def place(self, run: Path, stem: str) -> Path:
         """One name for every model: the page asks for it."""
         return run / FOLDER / f"model{self.suffix}"
@@ -83,6 +91,29 @@ class WebTarget(OnnxTarget):
         missing = "" if files else notes[-1]
         write_whole(folder / PAGE, page(content(card, path, examples, missing)))
         return Extras([PAGE, *files, *examples], notes)
+
+
+def in_32_bits(model: ModelProto) -> ModelProto:
+    """``model`` with float32 wherever it computes in float64, which the WebGPU build of ONNX Runtime Web cannot.
+
+    That are the positions of pixels when an image is resized: the file is proved on images as it is then.
+    """
+    from onnx import TensorProto, numpy_helper
+
+    def halved(tensor: TensorProto) -> None:
+        if tensor.data_type == TensorProto.DOUBLE:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+
+    for tensor in model.graph.initializer:
+        halved(tensor)
+    for attribute in (one for node in model.graph.node for one in node.attribute):
+        halved(attribute.t)
+        if attribute.name == "to" and attribute.i == TensorProto.DOUBLE:  # of Cast
+            attribute.i = TensorProto.FLOAT
+    for value in (info.type.tensor_type for info in model.graph.value_info):
+        if value.elem_type == TensorProto.DOUBLE:
+            value.elem_type = TensorProto.FLOAT
+    return model
 
 
 REMEDY = "Install Node.js, which has npm, and export again with a network."
