@@ -63,9 +63,9 @@ def require_runtime():
 
 
 @contextlib.contextmanager
-def served(folder):
-    """The address of a server on this machine that has the files of ``folder``."""
-    handler = functools.partial(_Quiet, directory=str(folder))
+def served(folder, **headers):
+    """The address of a server on this machine that has the files of ``folder``; it sends ``headers`` (_ for -) too."""
+    handler = functools.partial(_Quiet, directory=str(folder), headers=headers)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     try:
@@ -76,6 +76,15 @@ def served(folder):
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, *arguments, headers, **settings):
+        self.more = headers
+        super().__init__(*arguments, **settings)
+
+    def end_headers(self):
+        for name, value in self.more.items():
+            self.send_header(name.replace("_", "-"), value)
+        super().end_headers()
+
     def log_message(self, *_):
         pass
 

@@ -462,6 +462,17 @@ def test_nothing_is_cut_off_at_any_width(browser, sites, pictures, kind, size, s
         opened.shot(f"web_{kind}_{'phone' if size is PHONE else 'desktop'}_{scheme}")
 
 
+def test_a_server_that_isolates_the_page_gets_several_threads(browser, folders, pictures):
+    kind = "segmentation"
+    model = seg_det.load(folders(kind) / "model.onnx")
+    isolation = {"Cross_Origin_Opener_Policy": "same-origin", "Cross_Origin_Embedder_Policy": "require-corp"}
+    with served(folders(kind), **isolation) as site, Opened(browser, site) as opened:
+        assert opened.state == "ready" and opened.tab.evaluate("self.crossOriginIsolated")
+        opened.drop(pictures[kind][:1])
+        require_same(kind, opened.saved(), model(pictures[kind][0]), model.card)
+        assert opened.tab.workers and opened.faults == []
+
+
 def test_the_files_that_the_page_loads_are_those_of_the_export(browser, folders, sites):
     with Opened(browser, sites("detection")) as opened:
         loaded = {urlsplit(address).path.lstrip("/") for address in opened.asked if "/ort/" in address}

@@ -5,6 +5,7 @@ const WAYS = {
   webgpu: { label: "WebGPU", script: "ort.webgpu.bundle.min.mjs" },
   wasm: { label: "WebAssembly", script: "ort.wasm.bundle.min.mjs" },
 };
+const MOST_THREADS = 4; // small networks gain nothing from more
 const PROBE = { width: 160, height: 120 };
 
 // A sentence for whoever uses the page; every other error is a fault of this page or of the browser.
@@ -36,7 +37,7 @@ async function openEngine(way) {
   if (reason) throw new Told(reason);
   const ort = await import(inFolder(`${told.runtime}/${WAYS[way].script}`));
   ort.env.logLevel = "error";
-  if (!self.crossOriginIsolated) ort.env.wasm.numThreads = 1;
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(MOST_THREADS, navigator.hardwareConcurrency) : 1;
   const session = await ort.InferenceSession.create(modelBytes.slice(), { executionProviders: [way], logSeverityLevel: 3 });
   const engine = { way, ort, session };
   try {

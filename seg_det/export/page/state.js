@@ -65,7 +65,8 @@ function predict(image, name) {
     } catch (error) {
       const { way } = state.engine;
       await use("wasm"); // also anew: a session that ran out of memory may be of no more use
-      if (way === "wasm") throw new Told(`${name} cannot be run (${error.message}): make it smaller.`);
+      const reason = /alloc|memory/i.test(error.message) ? "the browser lacks the memory" : error.message;
+      if (way === "wasm") throw new Told(`${name} of ${image.width} x ${image.height} pixels cannot be run (${reason}): make it smaller.`);
       refuse(way, error);
       tell(`${WAYS[way].label} failed, so the model now runs on ${WAYS.wasm.label}.`);
       return infer(state.engine, image);
