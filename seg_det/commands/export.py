@@ -60,6 +60,7 @@ def main(config: DictConfig) -> None:
         print(search_text(content))
     print(table(content))
     print("\n".join(f"{folder / name}" for name in [*content["files"], "export.json", "report.html"]))
+    print("".join(f"{note}\n" for note in content["notes"]), end="")
     if content["accepted"] is False:
         raise UserError(
             f"{folder / content['files'][0]} was rejected: its {content['metric']} is {content['difference']:.4f} from the "

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -60,6 +60,13 @@ class Job:
         return found
 
 
+class Extras(NamedTuple):
+    """What a target wrote around an accepted file: names in its folder, and sentences for whoever exports."""
+
+    files: list[str]
+    notes: list[str]
+
+
 @dataclass(frozen=True)
 class Target(ABC):
     """A file format with its runtime; a subclass is a frozen dataclass whose fields are the keys of its YAML.
@@ -79,6 +86,8 @@ class Target(ABC):
     calibrates: ClassVar[bool] = True  # whether int8 looks at images
     session: ClassVar[Callable[[str], Session]]
     snippet: ClassVar[str | None] = None  # the template of the app's source that goes with the file, see snippets.py
+    program: ClassVar[bool] = True  # whether a Python program that runs the file goes with it, see runner.py
+    opens: ClassVar[bool] = True  # False: another target opens the files of its suffix
 
     @abstractmethod
     def write(self, job: Job, path: Path) -> dict[str, Any]:
@@ -95,6 +104,14 @@ class Target(ABC):
         """Raise UserError with the pip command if a package of the target is missing."""
         if missing := [name for name in cls.packages if importlib.util.find_spec(name) is None]:
             raise UserError(f"target={cls.name} needs {', '.join(missing)}: pip install -e '.[{cls.extra}]'")
+
+    def place(self, run: Path, stem: str) -> Path:
+        """Where the file of an export goes; ``stem`` says which model and precision it has."""
+        return run / f"{stem}{self.suffix}"
+
+    def surround(self, card: ModelCard, path: Path, images: Sequence[Path]) -> Extras:
+        """Write what goes around the accepted file ``path``; ``images`` are some of those that proved it. Raises UserError."""
+        return Extras([], [])
 
     def elsewhere(self) -> str | None:
         """Why a file of this target cannot be run on this machine, though it can be written; None where it can."""

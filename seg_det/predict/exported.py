@@ -35,7 +35,7 @@ class Opened(NamedTuple):
 @cache
 def targets() -> dict[str, Any]:
     """The classes of the export targets by the suffix of their files."""
-    return {target.suffix: target for target in map(TARGETS.get, TARGETS)}
+    return {target.suffix: target for target in map(TARGETS.get, TARGETS) if target.opens}
 
 
 def is_exported(reference: str) -> bool:

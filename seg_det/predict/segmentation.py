@@ -22,7 +22,7 @@ from seg_det.predict.preprocessing import Preprocessing, Size
 from seg_det.predict.result import SegmentationResult
 from seg_det.predict.task import Outputs, Task
 from seg_det.registry import filled
-from seg_det.types import DenseSegmentation, ModelCard
+from seg_det.types import Category, DenseSegmentation, ModelCard
 
 MOST_SCALES, LARGEST_SCALE, LARGEST_OVERLAP = 32, 8, 0.9  # of the views of one image: bounds their number
 
@@ -163,6 +163,12 @@ def _require_exportable(card: ModelCard) -> None:
         )
 
 
+def _colours(categories: Sequence[Category]) -> np.ndarray:
+    from seg_det.report.masks import mask_colours
+
+    return mask_colours(categories)
+
+
 SEGMENTATION = Task(
     name="segmentation",
     output=DenseSegmentation,
@@ -177,6 +183,7 @@ SEGMENTATION = Task(
     graph=SegmentationGraph,
     defaults={"output": "logits", "align_corners": False},
     require_exportable=_require_exportable,
+    colours=_colours,
     exact_when_normalised=False,  # its masks have the input's size, and the nearest pixel of the image takes theirs
     programs={
         "full": standalone.segmentation_full,

@@ -21,7 +21,7 @@ from seg_det.errors import UserError
 from seg_det.evaluation.environment import environment
 from seg_det.evaluation.measure import evaluate, loader
 from seg_det.export import runner, snippets
-from seg_det.export.base import Job, Target
+from seg_det.export.base import Extras, Job, Target
 from seg_det.export.pipeline import build_graph, completed, exportable, outputs_of
 from seg_det.files import write_json
 from seg_det.kinds.kind import Kind, Metric
@@ -78,7 +78,8 @@ def export_model(setup: Export) -> dict[str, Any]:
     setup = _checked(setup)
     kind, target = KINDS[setup.card.task], setup.target
     validation = verification_source(setup)
-    path = setup.run / f"{setup.card.name}_{setup.precision}{target.suffix}"
+    path = target.place(setup.run, f"{setup.card.name}_{setup.precision}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     export = _about(setup)
     job = Job(
         exportable(setup.model),
@@ -92,18 +93,10 @@ def export_model(setup: Export) -> dict[str, Any]:
     facts = target.write(job, path)
     files = [path.name, *facts.pop("files", [])]
     sidecar.write(path, setup.card, {**export, **facts}, files)
-    program = runner.write(target, setup.card, path, setup.pipeline)
     verified = verify(setup, kind, path, validation)
-    content = {
-        **export,
-        **facts,
-        **verified.facts,
-        "files": [*files, f"{path.stem}.json", program, *snippets.write(target, setup.card, export, path)],
-    }
+    content = {**export, **facts, **verified.facts}
     content["megabytes"] = round(sum(_bytes(path.parent / name) for name in files) / 1e6, 2)
-    if content["accepted"] is False:
-        path.rename(path.with_suffix(".rejected"))
-        content["files"] = [path.with_suffix(".rejected").name, *content["files"][1:]]
+    content.update(_surrounded(setup, path, files, export, content["accepted"], validation))
     write_json(setup.run / "export.json", content)
     write_export_report(
         setup.run,
@@ -115,6 +108,27 @@ def export_model(setup: Export) -> dict[str, Any]:
         config=setup.config,
     )
     return content
+
+
+def _surrounded(
+    setup: Export, path: Path, files: list[str], export: dict[str, Any], accepted: bool | None, validation: Source
+) -> dict[str, Any]:
+    """``files`` and ``notes`` of export.json, once what goes around the file is written and a rejected one has its name."""
+    target, card = setup.target, setup.card
+    names, extras = [f"{path.stem}.json"], Extras([], [])
+    if target.program:
+        names.append(runner.write(target, card, path, setup.pipeline))
+    names += snippets.write(target, card, export, path)
+    if accepted is False:
+        path.rename(path.with_suffix(".rejected"))
+        files = [path.with_suffix(".rejected").name, *files[1:]]
+    else:
+        extras = target.surround(card, path, [record.path for record in validation.records])
+    inside = path.parent.relative_to(setup.run)
+    return {
+        "files": [(inside / name).as_posix() for name in [*files, *names, *extras.files]],
+        "notes": extras.notes,
+    }
 
 
 def verification_source(setup: Export) -> Source:

@@ -46,7 +46,7 @@ def coloured(image: np.ndarray, mask: np.ndarray, categories: Sequence[Category]
 def palette(categories: Sequence[Category]) -> np.ndarray:
     """u8 [256, 3] RGB: the colour of each class index, and at IGNORE that of pixels without a label."""
     colours = np.zeros((256, 3), np.uint8)
-    colours[: len(categories)] = _colours(categories)
+    colours[: len(categories)] = mask_colours(categories)
     colours[IGNORE] = UNLABELLED
     return colours
 
@@ -107,7 +107,7 @@ class MaskWriter:
         self._ids = np.full(256, IGNORE, np.uint8)
         self._ids[: len(categories)] = ids = [category.id for category in categories]
         self._palette = np.zeros((256, 3), np.uint8)
-        self._palette[ids] = _colours(categories)
+        self._palette[ids] = mask_colours(categories)
         self._written: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -127,8 +127,8 @@ class MaskWriter:
         return path
 
 
-def _colours(categories: Sequence[Category]) -> np.ndarray:
-    """u8 [C, 3], RGB."""
+def mask_colours(categories: Sequence[Category]) -> np.ndarray:
+    """The colours of classes in masks, u8 [C, 3], RGB: Cityscapes' own for its classes, VOC's for others."""
     official = {known.name: known.colour for known in CLASSES}
     if {category.name for category in categories} == set(official):
         return np.array([official[category.name] for category in categories], np.uint8)
