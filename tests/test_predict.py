@@ -130,9 +130,10 @@ def test_classes_of_images(tiny_imagefolder, tmp_path):
         tmp_path, f"model={EARLIER / 'classification'}", f"source={tiny_imagefolder}/val/red", "format=csv"
     )
     table = list(csv.DictReader((found / "predictions.csv").open()))
-    assert len(table) == 4 * 3 and set(table[0]) == {"file_name", "frame", "class", "category_id", "score"}
+    assert len(table) == 4 * 3 and list(table[0]) == ["image_id", "file_name", "frame", "class", "category_id", "score"]
     summary = json.loads((found / "summary.json").read_text())
     assert summary["images"] == 4 and summary["problems"] == []
+    assert sum(summary["found"].values()) == 4  # the best class of each image
 
 
 def test_a_broken_image_is_reported_and_the_others_are_done(shapes, tmp_path):
@@ -227,6 +228,15 @@ def test_tiles_find_more_on_a_large_scene(shapes, tmp_path):
         (["source=IMAGE", "frames=0"], "frames must be a whole number from 1"),
         (["source=IMAGE", "tiles.size=[0,3]"], "tiles.size must be a number or [height, width] in pixels"),
         (["source=IMAGE", "stream.retries=-1"], "stream.retries must be a number from 0"),
+        (["source=IMAGE", "classes=[]"], "classes names no class: leave it out for all of them."),
+        (["source=IMAGE", "draw=maybe"], "draw must be true or false, got maybe."),
+        (["source=IMAGE", "track=no"], "track must be true or false, got no."),
+        (["source=IMAGE", "frames=true"], "frames must be a whole number from 1"),
+        (["source=IMAGE", "data.batch_size=true"], "data.batch_size must be a number from 1, got True"),
+        (["source=IMAGE", "tiles.size=[32,32]", "tiles.whole=no"], "tiles.whole must be true or false, got no."),
+        (["source=''"], "source is empty: give an image, a folder"),
+        (["source=-1"], "the number of a camera must be from 0 to 999, got -1."),
+        (["source='http://[::1/x.jpg'"], "http://[::1/x.jpg is no address"),
         (["source=97"], "left out: camera 97 cannot be opened"),
     ],
 )
@@ -267,3 +277,108 @@ def test_evaluation_with_tiles(tiny_shapes, tmp_path):
     assert figures[0] == pytest.approx(figures[1], abs=1e-4)
     refused = run(tmp_path, "evaluate", f"model={EARLIER / 'segmentation'}", *words, check=False)
     assert refused.returncode == 1 and "tiles are for detectors" in refused.stderr
+
+
+def test_a_video_beside_its_frames(clip, shapes, tmp_path):
+    """What is written of the video's frames lies where nothing of an image does."""
+    (tmp_path / "both" / "clip").mkdir(parents=True)
+    clip.rename(tmp_path / "both" / "clip.mp4")
+    for number, path in enumerate(sorted(shapes.glob("*.jpg"))[:2], start=1):
+        (tmp_path / "both" / "clip" / f"{number:06d}.jpg").write_bytes(path.read_bytes())
+    _, found = predicted(
+        tmp_path, f"model={EARLIER / 'detection'}", "source=both", "format=[yolo,voc]", "score_threshold=0.02"
+    )
+    rows = rows_of(found)
+    files = sorted(path.relative_to(found / "labels").as_posix() for path in (found / "labels").rglob("*.txt"))
+    assert len(files) == 2 + 8 and {row["file_name"] for row in rows} == {
+        "clip/000001.jpg",
+        "clip/000002.jpg",
+        "clip.mp4",
+    }
+    for number in (1, 2):
+        lines = (found / "labels" / "clip" / f"{number:06d}.txt").read_text().splitlines()
+        assert len(lines) == sum(row["file_name"] == f"clip/{number:06d}.jpg" for row in rows)
+    names = {ElementTree.parse(path).findtext("filename") for path in (found / "annotations").rglob("*.xml")}
+    assert names == {"clip/000001.jpg", "clip/000002.jpg", "clip.mp4"}
+
+
+def test_sources_of_one_name_are_told_apart(shapes, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.jpg").write_bytes(sorted(shapes.glob("*.jpg"))[folder == "b"].read_bytes())
+    _, found = predicted(tmp_path, f"model={EARLIER / 'detection'}", "source=[a,b]", "score_threshold=0", "format=csv")
+    assert {row["file_name"] for row in rows_of(found)} == {"a/1.jpg", "b/1.jpg"}
+    assert {row["file_name"] for row in csv.DictReader((found / "predictions.csv").open())} == {"a/1.jpg", "b/1.jpg"}
+
+
+def test_one_image_with_too_many_tiles_costs_no_other(shapes, tmp_path, monkeypatch):
+    from seg_det.predict import tiles
+
+    monkeypatch.setattr(tiles, "MOST_TILES", 100)
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (900, 900)).save(tmp_path / "photos" / "1.png")
+    (tmp_path / "photos" / "2.jpg").write_bytes(sorted(shapes.glob("*.jpg"))[0].read_bytes())
+    done, found = predicted(
+        tmp_path, f"model={EARLIER / 'detection'}", "source=photos", "tiles.size=[64,64]", "draw=false", check=False
+    )
+    assert done.returncode == 1 and "an image of 900 x 900 has more than 100 tiles" in done.stderr
+    assert json.loads((found / "summary.json").read_text())["images"] == 1
+
+
+def test_a_full_disk_leaves_valid_files(shapes, tmp_path, monkeypatch):
+    from seg_det.predict.growing import Growing
+
+    paths, add = [], Growing.add
+
+    class Full:
+        def __init__(self, file):
+            self.file, self.left = file, 30
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def write(self, content):
+            if len(content) > 2 and self.left <= 0:
+                raise OSError(28, "No space left on device")
+            part = content[: max(2, self.left)]
+            self.left -= len(part)
+            return self.file.write(part)
+
+    def filling(self, content, *, end=b""):
+        paths.append(self._path)
+        if len(paths) == 3:
+            self._file = Full(self._file)
+        add(self, content, end=end)
+
+    monkeypatch.setattr(Growing, "add", filling)
+    done, found = predicted(
+        tmp_path, f"model={EARLIER / 'detection'}", f"source={shapes}", "score_threshold=0", "draw=false", check=False
+    )
+    assert done.returncode == 1 and "predictions.json cannot be written (No space left on device)" in done.stderr
+    assert len({row["image_id"] for row in rows_of(found)}) == 2  # those before the disk was full
+
+
+def test_a_stop_leaves_what_was_done(shapes, tmp_path, monkeypatch):
+    from seg_det.predict import run as module
+
+    plain = module.results_of
+
+    def stopped(*arguments):
+        for number, pair in enumerate(plain(*arguments)):
+            if number == 3:
+                raise KeyboardInterrupt
+            yield pair
+
+    monkeypatch.setattr(module, "results_of", stopped)
+    done, found = predicted(tmp_path, f"model={EARLIER / 'detection'}", f"source={shapes}", check=False)
+    assert done.returncode == 130 and "stopped before the end" in done.stdout
+    assert len(list((found / "drawings").iterdir())) == 3
+    assert json.loads((found / "summary.json").read_text())["stopped"] is True
+
+
+def test_weights_without_names_are_told_which_classes_they_have(real_data, shapes, tmp_path):
+    weights = real_data / "weights" / "ssdlite_mobilenet_v2_person_tf.pth"
+    image = sorted(shapes.glob("*.jpg"))[0]
+    words = [f"model={weights}", f"source={image}", "score_threshold=0", "draw=false", "format=csv"]
+    _, found = predicted(tmp_path, *words, "classes=[person]")
+    assert {row["class"] for row in csv.DictReader((found / "predictions.csv").open())} <= {"person"}

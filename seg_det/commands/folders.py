@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det.errors import UserError
+from seg_det.files import CannotWrite
 from seg_det.migrations import marked
 from seg_det.values import is_name
 
@@ -69,7 +70,12 @@ def claim(folder: Path, config: DictConfig) -> None:
         raise UserError(
             f"{folder} belongs to another run, which would be overwritten: start again, or set hydra.run.dir."
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(
+            f"{folder} cannot be made ({error.strerror}): run it in a folder that you may write to."
+        ) from error
     values = marked(OmegaConf.to_container(config, resolve=False))
     OmegaConf.save(OmegaConf.create(values), folder / "config.yaml")
 

@@ -15,19 +15,21 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from seg_det.commands.folders import claim, new_folder, newest_run
-from seg_det.commands.settings import batch_size, height_and_width, plain, tiles_of
+from seg_det.commands.settings import batch_size, height_and_width, plain, switch, tiles_of
 from seg_det.data.images import limit_pixels
 from seg_det.errors import UserError
 from seg_det.files import write_json
 from seg_det.media.frames import Frame, Input
-from seg_det.media.sources import open_source, shown
+from seg_det.media.names import shown
+from seg_det.media.sources import open_source
 from seg_det.media.videos import Timing
-from seg_det.predict.loading import load
+from seg_det.predict.loading import has_no_card, load
 from seg_det.predict.model import Model
 from seg_det.predict.run import Options, Summary, check_formats, predict_source
 
 log = logging.getLogger(__name__)
 LINE_EVERY = 60.0  # seconds between two lines of progress where there is no terminal
+INTERRUPTED = 130  # the exit code of what Ctrl-C ended
 MOST_NAMED = 8  # classes and suffixes that are named one by one
 
 
@@ -38,7 +40,8 @@ def main(config: DictConfig) -> None:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     logging.getLogger("seg_det.predict.model").setLevel(logging.ERROR)
     source = plain(config).get("source")
-    inputs, others = open_source(source, timing=Timing(**plain(config.stream)))
+    timing = Timing(**plain(config.stream)) if config.stream else Timing()
+    inputs, others = open_source(source, timing=timing)
     model = _model(config)
     options = _options(config, model)
     folder = new_folder("predict", model.card.name)
@@ -53,14 +56,20 @@ def main(config: DictConfig) -> None:
             f"{count} images or frames were left out, listed in summary.json; the first" if count > 1 else "left out"
         )
         raise UserError(f"{which}: {reason}")
+    if summary.stopped and not any(given.live for given in inputs):  # a camera has no other end
+        sys.exit(INTERRUPTED)
 
 
 def _model(config: DictConfig) -> Model:
     size = None if config.input_size is None else height_and_width(config.input_size, "input_size")
+    reference = str(config.model or newest_run())
+    # Weights of others may hold no names: then classes says which their outputs are.
+    named = _several(config.classes) if has_no_card(reference) else None
     return load(
-        str(config.model or newest_run()),
+        reference,
         device=config.device,
         batch_size=batch_size(config.data.batch_size),
+        classes=named or None,
         input_size=size,
         tiles=tiles_of(config.tiles),
     )
@@ -68,22 +77,24 @@ def _model(config: DictConfig) -> Model:
 
 def _options(config: DictConfig, model: Model) -> Options:
     """What was asked for. Raises UserError for what the model cannot do."""
-    threshold = plain(config).get("score_threshold")
-    if threshold is not None and not model.task.suppresses:
-        raise UserError(f"score_threshold is for detectors, and this is a model for {model.card.task}: leave it out.")
-    if config.track and not model.task.suppresses:
-        raise UserError(f"track=true is for detectors, and this is a model for {model.card.task}: leave it out.")
+    threshold, track = plain(config).get("score_threshold"), switch(config.track, "track")
+    for key, given in (("score_threshold", threshold is not None), ("track", track)):
+        if given and not model.task.suppresses:
+            raise UserError(f"{key} is for detectors, and this is a model for {model.card.task}: leave it out.")
     formats = _several(config.format)
     check_formats(formats, model)
-    if config.frames is not None and (not isinstance(config.frames, int) or config.frames < 1):
+    if config.frames is not None and (type(config.frames) is not int or config.frames < 1):
         raise UserError(f"frames must be a whole number from 1, or null for all, got {config.frames}.")
+    classes = None if config.classes is None else _several(config.classes)
+    if classes == []:
+        raise UserError("classes names no class: leave it out for all of them.")
     return Options(
         thresholds=model.thresholds(threshold),
-        labels=None if config.classes is None else model.labels(_several(config.classes)),
-        formats=formats,
-        draw=bool(config.draw),
+        labels=None if classes is None else model.labels(classes),
+        formats=list(dict.fromkeys(formats)),
+        draw=switch(config.draw, "draw"),
         most=config.frames,
-        track=bool(config.track),
+        track=track,
     )
 
 
@@ -128,7 +139,8 @@ def summary_text(summary: Summary, folder: Path) -> str:
     found = sorted(summary.found.items(), key=lambda item: -item[1])
     listed = ", ".join(f"{count} {name}" for name, count in found[:MOST_NAMED])
     more = f" and {len(found) - MOST_NAMED} more classes" if len(found) > MOST_NAMED else ""
-    lines += [f"found {listed}{more}" if found else "nothing was found above the threshold"]
+    if found or not summary.problems:
+        lines += [f"found {listed}{more}" if found else "nothing was found"]
     lines += summary.notes
     lines += ["stopped before the end"] if summary.stopped else []
     files = ("predictions.json", "predictions.csv", "labels", "annotations", "masks", "tracks", "drawings")

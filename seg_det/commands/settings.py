@@ -57,16 +57,23 @@ def workers(wanted: int | str) -> int:
     return wanted
 
 
+def switch(value: Any, key: str) -> bool:
+    """A setting that is true or false, as YAML says it. Raises UserError, which names ``key``."""
+    if not isinstance(value, bool):
+        raise UserError(f"{key} must be true or false, got {value}.")
+    return value
+
+
 def batch_size(wanted: int) -> int:
     """data.batch_size, checked."""
-    if not isinstance(wanted, int) or wanted < 1:
+    if type(wanted) is not int or wanted < 1:
         raise UserError(f"data.batch_size must be a number from 1, got {wanted}.")
     return wanted
 
 
 def tiles_of(section: DictConfig) -> Tiles | None:
     """The section ``tiles``; None where it names no size."""
-    values = plain(section)
-    if values["size"] is None:
+    if not isinstance(section, DictConfig) or section.get("size") is None:
         return None
+    values = plain(section)
     return Tiles(**{**values, "size": height_and_width(section.size, "tiles.size")})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import lightning
@@ -13,7 +14,7 @@ from seg_det.commands.anchor_files import read_anchors
 from seg_det.commands.folders import claim, command_line, new_folder, run_name
 from seg_det.commands.labelled import postprocess, read_source
 from seg_det.commands.saved import config_of, resumable, writable
-from seg_det.commands.settings import batch_size, build, height_and_width, of_colours, plain, workers
+from seg_det.commands.settings import batch_size, build, height_and_width, of_colours, plain, switch, workers
 from seg_det.data.images import limit_pixels
 from seg_det.data.multi_scale import input_sizes
 from seg_det.errors import UserError
@@ -40,12 +41,15 @@ def main(config: DictConfig) -> None:
         config = _with_anchors(config)
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
     limit_pixels(config.data.max_pixels)
-    if config.get("preview"):
+    looking = switch(config.get("preview", False), "preview")
+    if looking:
+        with suppress(OSError):
+            folder.rmdir()  # Hydra has made it for a training
         folder = new_folder("preview", run_name(config))
     claim(folder, config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     setup = _training(config, folder, resume)
-    if config.get("preview"):
+    if looking:
         print(f"preview     {preview(setup)}\nnext        the same command without preview=true")
         return
     metrics = train_model(setup)

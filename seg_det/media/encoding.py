@@ -13,6 +13,7 @@ import numpy as np
 
 from seg_det.errors import UserError
 
+SLOWEST = 0.1  # frames a second that OpenCV writes
 ENCODERS = (("libx264", ("-preset", "veryfast", "-crf", "20")), ("libopenh264", ("-b:v", "8M")))  # of H.264, best first
 
 
@@ -116,7 +117,9 @@ class _Ffmpeg:
 
 class _OpenCV:
     def __init__(self, path: Path, rate: float, size: tuple[int, int]):
-        self._writer = cv2.VideoWriter(str(path.absolute()), cv2.VideoWriter_fourcc(*"mp4v"), rate, size[::-1])
+        self._writer = cv2.VideoWriter(
+            str(path.absolute()), cv2.VideoWriter_fourcc(*"mp4v"), max(rate, SLOWEST), size[::-1]
+        )
         if not self._writer.isOpened():
             raise UserError(f"the video {path} cannot be written: check the folder and the free space.")
 
@@ -129,4 +132,4 @@ class _OpenCV:
 
 def _fraction(rate: float) -> Fraction:
     """30000/1001 and not 29.97, which drifts."""
-    return Fraction(rate).limit_denominator(1001)
+    return max(Fraction(1, 1000), Fraction(rate).limit_denominator(100_000))

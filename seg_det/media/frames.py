@@ -69,3 +69,11 @@ def in_advance(
         finally:
             for future in pending:
                 future.cancel()
+
+
+def made(file: str, stem: str, read: Callable[[], np.ndarray]) -> Frame:
+    """The frame of an image that ``read`` gives, or the reason why it cannot."""
+    try:
+        return Frame(file, stem, pixels=read())
+    except UserError as error:
+        return Frame(file, stem, error=error)

@@ -2,96 +2,69 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from glob import glob, has_magic
 from os.path import commonpath
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import numpy as np
-import requests
-
-from seg_det.data.images import IMAGE_SUFFIXES, decode_rgb, read_rgb
+from seg_det.data.images import read_rgb
 from seg_det.errors import UserError
-from seg_det.media.frames import Frame, Input, in_advance
+from seg_det.media.addresses import open_address
+from seg_det.media.frames import Frame, Input, in_advance, made
+from seg_det.media.names import Stems, readable, shown
+from seg_det.media.suffixes import PICTURES, VIDEOS
 from seg_det.media.videos import Stream, Timing, VideoFile
 
 FORMS = "an image, a folder, a pattern (photos/*.jpg), a list (.txt), a video, the number of a camera, or an address"
-# Read too where they lie in a folder; the last ones so that each is reported and not passed over.
-PICTURES = (*IMAGE_SUFFIXES, ".jfif", ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".jp2", ".dng")
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts", ".m2ts")
-LIVE = ("rtsp", "rtsps", "rtmp", "udp", "tcp", "srt")  # schemes of addresses without an end
+MOST_CAMERAS = 1000
 MOST_LINES = 10**7  # of a list
-MOST_BYTES = 2**30  # of an image at an address
 
 
 class ImageFiles:
-    """Image files in order; ``root`` is the folder that their names are relative to."""
+    """Image files in order; ``root`` is the folder that their names are relative to. ``lost`` are folders without access."""
 
     video = live = False
 
-    def __init__(self, paths: Sequence[Path], root: Path, stems: Stems):
+    def __init__(self, paths: Sequence[Path], root: Path, stems: Stems, lost: Sequence[OSError] = ()):
         self.name = str(root)
-        self.length = len(paths)
+        self.length = len(paths) + len(lost)
         self._named = [(path, file := _relative(path, root), stems.of(file)) for path in paths]
+        self._lost = [(_relative(Path(error.filename), root), error) for error in lost]
 
     def frames(self) -> Iterator[Frame]:
         """See :class:`~seg_det.media.frames.Input`."""
-        return in_advance(lambda named: _read(*named), self._named)
+        for name, error in self._lost:
+            yield Frame(name, name, error=UserError(f"the folder {name} cannot be read ({error.strerror})."))
+        yield from in_advance(lambda named: made(named[1], named[2], lambda: read_rgb(named[0])), self._named)
 
 
-class Address:
-    """An image at an address, fetched when it is read."""
+class _Found:
+    """What has been found so far; files of several sources are called by their place below a folder that holds all."""
 
-    video = live = False
-    length = 1
+    def __init__(self, timing: Timing, root: Path | None):
+        self.timing, self.root = timing, root
+        self.stems = Stems()
+        self.inputs: list[Input] = []
+        self.others: Counter[str] = Counter()  # files of folders that are no images and no videos, by suffix
 
-    def __init__(self, address: str, stems: Stems, timing: Timing):
-        self.name, self._address, self._timing = shown(address), address, timing
-        self._file = _file_of(address)
-        self._stem = stems.of(self._file)
+    def add(self, paths: Sequence[Path], root: Path, lost: Sequence[OSError] = ()) -> None:
+        """The images as one input, each video as one of its own."""
+        root = self.root or root
+        images = [path for path in paths if path.suffix.lower() not in VIDEOS]
+        if images or lost:
+            self.inputs.append(ImageFiles(images, root, self.stems, lost))
+        for path in paths:
+            if path.suffix.lower() in VIDEOS:
+                file = _relative(path, root)
+                self.inputs.append(VideoFile(path, file, self.stems.of(file, video=True)))
 
-    def frames(self) -> Iterator[Frame]:
-        """See :class:`~seg_det.media.frames.Input`."""
-        yield _frame(self._file, self._stem, lambda: decode_rgb(self._fetched(), self.name))
-
-    def _fetched(self) -> bytes:
-        try:
-            with requests.get(self._address, timeout=self._timing.timeout_s, stream=True) as response:
-                response.raise_for_status()
-                parts, size = [], 0
-                for part in response.iter_content(2**16):
-                    parts.append(part)
-                    if (size := size + len(part)) > MOST_BYTES:
-                        raise UserError(
-                            f"{self.name} sends more than {MOST_BYTES} bytes, so no image: check the address."
-                        )
-                return b"".join(parts)
-        except (requests.RequestException, ValueError) as error:  # ValueError: of an address that cannot be one
-            response = getattr(error, "response", None)
-            reason = f"{response.status_code} {response.reason}" if response is not None else type(error).__name__
-            raise UserError(f"{self.name} cannot be fetched ({reason}): check the address and the network.") from error
-
-
-class Stems:
-    """Names for what is written, each once: a.jpg and a.png become a and a_2."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def of(self, file: str) -> str:
-        """A name for ``file``: without its suffix, below no other folder, not used before whatever the letters' case."""
-        parts = [part for part in Path(file).with_suffix("").parts if part not in ("..", "/", "\\")]
-        stem = free = "/".join(parts) or "image"
-        number = 1
-        while free.lower() in self._taken:
-            number += 1
-            free = f"{stem}_{number}"
-        self._taken.add(free.lower())
-        return free
+    def add_address(self, address: str) -> None:
+        """What is at an address."""
+        self.inputs.append(open_address(address, self.timing, self.stems))
 
 
 def open_source(source: Any, *, timing: Timing | None = None) -> tuple[list[Input], Counter[str]]:
@@ -99,140 +72,129 @@ def open_source(source: Any, *, timing: Timing | None = None) -> tuple[list[Inpu
 
     ``source`` is one of :data:`FORMS`, or a list of them. Raises UserError where there is nothing, with the reason.
     """
-    timing, stems, others = timing or Timing(), Stems(), Counter()
     given = list(source) if isinstance(source, Sequence) and not isinstance(source, str) else [source]
-    inputs: list[Input] = []
-    loose: list[Path] = []
-    for one in given:
-        found = _opened(one, timing, stems, others)
-        loose += [found] if isinstance(found, Path) else []
-        inputs += [] if isinstance(found, Path) else found
-    if loose:
-        inputs.insert(0, ImageFiles(loose, _common_folder(loose), stems))
-    if not inputs:
+    if not given or not all(str(one).strip() for one in given):
         raise UserError(f"source is empty: give {FORMS}.")
-    return inputs, others
+    found = _Found(timing or Timing(), _common_root(given) if len(given) > 1 else None)
+    singles: list[Path] = []
+    for one in given:
+        path = _add(one, found)
+        singles += [path] if path is not None else []
+    if singles:
+        found.add(singles, _common_folder(singles))
+    return found.inputs, found.others
 
 
-def shown(source: Any) -> str:
-    """``source`` for messages and saved configurations: without the user name and password of an address."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "***@", str(source))
-
-
-def _opened(one: Any, timing: Timing, stems: Stems, others: Counter[str]) -> list[Input] | Path:
-    """The inputs of one source; the path of a single image, so that several become one input."""
-    if isinstance(one, int) and not isinstance(one, bool):
-        return [Stream(one, f"camera {one}", stems.of(f"camera_{one}"), timing)]
+def _add(one: Any, found: _Found) -> Path | None:
+    """Add what one source names; a single image or video is returned, so that several become one input."""
+    if isinstance(one, int):
+        return _add_camera(one, found)
     text = str(one)
     if "://" in text:
-        return [_address(text, timing, stems)]
+        return found.add_address(text)
     path = Path(text).expanduser()
     if _exists(path):
-        return _folder(path, stems, others) if path.is_dir() else _file(path, stems)
-    if has_magic(text):
-        return _files(_matching(path), stems, f"no file matches source={text}")
-    raise UserError(f"there is no {text}: source is {FORMS}.")
+        if path.is_dir():
+            return _add_folder(path, found)
+        return _add_list(path, found) if path.suffix.lower() == ".txt" else path
+    if not has_magic(text):
+        raise UserError(f"there is no {shown(text)}: source is {FORMS}.")
+    if not (paths := _matching(path)):
+        raise UserError(f"no file matches source={text}: source is {FORMS}.")
+    return found.add(paths, _common_folder(paths))
+
+
+def _add_camera(number: int, found: _Found) -> None:
+    if isinstance(number, bool) or not 0 <= number < MOST_CAMERAS:
+        raise UserError(f"the number of a camera must be from 0 to {MOST_CAMERAS - 1}, got {number}.")
+    name = f"camera_{number}"
+    found.inputs.append(Stream(number, f"camera {number}", found.stems.of(name, video=True), found.timing))
 
 
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError) as error:  # of a path that no file can have
-        raise UserError(f"source={str(path)[:100]} cannot be read ({getattr(error, 'strerror', error)}).") from error
+    except (OSError, ValueError):  # of a path that no file can have, or below a folder without access
+        return False
 
 
-def _address(text: str, timing: Timing, stems: Stems) -> Input:
-    parts = urlsplit(text)
-    suffix = Path(parts.path).suffix.lower()
-    if parts.scheme in ("http", "https") and (suffix in PICTURES or not suffix):
-        return Address(text, stems, timing)
-    if parts.scheme in ("http", "https", *LIVE):
-        live = parts.scheme in LIVE or suffix not in VIDEOS
-        return Stream(text, shown(text), stems.of(_file_of(text)), timing, live=live)
-    known = ", ".join(("http", "https", *LIVE))
-    raise UserError(f"addresses of {parts.scheme}:// are not read ({known} are): source is {FORMS}.")
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
-def _file_of(address: str) -> str:
-    parts = urlsplit(address)
-    name = re.sub(r"[^\w.-]+", "_", unquote(Path(parts.path).name)).strip(".")
-    return name or re.sub(r"[^\w-]+", "_", parts.hostname or "stream")
-
-
-def _file(path: Path, stems: Stems) -> list[Input] | Path:
-    if path.suffix.lower() == ".txt":
-        return _listed(path, stems)
-    if path.suffix.lower() in VIDEOS:
-        return [VideoFile(path, path.name, stems.of(path.name))]
-    return path
-
-
-def _folder(folder: Path, stems: Stems, others: Counter[str]) -> list[Input]:
-    paths = [p for p in sorted(folder.rglob("*"), key=_natural) if p.is_file() and not _hidden(p, folder)]
+def _add_folder(folder: Path, found: _Found) -> None:
+    lost: list[OSError] = []
+    paths = sorted(_walked(folder, lost), key=_natural)
     wanted = [path for path in paths if path.suffix.lower() in (*PICTURES, *VIDEOS)]
-    passed = Counter(path.suffix.lower() or "no suffix" for path in paths)
-    for path in wanted:
-        passed[path.suffix.lower()] -= 1
-    others.update(+passed)
-    there = ", ".join(f"{count} {suffix}" for suffix, count in (+passed).most_common(5)) or "it is empty"
-    return _inputs(wanted, folder, stems, f"{folder} holds no image and no video ({there})")
+    passed = Counter(p.suffix.lower() or "no suffix" for p in paths) - Counter(p.suffix.lower() for p in wanted)
+    found.others.update(passed)
+    if not wanted and not lost:
+        there = ", ".join(f"{count} {suffix}" for suffix, count in passed.most_common(5)) or "it is empty"
+        raise UserError(f"{folder} holds no image and no video ({there}): source is {FORMS}.")
+    found.add(wanted, folder, lost)
+
+
+def _walked(folder: Path, lost: list[OSError]) -> Iterator[Path]:
+    """The files in a folder and below it, without hidden ones; linked folders are followed, each folder is seen once."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=lost.append):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place) / name for name in names if not name.startswith("."))
 
 
 def _matching(pattern: Path) -> list[Path]:
-    found = (Path(name) for name in glob(str(pattern), recursive=True))  # noqa: PTH207 (a pattern of the user's, absolute or not)
-    return sorted((path for path in found if path.is_file()), key=_natural)
+    """The files that match, each once however many links lead to it."""
+    names = sorted(glob(str(pattern), recursive=True), key=len)  # noqa: PTH207 (a pattern of the user's, absolute or not)
+    files = {os.path.realpath(name): Path(name) for name in reversed(names) if _is_file(Path(name))}
+    return sorted(files.values(), key=_natural)
 
 
-def _files(paths: Sequence[Path], stems: Stems, missing: str) -> list[Input]:
-    return _inputs(paths, _common_folder(paths) if paths else Path(), stems, missing)
-
-
-def _inputs(paths: Sequence[Path], root: Path, stems: Stems, missing: str) -> list[Input]:
-    """All images as one input, each video as one of its own. Raises UserError, which says ``missing``, without any."""
-    if not paths:
-        raise UserError(f"{missing}: source is {FORMS}.")
-    images = [path for path in paths if path.suffix.lower() not in VIDEOS]
-    videos = [path for path in paths if path.suffix.lower() in VIDEOS]
-    inputs: list[Input] = [ImageFiles(images, root, stems)] if images else []
-    return inputs + [VideoFile(p, file := _relative(p, root), stems.of(file)) for p in videos]
-
-
-def _listed(path: Path, stems: Stems) -> list[Input]:
-    """The files that a list names, a line each, relative to the list or else to the working folder."""
+def _add_list(path: Path, found: _Found) -> None:
+    """The files that a list names, a line each, relative to the list or else to the working folder; and addresses."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()[:MOST_LINES]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the list {path} cannot be read ({error}): write a path a line, in UTF-8.") from error
     names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    beside = [path.parent / name for name in names]
-    paths = [p if p.exists() or not Path(n).exists() else Path(n) for p, n in zip(beside, names, strict=True)]
-    return _files(paths, stems, f"the list {path} names no file")
+    if not names:
+        raise UserError(f"the list {path} names no file: source is {FORMS}.")
+    beside = [(path.parent / name, Path(name)) for name in names if "://" not in name]
+    paths = [here if _is_file(here) or not _is_file(there) else there for here, there in beside]
+    if paths:
+        found.add(paths, _common_folder(paths))
+    for name in names:
+        if "://" in name:
+            found.add_address(name)
 
 
-def _common_folder(paths: Iterable[Path]) -> Path:
+def _common_root(given: Sequence[Any]) -> Path | None:
+    """The folder that holds all local sources."""
+    paths = [Path(str(one)).expanduser() for one in given if not isinstance(one, int) and "://" not in str(one)]
+    fixed = [Path(*_before_magic(path.parts)) for path in paths]
+    places = [path if path.is_dir() else path.parent for path in fixed if _exists(path)]
+    return Path(commonpath([place.absolute() for place in places])) if places else None
+
+
+def _before_magic(parts: Sequence[str]) -> Sequence[str]:
+    return parts[: next((place for place, part in enumerate(parts) if has_magic(part)), len(parts))] or (".",)
+
+
+def _common_folder(paths: Sequence[Path]) -> Path:
     return Path(commonpath([path.absolute().parent for path in paths]))
 
 
 def _relative(path: Path, root: Path) -> str:
-    absolute = path.absolute()
-    return absolute.relative_to(root.absolute()).as_posix() if absolute.is_relative_to(root.absolute()) else path.name
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+    """The name of a file below ``root``, of one elsewhere with the folders between: ../other/a.jpg."""
+    return readable(Path(os.path.relpath(path.absolute(), root.absolute())).as_posix())
 
 
 def _natural(path: Path) -> list[tuple[int, int | str]]:
     """2.jpg before 10.jpg."""
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.as_posix()) if part]
-
-
-def _read(path: Path, file: str, stem: str) -> Frame:
-    return _frame(file, stem, lambda: read_rgb(path))
-
-
-def _frame(file: str, stem: str, read: Callable[[], np.ndarray]) -> Frame:
-    try:
-        return Frame(file, stem, pixels=read())
-    except UserError as error:
-        return Frame(file, stem, error=error)

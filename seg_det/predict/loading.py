@@ -14,6 +14,7 @@ from torch import nn
 
 from seg_det import checkpoint
 from seg_det.errors import UserError
+from seg_det.media.names import shown
 from seg_det.predict.exported import FilePredictor, is_exported, open_file
 from seg_det.predict.lookup import task_of
 from seg_det.predict.model import Model
@@ -73,7 +74,7 @@ def _of_file(reference: str, device: str | torch.device, classes: list[str] | No
 
 
 def _network(reference: str, classes: Sequence[str] | None) -> tuple[nn.Module, ModelCard]:
-    if is_published(reference) and not _has_card(reference):
+    if has_no_card(reference):
         return load_published(reference, classes)
     if classes is not None:
         raise UserError(f"the classes of {reference} are in its card: leave classes out.")
@@ -148,6 +149,11 @@ def _require_known(reference: str) -> None:
         )
 
 
+def has_no_card(reference: str) -> bool:
+    """Whether ``reference`` is weights of others, published ones or a file."""
+    return is_published(reference) and not _has_card(reference)
+
+
 def _has_card(reference: str) -> bool:
     """Whether a file with the suffix of other tools' weights is a checkpoint of ours."""
     path = Path(reference)
@@ -158,7 +164,7 @@ def _require_here(reference: str) -> None:
     """Raise UserError for an address, and for a path that no file can have."""
     if "://" in reference:
         raise UserError(
-            f"{reference} is an address: of those only published weights are fetched; download the file first."
+            f"{shown(reference)} is an address: of those only published weights are fetched; download the file first."
         )
     try:
         Path(reference).exists()

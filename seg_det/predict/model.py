@@ -16,7 +16,7 @@ from torch import Tensor
 from seg_det.errors import UserError
 from seg_det.predict.inputs import Read, is_image, is_several, read_image
 from seg_det.predict.lookup import task_of
-from seg_det.predict.predictor import NotFinite, Predictor
+from seg_det.predict.predictor import ImageFault, NotFinite, Predictor
 from seg_det.predict.preprocessing import stacked
 from seg_det.predict.result import Failed, Result
 from seg_det.types import ModelCard
@@ -113,11 +113,13 @@ class Model:
         if isinstance(found, NotFinite):
             file = [image.source] if isinstance(image.source, Path) else None
             return _failed(NotFinite([0], [place], file), image.source, place)
+        if isinstance(found, ImageFault):
+            return _failed(found, image.source, place)
         return self.task.result(self.task.above(found, thresholds), self.card, image.size, image.source)
 
     @torch.inference_mode()
     def _predictions(self, images: Sequence[Read]) -> list[Any]:
-        """What is found on each image; NotFinite in the place of one whose output is not finite."""
+        """What is found on each image; the fault in the place of one that cannot be used."""
         canvases = stacked([self.predictor.preprocessing(image.pixels) for image in images])
         try:
             return self.predictor.predict(canvases.to(self.device), [image.size for image in images])
@@ -125,6 +127,8 @@ class Model:
             sound = [image for row, image in enumerate(images) if row not in error.rows]
             others = iter(self._predictions(sound) if sound else [])
             return [error if row in error.rows else next(others) for row in range(len(images))]
+        except ImageFault as error:
+            return [error] if len(images) == 1 else [self._predictions([image])[0] for image in images]
 
     def thresholds(self, given: Threshold = None) -> Tensor:
         """The score from which an object of each class is kept, f32 [C]. Raises UserError."""

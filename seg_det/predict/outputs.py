@@ -15,9 +15,9 @@ from xml.sax.saxutils import escape
 
 from PIL import Image
 
-from seg_det.files import CannotWrite
 from seg_det.media.encoding import VideoWriter
 from seg_det.media.frames import Frame, Input
+from seg_det.predict.growing import Growing, cannot_write, write
 from seg_det.predict.result import Result
 from seg_det.report.drawings import encode_jpeg
 from seg_det.report.masks import MaskWriter
@@ -38,7 +38,7 @@ class Rows:
     """``predictions.json``: rows as in a COCO result file, with the file's name and, of a video, the frame's number."""
 
     def __init__(self, folder: Path):
-        self._file = _created(folder / "predictions.json", b"[\n]")
+        self._file = Growing(folder / "predictions.json", b"[\n]")
         self._any = False
 
     def write(self, frame: Frame, result: Result, image_id: int) -> None:
@@ -47,9 +47,7 @@ class Rows:
         place |= {} if frame.number is None else {"frame": frame.number}
         rows = [json.dumps({**row, **place}, allow_nan=False) for row in result.to_coco(image_id)]
         if rows:
-            self._file.seek(-2, io.SEEK_END)  # over the end of the list
-            self._file.write(((",\n" if self._any else "\n") + ",\n".join(rows) + "\n]").encode())
-            self._file.flush()
+            self._file.add(((",\n" if self._any else "\n") + ",\n".join(rows)).encode(), end=b"\n]")
             self._any = True
 
     def close(self) -> None:
@@ -61,23 +59,22 @@ class CsvTable:
     """``predictions.csv``: a row for each object, or for each of the best classes of an image."""
 
     def __init__(self, folder: Path):
-        self._file = _created(folder / "predictions.csv", b"")
-        self._text = io.TextIOWrapper(self._file, encoding="utf-8", newline="")
-        self._writer: csv.DictWriter | None = None
+        self._file = Growing(folder / "predictions.csv", b"")
+        self._any = False
 
     def write(self, frame: Frame, result: Result, image_id: int) -> None:
         """Add the rows of a result."""
-        for row in result.table():
-            row = {"file_name": frame.file, "frame": frame.number or "", **row}
-            if self._writer is None:
-                self._writer = csv.DictWriter(self._text, list(row), lineterminator="\n")
-                self._writer.writeheader()
-            self._writer.writerow(row)
-        self._text.flush()
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if not self._any:
+            writer.writerow(("image_id", "file_name", "frame", *result.columns))
+        writer.writerows((image_id, frame.file, frame.number or "", *row.values()) for row in result.table())
+        self._file.add(text.getvalue().encode())
+        self._any = True
 
     def close(self) -> None:
         """Close the file."""
-        self._text.close()
+        self._file.close()
 
 
 class YoloLabels:
@@ -85,11 +82,11 @@ class YoloLabels:
 
     def __init__(self, folder: Path, categories: Sequence[Category]):
         self._folder = folder / "labels"
-        _write(folder / "classes.txt", "".join(f"{category.name}\n" for category in categories).encode())
+        write(folder / "classes.txt", "".join(f"{category.name}\n" for category in categories).encode())
 
     def write(self, frame: Frame, result: Result, image_id: int) -> None:
         """Write the file of a result; one without objects is empty."""
-        _write(self._folder / f"{_stem(frame)}.txt", "".join(f"{line}\n" for line in result.to_yolo()).encode())
+        write(self._folder / f"{_stem(frame)}.txt", "".join(f"{line}\n" for line in result.to_yolo()).encode())
 
     def close(self) -> None:
         """Nothing is open."""
@@ -106,8 +103,8 @@ class VocLabels:
         height, width = result.size
         objects = "".join(_voc_object(row) for row in result.table())
         size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
-        text = f"<annotation>\n<filename>{escape(frame.file)}</filename>\n{size}\n{objects}</annotation>\n"
-        _write(self._folder / f"{_stem(frame)}.xml", text.encode())
+        text = f"<annotation>\n<filename>{escape(_printable(frame.file))}</filename>\n{size}\n{objects}</annotation>\n"
+        write(self._folder / f"{_stem(frame)}.xml", text.encode())
 
     def close(self) -> None:
         """Nothing is open."""
@@ -121,7 +118,10 @@ class MaskFiles:
 
     def write(self, frame: Frame, result: Result, image_id: int) -> None:
         """Write the file of a result."""
-        self._writer.write(_stem(frame), result.mask)
+        try:
+            self._writer.write(_stem(frame), result.mask)
+        except OSError as error:
+            raise cannot_write(self._writer.folder / f"{_stem(frame)}.png", error) from error
 
     def close(self) -> None:
         """Nothing is open."""
@@ -138,11 +138,11 @@ class Drawings:
         drawn = result.drawn(frame.pixels)
         path = self._folder / f"{_stem(frame)}.jpg"
         if max(drawn.shape[:2]) <= LONGEST_JPEG:
-            _write(path, encode_jpeg(drawn, JPEG_QUALITY))
+            write(path, encode_jpeg(drawn, JPEG_QUALITY))
         else:
             content = io.BytesIO()
             Image.fromarray(drawn).save(content, "PNG")
-            _write(path.with_suffix(".png"), content.getvalue())
+            write(path.with_suffix(".png"), content.getvalue())
 
     def close(self) -> None:
         """Nothing is open."""
@@ -191,30 +191,18 @@ def _stem(frame: Frame) -> str:
     return frame.stem if frame.number is None else f"{frame.stem}/{frame.number:06d}"
 
 
+def _printable(text: str) -> str:
+    """Without what XML cannot hold."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def _voc_object(row: dict[str, Any]) -> str:
-    corners = (round(row["x1"]) + 1, round(row["y1"]) + 1, round(row["x2"]), round(row["y2"]))
+    left, top = round(row["x1"]) + 1, round(row["y1"]) + 1
+    corners = (left, top, max(left, round(row["x2"])), max(top, round(row["y2"])))  # at least a pixel
     names = ("xmin", "ymin", "xmax", "ymax")
     box = "".join(f"<{name}>{value}</{name}>" for name, value in zip(names, corners, strict=True))
-    name = escape(" ".join(str(row["class"]).split()))
+    name = escape(_printable(" ".join(str(row["class"]).split())))
     return (
         f"<object><name>{name}</name><pose>Unspecified</pose><truncated>0</truncated><difficult>0</difficult>"
         f"<score>{row['score']:.6g}</score><bndbox>{box}</bndbox></object>\n"
     )
-
-
-def _created(path: Path, content: bytes) -> io.BufferedRandom:
-    """A new file that is open, with ``content`` in it. Raises CannotWrite."""
-    _write(path, content)
-    file = path.open("r+b")
-    file.seek(0, io.SEEK_END)
-    return file
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise CannotWrite(
-            f"{path} cannot be written ({error.strerror}): free space there or use another folder."
-        ) from error

@@ -15,7 +15,11 @@ from seg_det.predict.preprocessing import Preprocessing, Size
 from seg_det.types import ModelCard
 
 
-class NotFinite(UserError):
+class ImageFault(UserError):
+    """An image that a predictor cannot use; others of the same model can do."""
+
+
+class NotFinite(ImageFault):
     """A network's output that is NaN or infinite; ``rows`` are the places of the images in the batch.
 
     ``names`` say of each image of the batch which one it is, ``files`` where it was read from.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -53,6 +53,11 @@ class Result(ABC):
     def names(self) -> list[str]:
         """The classes that were found."""
 
+    @property
+    def main_names(self) -> list[str]:
+        """Those of :attr:`names` that the image is said to show."""
+        return self.names
+
     @abstractmethod
     def only(self, labels: Sequence[int]) -> Result:
         """The same without the classes that are not among ``labels``, indices of ``categories``."""
@@ -85,6 +90,8 @@ class DetectionResult(Result):
     labels: np.ndarray
     tracks: np.ndarray | None = None
 
+    columns: ClassVar[tuple[str, ...]] = ("class", "category_id", "score", "x1", "y1", "x2", "y2", "track_id")
+
     def __len__(self) -> int:
         return len(self.scores)
 
@@ -116,12 +123,9 @@ class DetectionResult(Result):
     def table(self) -> list[dict[str, Any]]:
         """A row for each object, for CSV files: its class, score and corners in pixels."""
         columns = zip(self.names, self.ids.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True)
-        rows = [
-            {"class": name, "category_id": i, "score": score, **dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))}
-            for name, i, score, box in columns
-        ]
-        tracks = [""] * len(rows) if self.tracks is None else self.tracks.tolist()
-        return [{**row, "track_id": track} for row, track in zip(rows, tracks, strict=True)]
+        tracks = [""] * len(self) if self.tracks is None else self.tracks.tolist()
+        rows = [(name, i, score, *box, track) for (name, i, score, box), track in zip(columns, tracks, strict=True)]
+        return [dict(zip(self.columns, row, strict=True)) for row in rows]
 
     def select(self, chosen: np.ndarray) -> DetectionResult:
         """The objects that ``chosen`` names, bool [N] or indices i64 [K]."""
@@ -212,6 +216,8 @@ class ClassificationResult(Result):
 
     scores: np.ndarray
 
+    columns: ClassVar[tuple[str, ...]] = ("class", "category_id", "score")
+
     @property
     def labels(self) -> np.ndarray:
         """The most probable classes, best first, as indices of ``categories``: i64, at most five."""
@@ -237,6 +243,11 @@ class ClassificationResult(Result):
         """``supervision.Classifications``. Raises UserError if that package is not installed."""
         return _supervision().Classifications(class_id=np.arange(len(self.scores)), confidence=self.scores)
 
+    @property
+    def main_names(self) -> list[str]:
+        """The most probable class."""
+        return self.names[:1]
+
     def only(self, labels: Sequence[int]) -> ClassificationResult:
         """See :meth:`Result.only`; the probabilities are still those among all classes."""
         scores = np.full_like(self.scores, np.nan)
@@ -245,8 +256,8 @@ class ClassificationResult(Result):
 
     def table(self) -> list[dict[str, Any]]:
         """A row for each of :attr:`names`, for CSV files."""
-        columns = zip(self.names, self.ids.tolist(), self.scores[self.labels].tolist(), strict=True)
-        return [{"class": name, "category_id": i, "score": score} for name, i, score in columns]
+        rows = zip(self.names, self.ids.tolist(), self.scores[self.labels].tolist(), strict=True)
+        return [dict(zip(self.columns, row, strict=True)) for row in rows]
 
     def drawn(self, image: np.ndarray) -> np.ndarray:
         """See :meth:`Result.drawn`."""

@@ -121,7 +121,7 @@ class _Run:
                     self._leave_out(frame)
                     continue
                 result = self._wanted(frame, result)
-                self._summary.count(result.names)
+                self._summary.count(result.main_names)
                 for output in outputs:
                     output.write(frame, result, self._summary.frames)
         finally:

@@ -14,7 +14,7 @@ from seg_det.errors import UserError
 from seg_det.ops.crops import window_starts
 from seg_det.ops.nms import greedy_keep, rivals
 from seg_det.predict.lookup import task_of
-from seg_det.predict.predictor import NotFinite, Predictor
+from seg_det.predict.predictor import ImageFault, NotFinite, Predictor
 from seg_det.predict.preprocessing import AS_IT_IS, Preprocessing, Size, stacked
 from seg_det.types import Detections
 
@@ -51,16 +51,18 @@ class Tiles:
         for key, value, most in (("overlap", self.overlap, LARGEST_OVERLAP), ("threshold", self.threshold, 1)):
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
                 raise UserError(f"tiles.{key} must be from 0 to {most:g}, got {value}.")
+        if not isinstance(self.whole, bool):
+            raise UserError(f"tiles.whole must be true or false, got {self.whole}.")
         if self.merge not in MERGES:
             raise UserError(f"tiles.merge must be {' or '.join(MERGES)}, got {self.merge!r}.")
 
     def boxes(self, size: Size) -> list[Part]:
-        """The tiles of an image of ``size`` (H, W), xyxy pixels. Raises UserError for too many."""
+        """The tiles of an image of ``size`` (H, W), xyxy pixels. Raises ImageFault for too many."""
         tops, lefts = (
             window_starts(s, t, self.overlap) for s, t in zip(size, self.size, strict=True)
         )  # of rows and columns
         if len(tops) * len(lefts) > MOST_TILES:
-            raise UserError(f"an image of {size[1]} x {size[0]} has more than {MOST_TILES} tiles: raise tiles.size.")
+            raise ImageFault(f"an image of {size[1]} x {size[0]} has more than {MOST_TILES} tiles: raise tiles.size.")
         height, width = (min(s, t) for s, t in zip(size, self.size, strict=True))
         return [(left, top, left + width, top + height) for top, left in product(tops, lefts)]
 

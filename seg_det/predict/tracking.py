@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seg_det.media.frames import Frame, Input
 from seg_det.metrics.tracking import MotRow, mot_line
+from seg_det.predict.growing import Growing
 from seg_det.predict.result import DetectionResult
 from seg_det.predict.tracks import Tracker, TrackerSettings
 
@@ -30,21 +31,19 @@ class TrackWriter:
         self.thresholds = thresholds.clamp(max=LEAST_SCORE)  # of the detections that :meth:`follow` wants
         self._starts = thresholds.numpy()
         self._tracker: Tracker | None = None
-        self._file = None
+        self._file: Growing | None = None
         self.ids: set[int] = set()
 
     def follow(self, frame: Frame, result: DetectionResult) -> DetectionResult:
         """The objects of the next frame that belong to a track, with its number."""
         if self._tracker is None:  # now the rate of a stream is known
             self._tracker = Tracker(frame_rate=self._given.rate, settings=SURE_OR_NOT)
-            self._folder.joinpath(frame.stem).parent.mkdir(parents=True, exist_ok=True)
-            self._file = (self._folder / f"{frame.stem}.txt").open("w", encoding="utf-8")
+            self._file = Growing(self._folder / f"{frame.stem}.txt", b"")
         sure = result.scores >= self._starts[result.labels]
         ids = self._tracker.update(result.boxes, sure.astype(np.float32), result.labels)
         found = replace(result, tracks=ids).select(ids >= 0)
         self.ids.update(found.tracks.tolist())
-        self._file.writelines(_lines(frame.number, found))
-        self._file.flush()
+        self._file.add("".join(_lines(frame.number, found)).encode())
         return found
 
     def close(self) -> None:

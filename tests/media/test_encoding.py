@@ -69,3 +69,11 @@ def test_a_file_name_that_looks_like_an_option(tmp_path, encoder, monkeypatch):
     writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.close()
     assert cv2.VideoCapture(str(tmp_path / "-y:x.mp4")).isOpened()
+
+
+def test_one_frame_an_hour(tmp_path, encoder):
+    writer = VideoWriter(tmp_path / "lapse.mp4", 1 / 3600)
+    for _ in range(3):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.close()
+    assert sum(1 for _ in VideoFile(writer.path, "lapse.mp4", "lapse").frames()) == 3

@@ -1,5 +1,6 @@
 """What source= may name, and what is read of it."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 from PIL import Image
 
 from seg_det.errors import UserError
+from seg_det.media import addresses, videos
 from seg_det.media.frames import in_advance
-from seg_det.media.sources import Stems, open_source, shown
+from seg_det.media.names import Stems, shown
+from seg_det.media.sources import open_source
 from seg_det.media.videos import Timing
 
 GREY = np.full((20, 30, 3), 90, np.uint8)
@@ -75,6 +78,17 @@ def test_names_of_what_is_written_are_unique(tmp_path):
     assert sorted(frame.stem for frame in frames(tmp_path)) == ["A", "a_2", "a_3"]
     stems = Stems()
     assert [stems.of("../x/a.jpg"), stems.of("/x/a.png"), stems.of("x/a.gif")] == ["x/a", "x/a_2", "x/a_3"]
+    assert [stems.of("x.jpg/1.png"), stems.of("a\nb.jpg"), stems.of(f"{'u' * 400}.png")] == [
+        "x.jpg_/1",
+        "a_b",
+        "u" * 180,
+    ]
+
+
+def test_frames_of_a_video_share_no_name_with_an_image():
+    stems = Stems()
+    assert [stems.of("clip/000001.png"), stems.of("clip.mp4", video=True)] == ["clip/000001", "clip_2"]
+    assert [stems.of("v.mp4", video=True), stems.of("v/000001.png"), stems.of("v/a.png")] == ["v", "v/000001_2", "v/a"]
 
 
 def test_a_file_name_with_the_signs_of_a_pattern(tmp_path):
@@ -142,6 +156,95 @@ def test_a_video_that_breaks_off(tmp_path):
     assert "cut.avi breaks off after frame" in str(last.error)
 
 
+def test_frames_that_cannot_be_decoded_cost_no_other(tmp_path, monkeypatch):
+    class Capture:
+        def __init__(self, answers):
+            self.answers = list(answers)
+
+        def isOpened(self):
+            return True
+
+        def read(self):
+            good = self.answers.pop(0) if self.answers else False
+            return good, np.zeros((4, 4, 3), np.uint8) if good else None
+
+        def get(self, what):
+            return {cv2.CAP_PROP_FRAME_COUNT: 9, cv2.CAP_PROP_FPS: 10.0}[what]
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(videos, "open_capture", lambda *_: Capture([True, True, False, False, *[True] * 5]))
+    found = list(videos.VideoFile(tmp_path / "x.mp4", "x.mp4", "x").frames())
+    assert [frame.number for frame in found] == [1, 2, 3, 5, 6, 7, 8, 9]
+    assert [frame.error is None for frame in found] == [True, True, False, *[True] * 5]
+    assert "2 frames of the video x.mp4 after frame 2 cannot be decoded" in str(found[2].error)
+
+
+def test_a_short_video_that_breaks_off(tmp_path):
+    data = video(tmp_path / "clip.avi", frames=20, rate=30.0, size=(160, 120)).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: int(0.6 * len(data))])
+    *good, last = frames(tmp_path / "cut.avi")
+    assert good and "breaks off after frame" in str(last.error)
+
+
+def test_a_name_that_is_no_text(tmp_path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")).write_bytes(b"x")
+    (frame,) = frames(tmp_path)
+    assert "is not UTF-8: rename it" in str(frame.error) and frame.file.encode() and frame.stem.encode()
+
+
+def test_links_in_a_folder(tmp_path):
+    save(tmp_path / "a" / "1.jpg")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path / "a")
+    save(tmp_path / "elsewhere" / "2.jpg")
+    (tmp_path / "a" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "a" / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
+    found = frames(tmp_path / "a")
+    assert [frame.file for frame in found] == ["1.jpg", "gone.jpg", "linked/2.jpg"]
+    assert [frame.error is None for frame in found] == [True, False, True]
+    assert names(f"{tmp_path}/a/**/*.jpg") == ["1.jpg", "linked/2.jpg"]
+
+
+def test_a_list_with_lines_that_no_file_can_have(tmp_path):
+    save(tmp_path / "a.jpg")
+    (tmp_path / "list.txt").write_text(f"a.jpg\n{'x' * 5000}\nb\0c.jpg\n")
+    assert [frame.error is None for frame in frames(tmp_path / "list.txt")] == [True, False, False]
+
+
+def test_an_address_in_a_list(tmp_path, file_server):
+    content = save(tmp_path / "a.png").read_bytes()
+    (tmp_path / "list.txt").write_text(f"a.png\n{file_server.put('b.png', content)}\n")
+    assert names(tmp_path / "list.txt") == ["a.png", "b.png"]
+
+
+def test_what_an_address_gives_is_told_by_the_server(monkeypatch):
+    kinds = {"x": "image/jpeg", "stream": "multipart/x-mixed-replace; boundary=a", "film": "video/mp4", "none": ""}
+    monkeypatch.setattr(addresses, "_content_type", lambda address, timing: kinds[address.rsplit("/")[-1]])
+    found = [open_source(f"http://127.0.0.1:9/{name}")[0][0] for name in kinds]
+    assert [type(one).__name__ for one in found] == ["Address", "Stream", "VideoFile", "Address"]
+
+
+def test_an_image_that_never_ends(monkeypatch):
+    class Dripping:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def raise_for_status(self):
+            pass
+
+        def iter_content(self, size):
+            while True:
+                yield b"x"
+
+    monkeypatch.setattr(addresses.requests, "get", lambda *_, **__: Dripping())
+    (frame,) = frames("http://127.0.0.1:9/a.jpg", timing=Timing(timeout_s=0.01))
+    assert "sends no end, so it is no image" in str(frame.error)
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"), [(b"", "is empty"), (b"nothing of the kind", "is broken, or of a kind")]
 )
@@ -165,7 +268,9 @@ def test_an_rtsp_address_that_does_not_answer():
 
 
 def test_passwords_are_not_shown():
-    assert shown("rtsp://a:b@host/x") == "rtsp://***@host/x"
+    assert shown("rtsp://a:b@host/x") == shown("rtsp://a:s@cret@host/x") == "rtsp://***@host/x"
+    assert shown("http://user:pa/ss@host/x") == "http://***@host/x"
+    assert shown("http://host:80/x.mp4?user=a&password=b") == "http://host:80/x.mp4?***"
     assert shown("photos/a@b.jpg") == "photos/a@b.jpg"
 
 
