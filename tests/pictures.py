@@ -1,6 +1,6 @@
 """The pictures of the README, of a run on the shapes: ``python -m tests.pictures runs/train/ssdlite_v2_shapes/TIME``.
 
-Writes ``docs/pictures/`` anew: a drawn prediction, the report's first screen, and the browser page. Wants Chromium and npm.
+Writes ``docs/pictures/`` anew: a drawn prediction, classes and curves of the report, and the browser page. Wants Chromium and npm.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))  # as pytest does
+sys.path.insert(0, str(ROOT / "tests" / "export"))  # as pytest does
 
-from export.browser import Opened, chromium, served  # noqa: E402
+from browser import Opened, chromium, driver, served  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
 IMAGE = "000002.jpg"  # of the validation split
 WIDTH = 1200
+DATA = ["dataset=shapes"]
 
 
 def command(folder: Path, name: str, *arguments: object) -> None:
@@ -36,17 +37,17 @@ def prediction(folder: Path, run: Path, image: Path) -> None:
 
 
 def report(browser, folder: Path, run: Path, root: Path) -> None:
-    """The first screen of an evaluation's report."""
-    command(folder, "evaluate", f"model={run}", "dataset=shapes", f"dataset.root={root}")
+    """Classes and curves of an evaluation's report."""
+    command(folder, "evaluate", f"model={run}", *DATA, f"dataset.root={root}")
     (page,) = folder.glob("runs/evaluate/*/*/report.html")
     tab = browser.new_page(viewport={"width": WIDTH, "height": 900})
-    tab.goto(page.as_uri())
+    tab.goto(f"{page.as_uri()}#classes")
     _save(tab.screenshot(), "report.jpg")
 
 
 def page(browser, folder: Path, run: Path, root: Path, image: Path) -> None:
     """The page with one image dropped onto it."""
-    command(folder, "export", f"model={run}", "target=web", "dataset=shapes", f"dataset.root={root}")
+    command(folder, "export", f"model={run}", "target=web", *DATA, f"dataset.root={root}")
     (web,) = folder.glob("runs/export/*/*/web")
     with served(web) as address, Opened(browser, address, viewport={"width": WIDTH, "height": 800}) as opened:
         opened.drop([image])
@@ -63,7 +64,7 @@ def main(run: Path, root: Path) -> None:
     """Make all three of the detector ``run``, with the data set at ``root``."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     image = root / "images" / "val" / IMAGE
-    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
+    with tempfile.TemporaryDirectory() as folder, driver() as started, chromium(started) as browser:
         prediction(Path(folder), run, image)
         report(browser, Path(folder), run, root)
         page(browser, Path(folder), run, root, image)

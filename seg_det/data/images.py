@@ -132,9 +132,8 @@ def _read_bytes(path: Path) -> bytes:
         data = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"there is no image {path}; {REMEDY}") from None
-    except (OSError, ValueError) as error:  # ValueError: of a name that no file can have
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"the image {path} cannot be read ({reason}); {REMEDY}") from error
+    except OSError as error:
+        raise UserError(f"the image {path} cannot be read ({error.strerror}); {REMEDY}") from error
     if not data:
         raise UserError(f"the image {path} is empty (0 bytes); {REMEDY}")
     return data

@@ -11,6 +11,8 @@ from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from seg_det.data.images import read_rgb
 from seg_det.errors import UserError
 from seg_det.media.addresses import open_address
@@ -39,7 +41,7 @@ class ImageFiles:
         """See :class:`~seg_det.media.frames.Input`."""
         for name, error in self._lost:
             yield Frame(name, name, error=UserError(f"the folder {name} cannot be read ({error.strerror})."))
-        yield from in_advance(lambda named: made(named[1], named[2], lambda: read_rgb(named[0])), self._named)
+        yield from in_advance(lambda named: made(named[1], named[2], lambda: _pixels(named[0])), self._named)
 
 
 class _Found:
@@ -188,6 +190,13 @@ def _before_magic(parts: Sequence[str]) -> Sequence[str]:
 
 def _common_folder(paths: Sequence[Path]) -> Path:
     return Path(commonpath([path.absolute().parent for path in paths]))
+
+
+def _pixels(path: Path) -> np.ndarray:
+    try:
+        return read_rgb(path)
+    except ValueError as error:  # of a name that no file can have
+        raise UserError(f"there is no image {str(path)!r} ({error}).") from error
 
 
 def _relative(path: Path, root: Path) -> str:
