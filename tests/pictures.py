@@ -1,6 +1,6 @@
 """The pictures of the README, of a run on the shapes: ``python -m tests.pictures runs/train/ssdlite_v2_shapes/TIME``.
 
-Writes ``docs/pictures/`` anew: a drawn prediction, classes and curves of the report, and the browser page. Wants Chromium and npm.
+Writes ``docs/pictures/`` anew: a drawn prediction, a part of a report, and the browser page. Wants Chromium and npm.
 """
 
 from __future__ import annotations
