@@ -42,7 +42,7 @@ def small(command):
     words = shlex.split(command.split("&&")[-1].strip())
     if words[1] == "train.py" and "--help" not in words:
         named = {word.split("=")[0] for word in words}
-        shapes = SHAPES if "resume" not in named and "dataset" not in named else []
+        shapes = SHAPES if not named & {"resume", "dataset", "dataset.root"} else []
         limits = [word for word in SMALL if word.split("=")[0] not in named]
         words += [] if "resume" in named else limits + shapes
         epochs = 2 if "resume" in named else 1

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,6 @@ def main(config: DictConfig) -> None:
     limit_pixels(config.data.max_pixels)
     # OpenCV's decoder has messages of its own; what they say is said in sentences of ours.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    logging.getLogger("seg_det.predict.model").setLevel(logging.ERROR)
     source = plain(config).get("source")
     timing = Timing(**plain(config.stream)) if config.stream else Timing()
     inputs, others = open_source(source, timing=timing)
@@ -47,7 +47,8 @@ def main(config: DictConfig) -> None:
     folder = new_folder("predict", model.card.name)
     claim(folder, _without_secrets(config, source))
     _tell_others(others)
-    summary = predict_source(model, inputs, folder, options, progress=_progress)
+    with _silent("seg_det.predict.model"):  # whose warnings number images where a run has their names
+        summary = predict_source(model, inputs, folder, options, progress=_progress)
     write_json(folder / "summary.json", summary.to_dict())
     print(summary_text(summary, folder))
     if summary.problems:
@@ -58,6 +59,18 @@ def main(config: DictConfig) -> None:
         raise UserError(f"{which}: {reason}")
     if summary.stopped and not any(given.live for given in inputs):  # a camera has no other end
         sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Without the warnings of a logger."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _model(config: DictConfig) -> Model:

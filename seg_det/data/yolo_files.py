@@ -104,11 +104,7 @@ def _checked(names: list[str], file: Path) -> tuple[str, ...]:
 
 def images_of(description: Description, split: str, problems: Problems) -> list[Path]:
     """The image files of a split, sorted, each once. Raises UserError where there is no such split, or nothing in it."""
-    places = [place for key in SPLIT_NAMES.get(split, (split,)) for place in description.splits.get(key, [])]
-    if description.splits and not places:
-        have = ", ".join(description.splits)
-        raise UserError(f"{description.file} names no images for {split} (it has {have}): add {split}: FOLDER to it.")
-    folders = [_found(place, description) for place in places] or [_folder_of(description.folder, split)]
+    folders = _places(description, split)
     paths = [path for folder in folders for path in _paths(folder, problems)]
     if not paths:
         raise UserError(
@@ -118,6 +114,17 @@ def images_of(description: Description, split: str, problems: Problems) -> list[
         if count > 1:
             problems.add(f"{description.file}: {path} is listed {count} times in the split {split}")
     return sorted(set(paths))
+
+
+def _places(description: Description, split: str) -> list[Path]:
+    """The folders and lists of a split."""
+    if not description.splits:
+        return [_folder_of(description.folder, split)]
+    places = [place for key in SPLIT_NAMES.get(split, (split,)) for place in description.splits.get(key, [])]
+    if not places:
+        have = ", ".join(description.splits)
+        raise UserError(f"{description.file} names no images for {split} (it has {have}): add {split}: FOLDER to it.")
+    return [_found(place, description) for place in places]
 
 
 def _found(place: str, description: Description) -> Path:

@@ -160,13 +160,7 @@ def _matching(pattern: Path) -> list[Path]:
 
 def _add_list(path: Path, found: _Found) -> None:
     """The files that a list names, a line each, relative to the list or else to the working folder; and addresses."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()[:MOST_LINES]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the list {path} cannot be read ({error}): write a path a line, in UTF-8.") from error
-    names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if not names:
-        raise UserError(f"the list {path} names no file: source is {FORMS}.")
+    names = _lines(path)
     beside = [(path.parent / name, Path(name)) for name in names if "://" not in name]
     paths = [here if _is_file(here) or not _is_file(there) else there for here, there in beside]
     if paths:
@@ -174,6 +168,18 @@ def _add_list(path: Path, found: _Found) -> None:
     for name in names:
         if "://" in name:
             found.add_address(name)
+
+
+def _lines(path: Path) -> list[str]:
+    """Without empty lines and comments. Raises UserError where none is left."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()[:MOST_LINES]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the list {path} cannot be read ({error}): write a path a line, in UTF-8.") from error
+    names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not names:
+        raise UserError(f"the list {path} names no file: source is {FORMS}.")
+    return names
 
 
 def _common_root(given: Sequence[Any]) -> Path | None:

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from seg_det.errors import UserError
+from seg_det.predict.failed import Failed
 from seg_det.predict.inputs import Read, is_image, is_several, read_image
 from seg_det.predict.lookup import task_of
 from seg_det.predict.predictor import ImageFault, NotFinite, Predictor
 from seg_det.predict.preprocessing import stacked
-from seg_det.predict.result import Failed, Result
+from seg_det.predict.result import Result
 from seg_det.types import ModelCard
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Model:
 
         An image is a path, a PIL image, a numpy array u8 [H, W, 3] (RGB) or a torch tensor u8 [3, H, W] or [H, W, 3].
         Raises UserError for one that cannot be used; among several it becomes a
-        :class:`~seg_det.predict.result.Failed` result, is logged with its place, and the rest goes on.
+        :class:`~seg_det.predict.failed.Failed` result, is logged with its place, and the rest goes on.
         """
         thresholds = self.thresholds(score_threshold)
         if is_image(images) or not is_several(images):

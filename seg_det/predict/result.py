@@ -33,7 +33,7 @@ class Result(ABC):
 
     @property
     def ok(self) -> bool:
-        """Whether there is a result; False for a :class:`Failed` one."""
+        """Whether there is a result; False for a :class:`~seg_det.predict.failed.Failed` one."""
         return True
 
     def image(self) -> np.ndarray:
@@ -264,49 +264,6 @@ class ClassificationResult(Result):
         from seg_det.report.drawings import draw_title
 
         return draw_title(image, f"{self.names[0]} {np.nanmax(self.scores):.0%}")
-
-
-class Failed(Result):
-    """An image of several that could not be used; every attribute of a result raises its error."""
-
-    def __init__(self, error: UserError, source: Any, place: int):
-        object.__setattr__(self, "error", error)
-        object.__setattr__(self, "source", source)
-        object.__setattr__(self, "place", place)
-
-    @property
-    def ok(self) -> bool:
-        """False."""
-        return False
-
-    def image(self) -> np.ndarray:
-        """Raises the error."""
-        raise self.error
-
-    @property
-    def names(self) -> list[str]:
-        """Raises the error."""
-        raise self.error
-
-    def only(self, labels: Sequence[int]) -> Failed:
-        """Raises the error."""
-        raise self.error
-
-    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
-        """Raises the error."""
-        raise self.error
-
-    def drawn(self, image: np.ndarray) -> np.ndarray:
-        """Raises the error."""
-        raise self.error
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "error":
-            raise AttributeError(name)
-        raise UserError(f"there is no {name}: {self.error}") from self.error
-
-    def __repr__(self) -> str:
-        return f"Failed({self.error})"
 
 
 def _supervision() -> Any:

@@ -57,22 +57,27 @@ def draw_boxes(
     """
     boxes = _border_pixels(boxes, image.shape[:2])
     labels = np.asarray(labels, dtype=np.int64).reshape(-1)
-    captions = [names[label] for label in labels]
-    if scores is not None:
-        captions = [f"{name} {score:.0%}" for name, score in zip(captions, np.asarray(scores), strict=True)]
     wrong = np.zeros(len(labels), bool) if wrong is None else np.asarray(wrong, bool)
-    captions = [MARK + text if bad else text for text, bad in zip(captions, wrong, strict=True)]
-    if tracks is not None:
-        captions = [f"{track} {caption}" for track, caption in zip(tracks, captions, strict=True)]
-    order = np.lexsort((-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), wrong))
+    captions = _captions([names[label] for label in labels], scores, wrong, tracks)
     keys = labels if tracks is None else np.asarray(tracks)
     colours = [WRONG if bad else PALETTE[key % len(PALETTE)] for key, bad in zip(keys, wrong, strict=True)]
+    order = np.lexsort((-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), wrong))
     canvas = _outline(image, boxes[order], [colours[i] for i in order])
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
     for i in order:
         _caption(pen, picture.size, boxes[i], captions[i], colours[i])
     return np.array(picture)
+
+
+def _captions(names: Sequence[str], scores: ArrayLike | None, wrong: np.ndarray, tracks: ArrayLike | None) -> list[str]:
+    """For each object its track, a mark if it is wrong, its name and its score."""
+    captions = [MARK + name if bad else name for name, bad in zip(names, wrong, strict=True)]
+    if scores is not None:
+        captions = [f"{caption} {score:.0%}" for caption, score in zip(captions, np.asarray(scores), strict=True)]
+    if tracks is not None:
+        captions = [f"{track} {caption}" for track, caption in zip(tracks, captions, strict=True)]
+    return captions
 
 
 def _border_pixels(boxes: ArrayLike, size: tuple[int, int]) -> np.ndarray:

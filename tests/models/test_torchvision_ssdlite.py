@@ -14,8 +14,8 @@ from references import reference
 from torch import nn
 
 from seg_det import checkpoint
+from seg_det.commands.labelled import postprocess
 from seg_det.commands.settings import build as build_section
-from seg_det.commands.settings import postprocess
 from seg_det.ops.matching import match
 from seg_det.postprocess import detect
 from seg_det.predict.published import load_published
