@@ -124,8 +124,8 @@ FAULTS = (
     Fault(
         "colours_of_others",
         "seg_det/report/drawings.py",
-        "captions = [names[label] for label in labels]",
-        "captions = [names[label - 1] for label in labels]",
+        "_captions([names[label] for label in labels]",
+        "_captions([names[label - 1] for label in labels]",
     ),
     Fault(
         "resumes_the_best",

@@ -65,9 +65,8 @@ def test_run_folder_keeps_its_configuration(trained):
 def test_the_report_says_how_to_do_it_again_and_where_it_was_done(trained, tiny_shapes):
     _, found, _ = trained
     metrics = json.loads((found / "metrics.json").read_text())
-    assert metrics["command"] == shlex.join(
-        ["python", "train.py", "task=ssdlite", "backbone=v2", f"dataset.root={tiny_shapes}", *FAST]
-    )
+    words = ["python", "train.py", "task=ssdlite", "backbone=v2", f"dataset.root={tiny_shapes}", *FAST]
+    assert metrics["command"] == shlex.join([*words, "dataset=shapes"])  # which the folder was recognised as
     assert metrics["environment"]["torch"] == torch.__version__ and metrics["environment"]["device"] == "cpu"
     assert str(Path.home()) not in json.dumps(metrics["environment"])
     assert getpass.getuser() not in metrics["environment"].values()
