@@ -18,7 +18,17 @@ torch.set_num_threads(1)
 # Seconds of CPU time of a test without the mark slow, its fixtures and child processes included.
 BUDGET = float(os.environ.get("SEG_DET_TEST_BUDGET", 20))
 # The longest files, and the folders of long ones: last, one of them would keep one worker busy alone.
-FIRST = ("test_fuzz_cards.py", "test_commands.py", "test_readme.py", "export", "training", "proof", "kinds", "models")
+FIRST = (
+    "test_fuzz_cards.py",
+    "test_web_page.py",
+    "test_commands.py",
+    "test_readme.py",
+    "export",
+    "training",
+    "proof",
+    "kinds",
+    "models",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
