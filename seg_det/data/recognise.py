@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -115,8 +116,11 @@ def _image_folder(root: Path, split: str, file: Path) -> Path:
     """Where the first image lies that the file names. Raises UserError where it is nowhere."""
     with file.open("rb") as opened:
         head = opened.read(FIRST_BYTES).decode("utf-8", "replace")
-    named = re.search(r'"file_name"\s*:\s*"([^"]+)"', head)
-    name = named.group(1).replace("\\/", "/") if named else None
+    named = re.search(r'"file_name"\s*:\s*("(?:[^"\\]|\\.)+")', head)
+    try:
+        name = json.loads(named.group(1)).replace("\\", "/") if named else None
+    except ValueError:  # no JSON, which the reader says with its place
+        name = None
     stem = re.sub(r"^instances_", "", file.stem)  # instances_train2017.json and train2017/
     folders = [root / stem, *(root / part for part in PARTS[split]), root / "images" / stem]
     folders += [*(root / "images" / part for part in PARTS[split]), root / "images", root, file.parent]

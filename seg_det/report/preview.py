@@ -58,7 +58,7 @@ def draw_sizes(boxes: np.ndarray, anchors: np.ndarray, side: int) -> str:
     """Widths and heights f32 [N, 2] of objects and [A, 2] of anchors in pixels of the input of ``side``: an SVG."""
     figure = Figure((BARS_WIDTH, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    shown = boxes[:: -(-len(boxes) // MOST_POINTS)]
+    shown = boxes[:: max(1, -(-len(boxes) // MOST_POINTS))]
     axes.scatter(*shown.T, s=6, color=STROKES[0], alpha=0.35, linewidths=0, label=f"objects ({len(boxes):,})")
     axes.scatter(*anchors.T, s=42, marker="s", facecolors="none", edgecolors=STROKES[1], label="anchors")
     axes.set(xscale="log", yscale="log", xlim=(2, 1.3 * side), ylim=(2, 1.3 * side))

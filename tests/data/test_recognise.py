@@ -73,6 +73,14 @@ def test_every_layout_of_coco(train, val, images, tmp_path):
     }
 
 
+@pytest.mark.parametrize("name", ["sub\\a.jpg", "sub/a.jpg", 'sub/\u00e9 "b".jpg'])
+def test_names_as_json_and_windows_write_them(name, tmp_path):
+    for split in ("train", "val"):
+        coco(tmp_path / "annotations" / f"{split}.json", name)
+        touch(tmp_path, f"{split}/{name.replace(chr(92), '/')}")
+    assert f"dataset.train_images={tmp_path / 'train'}" in recognise(tmp_path, BOXES).settings
+
+
 def test_what_cannot_be_recognised(tmp_path):
     with pytest.raises(UserError, match="none does not exist: correct the path"):
         recognise(tmp_path / "none", BOXES)

@@ -65,6 +65,7 @@ def test_charts_hold_their_figures():
     boxes = np.abs(np.random.default_rng(0).normal(40, 10, (20_000, 2))).astype(np.float32) + 1
     svg = draw_sizes(boxes, np.array([[16.0, 16.0], [32.0, 64.0]]), 224)
     assert "objects (20,000)" in svg and len(svg) < 2_000_000
+    assert "objects (0)" in draw_sizes(boxes[:0], np.array([[16.0, 16.0]]), 64)  # all vanish at the input's size
 
 
 def test_every_kind_counts_its_classes():
