@@ -52,7 +52,7 @@ def read_coco(
     if not files:
         raise UserError(f"{annotations}: not one of its {len(document['images'])} images can be used: {sentences[0]}")
     records = build_records(files, objects)
-    return DetectionSource(name or default_name(images, annotations), records, categories, sentences)
+    return DetectionSource(name or default_name(images, annotations), records, categories, sentences, problems.lost)
 
 
 def default_name(images: Path, annotations: Path) -> str:
@@ -127,18 +127,19 @@ def read_images(entries: list[Any], folder: Path, path: Path, problems: Problems
         try:
             image_id, image = whole_number(entry["id"]), folder / entry["file_name"]
         except MALFORMED:
-            problems.add(f"{path}: images[{number}] needs a whole number id and a file_name")
+            problems.add(f"{path}: images[{number}] needs a whole number id and a file_name", lost="image")
             continue
         if image_id in files:
             problems.add(
-                f"{path}: image id {image_id} is declared twice, as {files[image_id].path.name} and {image.name}"
+                f"{path}: image id {image_id} is declared twice, as {files[image_id].path.name} and {image.name}",
+                lost="image",
             )
             continue
         try:
             _require_listed(image, listings)
             files[image_id] = ImageFile(image, image_id, _image_size(entry, image, verify=problems.on_bad == "skip"))
         except UserError as error:
-            problems.add(f"{path}: image id {image_id}: {error}")
+            problems.add(f"{path}: image id {image_id}: {error}", lost="image")
             dropped.append(image_id)
     return list(files.values()), np.array(dropped, np.int64)
 
@@ -176,7 +177,7 @@ def _read_rows(entries: list[Any], path: Path, problems: Problems) -> _Rows:
         except MALFORMED:
             own_id = entry.get("id", "none") if isinstance(entry, dict) else "none"
             needs = "a bbox of four numbers, a whole number image_id and category_id"
-            problems.add(f"{path}: annotations[{number}] (id {own_id}) needs {needs}")
+            problems.add(f"{path}: annotations[{number}] (id {own_id}) needs {needs}", lost="object")
             continue
         ids.append(pair)
         own.append(own_id if isinstance(own_id, int) else -1)
@@ -221,7 +222,7 @@ def _select_declared(
     lost_category = _positions(rows.category_id, _ids(categories)) < 0
     for row in np.flatnonzero(lost_image | (has_image & lost_category)):
         missing = f"image id {rows.image_id[row]}" if lost_image[row] else f"category id {rows.category_id[row]}"
-        problems.add(f"{path}: {rows.describe(row)} is about {missing}, which the file does not declare")
+        problems.add(f"{path}: {rows.describe(row)} is about {missing}, which the file does not declare", lost="object")
     return rows.select(has_image & ~lost_category)
 
 
@@ -241,7 +242,8 @@ def _check_objects(
         box = ", ".join(f"{value:g}" for value in rows.xywh[row])
         where = f"{path}: {rows.describe(row)} on image id {rows.image_id[row]} ({files[image[row]].path.name})"
         expected = int(rows.annotation_id[row]) in known_bad
-        problems.add(f"{where}: its box [x, y, w, h] = [{box}] {FAULTS[checked.faults[row]]}", expected=expected)
+        sentence = f"{where}: its box [x, y, w, h] = [{box}] {FAULTS[checked.faults[row]]}"
+        problems.add(sentence, lost="" if checked.usable[row] else "object", expected=expected)
     labels = _positions(rows.category_id, _ids(categories))
     area = np.where(np.isfinite(rows.area), rows.area, box_areas(checked.boxes))
     table = ObjectTable(image, checked.boxes, labels, rows.crowd, np.zeros(len(image), bool), area)

@@ -114,10 +114,10 @@ def _read_regions(
                 raise UserError(f"is about {missing}, which the file does not declare")
             outline = _read_outline(entry["segmentation"], sizes[image_id])
         except UserError as error:
-            problems.add(f"{path}: {_describe(entry, number)} {error}")
+            problems.add(f"{path}: {_describe(entry, number)} {error}", lost="object")
         except MALFORMED:
             needs = "a segmentation, a whole number image_id and category_id"
-            problems.add(f"{path}: {_describe(entry, number)} needs {needs}")
+            problems.add(f"{path}: {_describe(entry, number)} needs {needs}", lost="object")
         else:
             label = IGNORE if entry.get("iscrowd") else labels[category_id]
             regions[image_id].append(Region(label, outline))

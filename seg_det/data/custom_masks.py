@@ -13,6 +13,7 @@ from seg_det.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, read_values
 from seg_det.data.masks import Colour, MaskCode, MaskedImage, MaskFile, mask_code, masked_records, segmentation_source
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
+from seg_det.data.texts import read_text
 from seg_det.data.voc import list_images
 from seg_det.errors import UserError
 from seg_det.registry import READERS
@@ -74,7 +75,7 @@ def _numbered(names: Sequence[str]) -> list[_Label]:
 def _read_labels(path: Path) -> list[_Label]:
     require(path, "the list of classes (one name a line, in the order of their values in the masks)")
     labels: list[_Label] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if line.strip():
             labels.append(_read_label(line, len(labels), f"{path}, line {number}"))
     return labels
@@ -122,7 +123,10 @@ def _masked_images(folder: Path, code: MaskCode, ending: str, problems: Problems
         if mask := masks.pop(stem + ending, None):
             listed.append(MaskedImage(path, MaskFile(mask, code), number))
         else:
-            problems.add(f"the mask of {path} is missing: {folder / 'masks'} holds no {_wanted(folder, stem + ending)}")
+            problems.add(
+                f"the mask of {path} is missing: {folder / 'masks'} holds no {_wanted(folder, stem + ending)}",
+                lost="image",
+            )
     for path in masks.values():
         problems.add(f"the mask {path} belongs to no image in {folder / 'images'}")
     return listed

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from seg_det.data.images import IMAGE_SUFFIXES
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import ClassificationRecord, ClassificationSource
+from seg_det.data.texts import read_lines
 from seg_det.errors import UserError
 from seg_det.registry import READERS
 from seg_det.types import Category
@@ -56,7 +57,7 @@ def read_imagefolder(
         reason = f": {sentences[0]}" if sentences else ""
         raise UserError(f"{where} has no image that can be used ({', '.join(IMAGE_SUFFIXES)}){reason}")
     listed = tuple(Category(index, name) for index, name in enumerate(names))
-    return ClassificationSource(f"{root.name} {split}".strip(), tuple(records), listed, sentences)
+    return ClassificationSource(f"{root.name} {split}".strip(), tuple(records), listed, sentences, problems.lost)
 
 
 class _Row(NamedTuple):
@@ -97,7 +98,10 @@ def _read_list(path: Path, problems: Problems) -> list[_Row]:
         except (IndexError, ValueError):
             headings = number == 1 and columns
             if line.strip() and not headings:
-                problems.add(f"{path}, line {number}: {line!r} is not a file, a tab and the whole number of its class")
+                problems.add(
+                    f"{path}, line {number}: {line!r} is not a file, a tab and the whole number of its class",
+                    lost="image",
+                )
     if not rows:
         problems.settle()
         raise UserError(f"the list {path} names no image; write a line for each: file, tab, index of its class from 0")
@@ -110,7 +114,7 @@ def _class_names(root: Path, categories: Sequence[str] | None, num_classes: int 
     if categories is not None:
         source, names = "dataset.categories", [str(name).strip() for name in categories]
     elif file.exists():
-        source, names = str(file), [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+        source, names = str(file), read_lines(file)
     elif part.rows is not None:
         source, names = str(part.path), _listed_names(part.rows, num_classes)
     else:
@@ -154,7 +158,7 @@ def _from_folders(
     found = {entry.name for entry in entries if entry.is_dir()}
     for entry in entries:
         if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.name not in found:
-            problems.add(f"{entry.path} lies beside the folders of the classes, not in one")
+            problems.add(f"{entry.path} lies beside the folders of the classes, not in one", lost="image")
     for name in sorted(found - set(names)):
         shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         problems.add(f"the folder {folder / name} is none of the {len(names)} classes ({shown})")
@@ -200,7 +204,7 @@ def _from_list(part: _Part, images: Path, names: Sequence[str], problems: Proble
         else:
             records.append(ClassificationRecord(folder, file, image_id, row.index))
             continue
-        problems.add(f"{part.path}, line {row.line}: {row.file}: {fault}")
+        problems.add(f"{part.path}, line {row.line}: {row.file}: {fault}", lost="image")
     return records
 
 

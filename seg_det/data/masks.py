@@ -158,7 +158,7 @@ def masked_records(images: Sequence[MaskedImage], problems: Problems, what: str)
             if problems.on_bad == "skip":
                 image.mask.read()
         except UserError as error:
-            problems.add(str(error))
+            problems.add(str(error), lost="image")
         else:
             records.append(SegmentationRecord(image.path, image.mask, image.image_id, size))
     return tuple(records)
@@ -171,7 +171,7 @@ def segmentation_source(
     sentences = problems.settle()
     if not records:
         raise UserError(f"not one image of {name} can be used" + (f": {sentences[0]}" if sentences else ""))
-    return SegmentationSource(name, tuple(records), tuple(categories), sentences)
+    return SegmentationSource(name, tuple(records), tuple(categories), sentences, problems.lost)
 
 
 def require_counted_pixels(source: SegmentationSource, *, every: bool = False) -> None:

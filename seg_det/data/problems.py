@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from seg_det.data.records import Lost
 from seg_det.errors import UserError
 
 POLICIES = ("error", "skip")
@@ -31,12 +33,26 @@ class Problems:
         self.on_bad = on_bad
         self._sentences: list[str] = []
         self._unexpected: list[str] = []
+        self._lost: Counter[str] = Counter()
 
-    def add(self, sentence: str, *, expected: bool = False) -> None:
-        """Note a problem; one that is ``expected`` (known of an official data set) is listed, never raised."""
+    def add(self, sentence: str, *, lost: str = "", expected: bool = False) -> None:
+        """Note a problem, for which an "image" or an "object" is left out, as ``lost`` says.
+
+        One that is ``expected`` (known of an official data set) is listed, never raised.
+        """
         self._sentences.append(sentence)
+        self._lost[lost] += 1
         if not expected:
             self._unexpected.append(sentence)
+
+    def note(self, sentence: str) -> None:
+        """Note what is doubtful but can be meant: it is listed, never raised, and nothing is left out for it."""
+        self._sentences.append(sentence)
+
+    @property
+    def lost(self) -> Lost:
+        """What was left out so far."""
+        return Lost(self._lost["image"], self._lost["object"])
 
     def settle(self) -> tuple[str, ...]:
         """All sentences. Raises UserError with the first unexpected one if ``on_bad`` is ``error``."""

@@ -12,6 +12,13 @@ import numpy as np
 from seg_det.types import Category
 
 
+class Lost(NamedTuple):
+    """How much of a split its reader left out."""
+
+    images: int = 0
+    objects: int = 0  # of images that stayed
+
+
 class DetectionRecord(NamedTuple):
     """One image file and its objects; boxes are xyxy pixels of the upright image, labels index the categories."""
 
@@ -27,7 +34,7 @@ class DetectionRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class DetectionSource:
-    """One split of a data set as its reader found it. ``problems`` holds one sentence for each thing left out."""
+    """One split of a data set as its reader found it. ``problems`` holds one sentence for each thing left out or doubtful."""
 
     kind: ClassVar[str] = "detection"  # of the task, ModelCard.task
 
@@ -35,6 +42,7 @@ class DetectionSource:
     records: tuple[DetectionRecord, ...]
     categories: tuple[Category, ...]
     problems: tuple[str, ...] = field(default=())
+    lost: Lost = field(default=Lost())
 
 
 class ClassificationRecord(NamedTuple):
@@ -57,7 +65,7 @@ class ClassificationRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class ClassificationSource:
-    """One split of a data set as its reader found it. ``problems`` holds one sentence for each thing left out."""
+    """One split of a data set as its reader found it. ``problems`` holds one sentence for each thing left out or doubtful."""
 
     kind: ClassVar[str] = "classification"  # of the task, ModelCard.task
 
@@ -65,6 +73,7 @@ class ClassificationSource:
     records: tuple[ClassificationRecord, ...]
     categories: tuple[Category, ...]
     problems: tuple[str, ...] = field(default=())
+    lost: Lost = field(default=Lost())
 
 
 class Mask(Protocol):
@@ -90,7 +99,7 @@ class SegmentationRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class SegmentationSource:
-    """One split of a data set as its reader found it. ``problems`` holds one sentence for each thing left out."""
+    """One split of a data set as its reader found it. ``problems`` holds one sentence for each thing left out or doubtful."""
 
     kind: ClassVar[str] = "segmentation"  # of the task, ModelCard.task
 
@@ -98,6 +107,7 @@ class SegmentationSource:
     records: tuple[SegmentationRecord, ...]
     categories: tuple[Category, ...]
     problems: tuple[str, ...] = field(default=())
+    lost: Lost = field(default=Lost())
 
 
 Source = DetectionSource | ClassificationSource | SegmentationSource

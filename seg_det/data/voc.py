@@ -16,6 +16,7 @@ from tqdm import tqdm
 from seg_det.data.images import IMAGE_SUFFIXES, is_turned, verify_image
 from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes, require
 from seg_det.data.records import DetectionSource, ImageFile, ObjectTable, build_records
+from seg_det.data.texts import read_lines
 from seg_det.errors import UserError
 from seg_det.registry import READERS
 from seg_det.types import Category
@@ -45,7 +46,9 @@ def read_voc(
     if not files:
         raise UserError(f"{root}: not one of the {len(stems)} images of split {split} can be used: {sentences[0]}")
     listed = tuple(Category(number, name) for number, name in enumerate(names, start=1))
-    return DetectionSource(f"{root.name} {split}".strip(), build_records(files, table), listed, sentences)
+    return DetectionSource(
+        f"{root.name} {split}".strip(), build_records(files, table), listed, sentences, problems.lost
+    )
 
 
 class _Object(NamedTuple):
@@ -73,7 +76,7 @@ def _describe_object(path: Path, number: int, name: str) -> str:
 def read_split(path: Path, problems: Problems) -> list[str]:
     """The names in a split list, each once."""
     require(path, "the split list")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = read_lines(path)
     stems = list(dict.fromkeys(line for line in lines if line))
     if not stems:
         raise UserError(f"the split list {path} is empty; write one image name without suffix on each line")
@@ -88,7 +91,7 @@ def _class_names(root: Path, categories: Sequence[str] | None) -> tuple[str, ...
     if categories is not None:
         source, names = "dataset.categories", [str(name).strip() for name in categories]
     elif labels.exists():
-        source, names = str(labels), [line.strip() for line in labels.read_text(encoding="utf-8-sig").splitlines()]
+        source, names = str(labels), read_lines(labels)
     else:
         # Of all splits, not of one: train and val must agree on the indices.
         source, names = f"{root / 'Annotations'} (all files)", sorted(_names_in(root / "Annotations"))
@@ -147,7 +150,7 @@ def _read_annotations(root: Path, stems: list[str], problems: Problems) -> tuple
             tree = _parse(path)
             size = _true_size(tree, path, images[stem])
         except UserError as error:
-            problems.add(str(error))
+            problems.add(str(error), lost="image")
             continue
         objects += _read_objects(tree, path, len(files), problems)
         files.append(ImageFile(images[stem], ids[stem], size))
@@ -186,7 +189,10 @@ def _read_objects(tree: ElementTree.Element, path: Path, image: int, problems: P
         try:
             corners = tuple(float(_text(element, f"bndbox/{corner}")) for corner in CORNERS)
         except ValueError:
-            problems.add(f"{_describe_object(path, number, name)} has no bndbox with four numbers {' '.join(CORNERS)}")
+            problems.add(
+                f"{_describe_object(path, number, name)} has no bndbox with four numbers {' '.join(CORNERS)}",
+                lost="object",
+            )
             continue
         yield _Object(image, path, number, name, corners, _text(element, "difficult") == "1")
 
@@ -204,11 +210,12 @@ def _check_objects(
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     for row in np.flatnonzero((checked.faults > 0) | (labels < 0)):
         if labels[row] < 0:
-            problems.add(f"{objects[row].describe()}: its class is not in the class list ({shown})")
+            problems.add(f"{objects[row].describe()}: its class is not in the class list ({shown})", lost="object")
         else:
             box = ", ".join(f"{value:g}" for value in corners[row])
             fault = FAULTS[checked.faults[row]]
-            problems.add(f"{objects[row].describe()}: its box [{', '.join(CORNERS)}] = [{box}] {fault}")
+            sentence = f"{objects[row].describe()}: its box [{', '.join(CORNERS)}] = [{box}] {fault}"
+            problems.add(sentence, lost="" if checked.usable[row] else "object")
     difficult = np.array([item.difficult for item in objects], bool)
     crowd, area = np.zeros(len(objects), bool), box_areas(checked.boxes)
     table = ObjectTable(image, checked.boxes, labels, crowd, difficult, area)

@@ -19,6 +19,7 @@ from seg_det.data.masks import (
 )
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
+from seg_det.data.texts import read_text
 from seg_det.data.voc import image_ids, list_images, read_split
 from seg_det.registry import READERS
 from seg_det.types import IGNORE, Category
@@ -75,7 +76,7 @@ def _class_names(root: Path, categories: Sequence[str] | None) -> list[str]:
     if categories is not None:
         return [str(name).strip() for name in categories]
     if labels.exists():
-        lines = labels.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(labels).splitlines()
         return [line.strip() for line in lines if line.strip()]
     return list(CLASSES)
 
@@ -98,9 +99,13 @@ def _masked_images(
         masks = [files[stem] for files in there.values() if stem in files]
         if stem not in images:
             known = ", ".join(IMAGE_SUFFIXES)
-            problems.add(f"the split lists {stem}, but {root / 'JPEGImages'} holds no {stem} with {known}")
+            problems.add(
+                f"the split lists {stem}, but {root / 'JPEGImages'} holds no {stem} with {known}", lost="image"
+            )
         elif not masks:
-            problems.add(f"the mask of {images[stem]} is missing: there is no {stem}.png in {' or '.join(folders)}")
+            problems.add(
+                f"the mask of {images[stem]} is missing: there is no {stem}.png in {' or '.join(folders)}", lost="image"
+            )
         else:
             listed.append(MaskedImage(images[stem], MaskFile(masks[0], code), ids[stem]))
     return listed

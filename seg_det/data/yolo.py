@@ -21,6 +21,7 @@ from seg_det.data.records import (
     SegmentationSource,
     build_records,
 )
+from seg_det.data.texts import read_text
 from seg_det.data.voc import image_ids
 from seg_det.data.yolo_files import Description, images_of, label_file, read_description
 from seg_det.errors import UserError
@@ -85,7 +86,7 @@ def read_yolo(
             f"{description.file}: not one of the {len(paths)} images of {split} can be used: {sentences[0]}"
         )
     listed = tuple(Category(number, name) for number, name in enumerate(description.names))
-    return DetectionSource(name, build_records(files, table), listed, sentences)
+    return DetectionSource(name, build_records(files, table), listed, sentences, problems.lost)
 
 
 def _root(description: Description) -> Path:
@@ -102,7 +103,7 @@ def _read_images(paths: Sequence[Path], problems: Problems) -> list[ImageFile]:
         try:
             files.append(ImageFile(path, ids.get(path.stem) or ids[str(path)], verify_image(path)))
         except UserError as error:
-            problems.add(str(error))
+            problems.add(str(error), lost="image")
     return files
 
 
@@ -110,10 +111,10 @@ def _read_lines(files: Sequence[ImageFile], classes: int, problems: Problems) ->
     for position, file in enumerate(files):
         path = label_file(file.path)
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = read_text(path)
         except FileNotFoundError:
             continue
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UserError) as error:
             problems.add(f"{path} cannot be read ({error})")
             continue
         for number, line in enumerate(text.splitlines(), start=1):
@@ -121,7 +122,7 @@ def _read_lines(files: Sequence[ImageFile], classes: int, problems: Problems) ->
                 try:
                     yield _parsed(position, path, number, words, classes)
                 except UserError as error:
-                    problems.add(f"{path}, line {number}: {error}")
+                    problems.add(f"{path}, line {number}: {error}", lost="object")
 
 
 def _parsed(position: int, path: Path, number: int, words: list[str], classes: int) -> Line:
@@ -176,7 +177,8 @@ def _objects(lines: Sequence[Line], files: Sequence[ImageFile], problems: Proble
     checked = check_boxes(shares * np.tile(sizes[:, ::-1], 2), sizes)
     for row in np.flatnonzero(checked.faults):
         box = " ".join(f"{value:g}" for value in lines[row].values[:8])
-        problems.add(f"{lines[row].describe()}: its box {box} {FAULTS[checked.faults[row]]}")
+        sentence = f"{lines[row].describe()}: its box {box} {FAULTS[checked.faults[row]]}"
+        problems.add(sentence, lost="" if checked.usable[row] else "object")
     labels = np.array([line.label for line in lines], np.int64)
     no = np.zeros(len(lines), bool)
     table = ObjectTable(image, checked.boxes, labels, no, no, box_areas(checked.boxes))
@@ -196,7 +198,9 @@ def _masks(
     regions: list[list[Region]] = [[] for _ in files]
     for line in lines:
         if line.is_box:
-            problems.add(f"{line.describe()} is a box, and masks need polygons: class and the x y of each corner")
+            problems.add(
+                f"{line.describe()} is a box, and masks need polygons: class and the x y of each corner", lost="object"
+            )
             continue
         height, width = files[line.image].size
         polygon = np.array(line.values).reshape(-1, 2) * (width, height)

@@ -15,6 +15,7 @@ import yaml
 
 from seg_det.data.images import IMAGE_SUFFIXES
 from seg_det.data.problems import Problems, require
+from seg_det.data.texts import read_lines, read_text
 from seg_det.errors import UserError
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # of keys and folders
@@ -42,7 +43,7 @@ def read_description(root: Path) -> Description:
             return _of_yaml(root / name)
     for file in (root / "classes.txt", root / "labels" / "classes.txt", root / "obj.names"):
         if file.is_file():
-            names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+            names = read_lines(file)
             return Description(file, root, _checked([n for n in names if n], file), {})
     raise UserError(f"{root} has neither data.yaml nor classes.txt, which name the classes: write one of them.")
 
@@ -51,8 +52,8 @@ def _of_yaml(file: Path) -> Description:
     try:
         if file.stat().st_size > MOST_BYTES:
             raise UserError(f"{file} has more than {MOST_BYTES} bytes, so it is no description of a data set.")
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        content = yaml.safe_load(read_text(file))
+    except (OSError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{file} cannot be read as YAML ({reason}): export the data set again.") from error
     if not isinstance(content, dict):
@@ -156,13 +157,13 @@ def _paths(place: Path, problems: Problems) -> Iterable[Path]:
                 if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES):
                     yield Path(folder) / name
         return
-    for number, line in enumerate(place.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_text(place).splitlines(), start=1):
         if text := line.strip().replace("\\", "/"):
             path = Path(text) if Path(text).is_file() else place.parent / text
             if path.is_file():
                 yield path
             else:
-                problems.add(f"{place}, line {number}: there is no image {text}")
+                problems.add(f"{place}, line {number}: there is no image {text}", lost="image")
 
 
 def label_file(image: Path) -> Path:

@@ -22,6 +22,8 @@ from seg_det.predict.predictor import Predictor
 from seg_det.report.html import write_report
 from seg_det.types import ModelCard
 
+PROBLEMS = "problems.json"  # in the folder of a run
+
 
 @dataclass(frozen=True)
 class Record:
@@ -61,7 +63,7 @@ def evaluate_model(
         "verb": "evaluate",
         **figures_of(kind, network, card, evaluation, source),
         "anchors": [anchors] if anchors else [],
-        "problems": list(source.problems),
+        **problems_of(source),
         **about(record, device),
     }
     write_run(kind, record, metrics, evaluation, source, history=None)
@@ -87,6 +89,14 @@ def figures_of(kind: Kind, model: nn.Module, card: ModelCard, evaluation: Evalua
     }
 
 
+def problems_of(*sources: Source) -> dict[str, Any]:
+    """What the readers found wrong, and how much they left out by split, as plain values for metrics.json."""
+    return {
+        "problems": [sentence for source in sources for sentence in source.problems],
+        "left_out": {source.name: source.lost._asdict() for source in sources if any(source.lost)},
+    }
+
+
 def about(record: Record, device: torch.device | str) -> dict[str, Any]:
     """How to do it again, and where it was done, as plain values for metrics.json."""
     return {"command": record.command, "environment": environment(device)}
@@ -95,7 +105,12 @@ def about(record: Record, device: torch.device | str) -> dict[str, Any]:
 def write_run(
     kind: Kind, record: Record, metrics: dict[str, Any], evaluation: Evaluation, source: Source, history: Path | None
 ) -> None:
-    """Write predictions.json, metrics.json and report.html; ``history`` is the log of a training."""
+    """Write predictions.json, metrics.json, report.html and, of data with problems, problems.json.
+
+    ``history`` is the log of a training.
+    """
+    if metrics["problems"]:
+        write_json(record.run / PROBLEMS, {key: metrics[key] for key in ("left_out", "problems")})
     write_rows(record.run / "predictions.json", evaluation.metric.results())
     write_json(record.run / "metrics.json", metrics)
     details = kind.details(evaluation.metric, evaluation.report, source)

@@ -8,6 +8,7 @@ from typing import Any
 
 from seg_det.report.figures import figure_groups
 from seg_det.report.mistakes import error_rows
+from seg_det.report.pictures import counted
 from seg_det.report.tables import format_table
 
 MOST_CLASSES = 200  # that a terminal shows one by one
@@ -23,7 +24,12 @@ def summary(metrics: Mapping[str, Any], folder: Path, *, following: str | None =
         figures or "nothing is labelled, so there is nothing to score",
     ]
     if problems:
-        lines.append(f"{len(problems)} problem{'s' * (len(problems) > 1)} in the data, listed in the report")
+        lines.append(
+            f"problems    {counted(len(problems), 'problem')} in the data, listed in {folder / 'problems.json'}"
+        )
+    for split, lost in metrics.get("left_out", {}).items():
+        what = " and ".join(counted(count, name[:-1]) for name, count in lost.items() if count)
+        lines.append(f"left out    {what} of {split}")
     lines += [f"run folder  {folder}", f"report      {folder / 'report.html'}"]
     if following:
         lines.append(f"next        {following}")

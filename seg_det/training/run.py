@@ -18,7 +18,7 @@ from seg_det.data.multi_scale import MultiScale
 from seg_det.data.records import Source
 from seg_det.errors import UserError
 from seg_det.evaluation.measure import evaluate
-from seg_det.evaluation.run import Record, about, figures_of, write_run
+from seg_det.evaluation.run import Record, about, figures_of, problems_of, write_run
 from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import kind_named, require_kind
 from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
@@ -121,7 +121,7 @@ def _report(kind: Kind, setup: Training, val: Source, trained: Trained, start: S
         **figures_of(kind, best, card, evaluation, val),
         "training": _training(setup, trained, start.weights),
         "anchors": [fit for fit in anchors if fit],
-        "problems": [*setup.train.problems, *val.problems],
+        **problems_of(setup.train, val),
         **about(record, trained.device),
     }
     write_run(kind, record, metrics, evaluation, val, history=setup.run / "metrics.csv")
