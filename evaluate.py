@@ -1,15 +1,6 @@
 """python evaluate.py: see conf/evaluate.yaml for every key, and `python evaluate.py --help`."""
 
-import hydra
-from omegaconf import DictConfig
-
-from seg_det.commands import cli
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
-def main(config: DictConfig) -> None:
-    cli.run("evaluate", config)
-
+from seg_det.commands.entry import start
 
 if __name__ == "__main__":
-    main()
+    start("evaluate")

@@ -1,18 +1,6 @@
 """python train.py: see conf/train.yaml for every key, and `python train.py --help`."""
 
-import sys
-
-import hydra
-from omegaconf import DictConfig
-
-from seg_det.commands import cli, pointing
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(config: DictConfig) -> None:
-    cli.run("train", config)
-
+from seg_det.commands.entry import start
 
 if __name__ == "__main__":
-    sys.argv[1:] = pointing.point_at_data(sys.argv[1:])
-    main()
+    start("train")

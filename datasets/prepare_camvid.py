@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seg_det.archives import Archive, Contents, prepare_command
 
-HERE = Path(__file__).parent
+DATASETS = Path("datasets")  # below the working directory, where conf/dataset looks
 COMMIT = "fcaf7c4978dd8d091ec67db7cb7fdd225f5051c5"
 COUNTS = {"train": 367, "val": 101, "test": 233}
 
@@ -31,7 +31,7 @@ ARCHIVES = (
 
 def main(argv: Sequence[str] | None = None, table: Sequence[Archive] = ARCHIVES) -> int:
     """Complete the tree; returns the exit status."""
-    return prepare_command("CamVid", table, HERE / "camvid", HERE / "archives", argv)
+    return prepare_command("CamVid", table, DATASETS / "camvid", DATASETS / "archives", argv)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from seg_det.archives import Archive, Contents, unpack
 from seg_det.errors import UserError
 
-HERE = Path(__file__).parent
+DATASETS = Path("datasets")  # below the working directory, where conf/dataset looks
 DOWNLOADER = "csDownload"
 
 # The downloader knows them by these names, and compares the checksums that the server gives.
@@ -45,9 +45,14 @@ ARCHIVES = (
 def main(argv: Sequence[str] | None = None, table: Sequence[Archive] = ARCHIVES) -> int:
     """Complete the tree; returns the exit status."""
     parser = argparse.ArgumentParser(description="Download Cityscapes with your own login and unpack it (11.8 GB).")
-    parser.add_argument("--root", type=Path, default=HERE / "cityscapes", help="where the tree is made (%(default)s)")
     parser.add_argument(
-        "--archives", type=Path, default=HERE / "archives", help="where downloads are kept, or were put (%(default)s)"
+        "--root", type=Path, default=DATASETS / "cityscapes", help="where the tree is made (%(default)s)"
+    )
+    parser.add_argument(
+        "--archives",
+        type=Path,
+        default=DATASETS / "archives",
+        help="where downloads are kept, or were put (%(default)s)",
     )
     parser.add_argument("--keep-archives", action="store_true", help="do not delete an archive once it is unpacked")
     args = parser.parse_args(argv)

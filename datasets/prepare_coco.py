@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seg_det.archives import Archive, Contents, prepare_command
 
-HERE = Path(__file__).parent
+DATASETS = Path("datasets")  # below the working directory, where conf/dataset looks
 SITE = "http://images.cocodataset.org"
 
 # The consortium publishes no checksums. These md5s are the ones that independent projects agree on (PaddleDetection,
@@ -37,7 +37,7 @@ ARCHIVES = (
 
 def main(argv: Sequence[str] | None = None, table: Sequence[Archive] = ARCHIVES) -> int:
     """Complete the tree; returns the exit status."""
-    return prepare_command("COCO 2017", table, HERE / "coco", HERE / "archives", argv)
+    return prepare_command("COCO 2017", table, DATASETS / "coco", DATASETS / "archives", argv)
 
 
 if __name__ == "__main__":

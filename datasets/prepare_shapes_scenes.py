@@ -24,7 +24,7 @@ from seg_det.errors import UserError
 from seg_det.files import whole, write_json
 from seg_det.report.drawings import encode_jpeg
 
-HERE = Path(__file__).parent
+DATASETS = Path("datasets")  # below the working directory, where conf/dataset looks
 SPLIT = "val"
 QUALITY = 95
 
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Generate the scenes; returns the exit status (1: a UserError, printed)."""
     parser = argparse.ArgumentParser(description="Generate large scenes of small shapes, annotated in COCO's format.")
     parser.add_argument(
-        "--root", type=Path, default=HERE / "shapes_scenes", help="where they are written (%(default)s)"
+        "--root", type=Path, default=DATASETS / "shapes_scenes", help="where they are written (%(default)s)"
     )
     parser.add_argument("--scenes", type=int, default=20, help="how many (%(default)s)")
     parser.add_argument("--columns", type=int, default=3, help="images beside and below one another (%(default)s)")

@@ -21,7 +21,7 @@ from seg_det.data.shapes_video import VideoFrame, shapes_video
 from seg_det.errors import UserError
 from seg_det.metrics.tracking import MotRow, mot_rows, write_mot
 
-HERE = Path(__file__).parent
+DATASETS = Path("datasets")  # below the working directory, where conf/dataset looks
 CODEC = "mp4v"
 
 
@@ -65,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Generate videos of moving shapes, with their tracks in MOT's text format."
     )
-    parser.add_argument("--root", type=Path, default=HERE / "shapes_video", help="where they are written (%(default)s)")
+    parser.add_argument(
+        "--root", type=Path, default=DATASETS / "shapes_video", help="where they are written (%(default)s)"
+    )
     parser.add_argument("--videos", type=int, default=3, help="how many (%(default)s)")
     parser.add_argument("--frames", type=int, default=300, help="of each (%(default)s)")
     parser.add_argument("--objects", type=int, default=6, help="at a time, at most (%(default)s)")

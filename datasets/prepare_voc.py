@@ -22,7 +22,7 @@ from seg_det.data.voc_seg import voc_colours
 from seg_det.errors import UserError
 from seg_det.files import write_whole
 
-HERE = Path(__file__).parent
+DATASETS = Path("datasets")  # below the working directory, where conf/dataset looks
 SITE = "http://host.robots.ox.ac.uk/pascal/VOC"
 # What scipy raises, each for some kind of broken file.
 BROKEN = (MatReadError, OSError, ValueError, LookupError, TypeError, NotImplementedError, zlib.error)
@@ -70,7 +70,7 @@ ARCHIVES = (
 def main(argv: Sequence[str] | None = None, table: Sequence[Archive] = ARCHIVES) -> int:
     """Complete the tree; returns the exit status."""
     title = "Pascal VOC 2007 and 2012 with SBD"
-    return prepare_command(title, table, HERE / "VOCdevkit", HERE / "archives", argv, finish=add_boundaries)
+    return prepare_command(title, table, DATASETS / "VOCdevkit", DATASETS / "archives", argv, finish=add_boundaries)
 
 
 def add_boundaries(root: Path) -> bool:

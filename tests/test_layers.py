@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "seg_det"
 LAYERS = (
-    {"errors", "values", "types", "registry", "files", "checksums", "sidecar", "migrations",
+    {"errors", "values", "types", "registry", "files", "installed", "checksums", "sidecar", "migrations",
      "checkpoint", "download", "archives", "ops", "nn"},
     {"data", "losses", "media", "models", "postprocess"},
     {"predict", "export", "report", "metrics", "weights", "anchors"},

@@ -21,6 +21,7 @@ from seg_det.data.objects import input_boxes
 from seg_det.data.records import DetectionSource
 from seg_det.errors import UserError
 from seg_det.files import relative
+from seg_det.installed import program
 from seg_det.metrics.coverage import Coverage, coverage
 from seg_det.registry import READERS
 from seg_det.report.tables import format_table
@@ -100,4 +101,4 @@ def _command(path: Path) -> str:
     """The training that these arguments meant, with the anchors of ``path``."""
     ours = ("fit.", KEY)
     given = [word for word in HydraConfig.get().overrides.task if not word.lstrip("+~").startswith(ours)]
-    return shlex.join(["python", "train.py", *given, f"{KEY}={path}"])
+    return shlex.join([*program("train").split(), *given, f"{KEY}={path}"])

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_det.errors import UserError
 from seg_det.files import CannotWrite
+from seg_det.installed import program
 from seg_det.migrations import marked
 from seg_det.values import is_name
 
@@ -50,7 +51,7 @@ def command_line(verb: str, **given: object) -> str:
         if not override.startswith(("hydra.mode=", "hydra.run.dir=", "hydra.sweep."))
     ]
     more = [f"{key}={value}" for key, value in given.items() if not _names(hydra.task, key)]
-    return shlex.join(["python", f"{verb}.py", *hydra.task, *more, *own])
+    return shlex.join([*program(verb).split(), *hydra.task, *more, *own])
 
 
 def _names(overrides: Sequence[str], key: str) -> bool:
@@ -84,5 +85,7 @@ def newest_run() -> Path:
     """The folder of the training run whose checkpoint was written last."""
     found = sorted((RUNS / "train").glob("**/checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise UserError(f"There is no training run below {RUNS / 'train'}: run train.py first, or name a model=.")
+        raise UserError(
+            f"There is no training run below {RUNS / 'train'}: run {program('train')} first, or name a model=."
+        )
     return found[-1].parent.parent

@@ -10,8 +10,8 @@ import yaml
 
 from seg_det.data.recognise import BOXES, CLASSES, MASKS, recognise
 from seg_det.errors import UserError
+from seg_det.installed import installed
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 USUAL_TASK = "ssdlite"  # conf/train.yaml's
 NAMED = ("dataset", "experiment", "resume")  # beside which the data set is not looked for
 AUTO = "auto"
@@ -51,7 +51,7 @@ def _pointed(arguments: list[str]) -> list[str]:
 
 def _wanted(task: str) -> str:
     """What a choice of conf/task learns from; boxes for one that is unknown, which Hydra will say."""
-    file = CONF / "task" / f"{task}.yaml"
+    file = installed("conf") / "task" / f"{task}.yaml"
     if not file.is_file():
         return BOXES
     content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}

@@ -19,6 +19,7 @@ from seg_det.data.images import limit_pixels
 from seg_det.data.multi_scale import input_sizes
 from seg_det.errors import UserError
 from seg_det.files import relative
+from seg_det.installed import program
 from seg_det.kinds.lookup import kind_named
 from seg_det.registry import AUGMENTATIONS, LOSSES, filled
 from seg_det.report.terminal import summary
@@ -54,7 +55,7 @@ def main(config: DictConfig) -> None:
         return
     metrics = train_model(setup)
     if metrics is not None:
-        print(summary(metrics, folder, following=f"python evaluate.py model={folder}"))
+        print(summary(metrics, folder, following=f"{program('evaluate')} model={folder}"))
 
 
 def _with_anchors(config: DictConfig) -> DictConfig:
