@@ -1,6 +1,8 @@
 """Every file of conf/ composes, and every cell of the grid builds and runs; a new file is tested the day it appears."""
 
 import warnings
+from dataclasses import asdict
+from inspect import Parameter, signature
 from itertools import product
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from seg_det import checkpoint
 from seg_det.commands.labelled import postprocess
 from seg_det.commands.settings import build
 from seg_det.kinds.lookup import KINDS
-from seg_det.registry import AUGMENTATIONS, LOSSES, READERS
+from seg_det.registry import AUGMENTATIONS, BACKBONES, LOSSES, MODELS, READERS, TARGETS
 from seg_det.training.optimisation import Recipe
 from seg_det.training.trainer import TrainerSettings
 from seg_det.types import ClassificationBatch, DetectionBatch, ModelCard, SegmentationBatch
@@ -151,3 +153,52 @@ def test_defaults_are_those_that_the_published_figures_were_measured_with():
     assert OmegaConf.to_container(config.task.postprocess) == {
         "score_threshold": 0.01, "iou_threshold": 0.55, "max_candidates": 400, "max_detections": 100,
     }  # fmt: skip
+
+
+# Choices that state the defaults of what they configure; the others of their groups are variants of these.
+BASES = {
+    "task": ("ssdlite", "ssd", "lraspp", "raspp", "deeplabv3", "classifier"),
+    "backbone": ("v1", "v2", "v3", "mixnet_s", "inception_v1", "inception_v2", "timm"),
+    "augmentation": ("ssd", "flip", "inception", "none", "segmentation"),
+    "dataset": names("dataset"),
+}
+FAMILIES = (AUGMENTATIONS, BACKBONES, LOSSES, MODELS, READERS, TARGETS)
+OWN_TO_A_DATASET = {("read_coco", "known_bad")}  # two boxes of COCO's official file
+
+
+@pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in BASES for choice in BASES[group]])
+def test_python_has_the_defaults_of_the_configuration(group, choice):
+    config = compose("dataset=coco", f"{group}={choice}", "dataset.root=/data")
+    section = OmegaConf.to_container(config[group], resolve=True)
+    assert list(_unequal(section)) == []
+
+
+@pytest.mark.parametrize("target", names("target"))
+def test_python_has_the_defaults_of_the_targets(target):
+    section = OmegaConf.to_container(compose(f"target={target}", name="export"), resolve=False)["target"]
+    assert list(_unequal(section)) == []
+
+
+def test_the_recipe_has_the_defaults_of_the_configuration():
+    values = OmegaConf.to_container(compose().recipe)
+    assert values.pop("backbone_weights") == "auto"
+    assert values == asdict(Recipe())
+
+
+def _unequal(section):
+    """The values of a section, and of those below it, that differ from the default of what they configure."""
+    if not isinstance(section, dict):
+        return
+    if "_target_" in section:
+        parameters = signature(_member(section["_target_"])).parameters
+        for key, value in section.items():
+            default = parameters[key].default if key in parameters else Parameter.empty
+            default = list(default) if isinstance(default, tuple) else default
+            if default not in (Parameter.empty, value) and (section["_target_"], key) not in OWN_TO_A_DATASET:
+                yield section["_target_"], key, value, default
+    for value in section.values():
+        yield from _unequal(value)
+
+
+def _member(target):
+    return next(family.get(target) for family in FAMILIES if target in set(family))

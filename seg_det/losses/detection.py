@@ -40,7 +40,7 @@ def multibox_loss(
     *,
     classification: str = "softmax",
     negative_ratio: float = 3.0,
-    min_negatives: int = 0,
+    min_negatives: int = 3,
     match_threshold: float = 0.5,
     focal_alpha: float = 0.75,
     focal_gamma: float = 2.0,

@@ -38,7 +38,7 @@ def segmentation_loss(
     dice_weight: float = 0.0,
     lovasz_weight: float = 0.0,
     pixel_stride: int = 1,
-    region_stride: int = 1,
+    region_stride: int = 4,
     auxiliary_weight: float = 0.4,
     align_corners: bool = False,
 ) -> SegmentationLosses:

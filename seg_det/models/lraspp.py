@@ -80,7 +80,7 @@ class LRASPP(nn.Module):
         pool_stride: Sequence[int] = (16, 20),
         gate: str = "sigmoid",
         gate_bias: bool = True,
-        align_corners: bool = True,
+        align_corners: bool = False,
         bn_eps: float = 1e-5,
         bn_momentum: float = 0.1,
     ):

@@ -32,17 +32,17 @@ class Recipe:
     ordinary ones, which 8 bits serve well.
     """
 
-    optimiser: str = "sgd"
-    lr: float = 0.02
+    optimiser: str = "adamw"
+    lr: float = 0.002
     lr_batch: int = 16
     head_lr: float = 1.0
     momentum: float = 0.9
-    weight_decay: float = 4e-5
+    weight_decay: float = 0.02
     decay_depthwise: bool = True
     rmsprop_alpha: float = 0.9
     eps: float = 1e-8
     schedule: str = "cosine"
-    warmup_steps: int = 0
+    warmup_steps: int = 50
     warmup_epochs: float = 0.0  # in addition
     warmup_start: float = 1e-3
     hold: float = 0.0
@@ -50,10 +50,10 @@ class Recipe:
     poly_power: float = 0.9
     step_epochs: float = 30
     step_factor: float = 0.1
-    clip_norm: float | None = None
-    ema_decay: float | None = 0.999
-    freeze_until: str | None = None
-    frozen_norms: str = "none"
+    clip_norm: float | None = 10.0
+    ema_decay: float | None = 0.998
+    freeze_until: str | None = "c2"
+    frozen_norms: str = "stages"
     quantise: bool = False
 
     def __post_init__(self) -> None:

@@ -32,11 +32,12 @@ def test_softmax_literal():
 
 def test_ratio_and_minimum():
     one = batch([[0, 0, 10, 10]], [0])
-    assert multibox_loss(zeros(), one, ANCHORS, negative_ratio=1).classification.item() == pytest.approx(
-        2 * math.log(3)
-    )
+    assert multibox_loss(
+        zeros(), one, ANCHORS, negative_ratio=1, min_negatives=0
+    ).classification.item() == pytest.approx(2 * math.log(3))
     empty = batch([], [])
-    assert multibox_loss(zeros(), empty, ANCHORS).classification.item() == 0
+    assert multibox_loss(zeros(), empty, ANCHORS, min_negatives=0).classification.item() == 0
+    assert multibox_loss(zeros(), empty, ANCHORS).classification.item() == pytest.approx(3 * math.log(3))
     assert multibox_loss(zeros(), empty, ANCHORS, min_negatives=2).classification.item() == pytest.approx(
         2 * math.log(3)
     )
@@ -138,7 +139,7 @@ def test_smoothed_targets():
     logits[0, 0] = torch.tensor([0.0, 0.0, 2.0])
     raw, one = DenseDetections(logits, torch.zeros(1, 4, 4)), batch([[0, 0, 10, 10]], [1])
     log_sum = math.log(2 + math.exp(2))
-    softmax = multibox_loss(raw, one, ANCHORS, negative_ratio=0, label_smoothing=0.3)
+    softmax = multibox_loss(raw, one, ANCHORS, negative_ratio=0, min_negatives=0, label_smoothing=0.3)
     assert softmax.classification.item() == pytest.approx(log_sum - (0.7 + 0.1) * 2)
     sigmoid = multibox_loss(
         raw, one, ANCHORS, negative_ratio=0, label_smoothing=0.3, classification="sigmoid", min_negatives=0

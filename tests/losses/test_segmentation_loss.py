@@ -146,8 +146,8 @@ def test_pixels_are_seen_on_a_lattice(align_corners):
 def test_regions_are_seen_on_a_lattice():
     torch.manual_seed(0)
     logits, masks = torch.randn(2, 3, 9, 10), torch.randint(0, 3, (2, 9, 10))
-    weights = {"dice_weight": 1.0, "lovasz_weight": 0.5}
-    found = segmentation_loss(DenseSegmentation(logits), batch(masks.tolist()), region_stride=4, **weights)
+    weights = {"dice_weight": 1.0, "lovasz_weight": 0.5, "region_stride": 1}
+    found = segmentation_loss(DenseSegmentation(logits), batch(masks.tolist()), **{**weights, "region_stride": 4})
     few = segmentation_loss(DenseSegmentation(logits[..., ::4, ::4]), batch(masks[..., ::4, ::4].tolist()), **weights)
     assert found.regions.item() == pytest.approx(few.regions.item(), rel=1e-6)
     whole = segmentation_loss(DenseSegmentation(logits), batch(masks.tolist()), **weights)
@@ -187,9 +187,10 @@ def test_regions_leave_out_ignored_pixels_and_absent_classes():
     logits = torch.randn(1, 4, 1, 4, generator=torch.Generator().manual_seed(0))
     probabilities = logits.softmax(1)[0, :, 0, :3][[0, 2]]
     truth = torch.tensor([[True, True, False], [False, False, True]])
-    losses = segmentation_loss(DenseSegmentation(logits), batch(masks), dice_weight=2.0)
+    losses = segmentation_loss(DenseSegmentation(logits), batch(masks), dice_weight=2.0, region_stride=1)
     assert losses.regions.item() == pytest.approx(2 * dice(probabilities, truth).item())
-    losses = segmentation_loss(DenseSegmentation(logits), batch(masks), dice_weight=1.0, lovasz_weight=0.5)
+    settings = {"dice_weight": 1.0, "lovasz_weight": 0.5, "region_stride": 1}
+    losses = segmentation_loss(DenseSegmentation(logits), batch(masks), **settings)
     expected = dice(probabilities, truth).item() + 0.5 * slow_lovasz(probabilities, truth)
     assert losses.regions.item() == pytest.approx(expected, rel=1e-5)
 

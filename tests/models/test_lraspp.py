@@ -83,7 +83,7 @@ class TwoMaps(nn.Module):
 
 
 def test_logits_are_the_sum_of_a_fine_and_a_gated_deep_map():
-    model = LRASPP(TwoMaps, num_classes=1, channels=1, bn_eps=0.0).eval()
+    model = LRASPP(TwoMaps, num_classes=1, channels=1, align_corners=True, bn_eps=0.0).eval()
     nn.init.ones_(model.main.conv.weight)
     nn.init.zeros_(model.gate.conv.weight)  # a gate of 0.5 everywhere
     for classifier, weight, bias in ((model.fine_classifier, 1.0, 0.5), (model.deep_classifier, 30.0, 1.0)):

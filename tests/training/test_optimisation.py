@@ -3,11 +3,12 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from recipes import plain_recipe
 from torch import nn
 
 from seg_det.errors import UserError
 from seg_det.nn.blocks import ConvNormAct, batch_norm
-from seg_det.training.optimisation import EMA, Recipe, optimiser, parameter_groups, schedule
+from seg_det.training.optimisation import EMA, optimiser, parameter_groups, schedule
 
 NORM = batch_norm(eps=1e-5, momentum=0.1)
 
@@ -38,13 +39,13 @@ def test_depthwise_filters_as_an_option():
 
 @pytest.mark.parametrize("name", ["sgd", "rmsprop", "adamw", "muon"])
 def test_rate_scales_with_the_images_of_a_step(name):
-    opt = optimiser(network(), Recipe(optimiser=name, lr=0.02, lr_batch=16), images_per_step=64)
+    opt = optimiser(network(), plain_recipe(optimiser=name, lr=0.02, lr_batch=16), images_per_step=64)
     assert {group["lr"] for group in opt.param_groups} == {0.08}
 
 
 def test_the_head_has_a_rate_of_its_own():
     model = network()
-    opt = optimiser(model, Recipe(lr=0.02, lr_batch=16, head_lr=5.0, weight_decay=0.1), images_per_step=16)
+    opt = optimiser(model, plain_recipe(lr=0.02, lr_batch=16, head_lr=5.0, weight_decay=0.1), images_per_step=16)
     rates = {id(p): (group["lr"], group["weight_decay"]) for group in opt.param_groups for p in group["params"]}
     assert rates[id(model.backbone[0].conv.weight)] == (0.02, 0.1)
     assert rates[id(model.backbone[0].norm.weight)] == (0.02, 0.0)
@@ -64,7 +65,7 @@ def rates(recipe, steps, steps_per_epoch=10):
 
 
 def test_warmup_and_cosine():
-    seen = rates(Recipe(lr=1.0, warmup_steps=10), 110)
+    seen = rates(plain_recipe(lr=1.0, warmup_steps=10), 110)
     assert seen[0] == pytest.approx(1e-3)
     assert seen[5] == pytest.approx(0.5, abs=1e-3)
     assert seen[10] == pytest.approx(1.0)
@@ -73,32 +74,32 @@ def test_warmup_and_cosine():
 
 
 def test_start_of_the_warmup():
-    seen = rates(Recipe(lr=0.4, lr_batch=512, warmup_steps=4, warmup_start=1 / 3), 8)
+    seen = rates(plain_recipe(lr=0.4, lr_batch=512, warmup_steps=4, warmup_start=1 / 3), 8)
     assert seen[:5] == pytest.approx([0.4 / 3, 0.2, 0.8 / 3, 1 / 3, 0.4])
     with pytest.raises(UserError, match="recipe.warmup_start must be at least 0 and below 1, got 1.5"):
-        Recipe(warmup_start=1.5)
+        plain_recipe(warmup_start=1.5)
 
 
 def test_final_rate_of_the_cosine():
-    assert rates(Recipe(lr=1.0, final_lr=0.1), 100)[-1] == pytest.approx(0.1, abs=1e-3)
+    assert rates(plain_recipe(lr=1.0, final_lr=0.1), 100)[-1] == pytest.approx(0.1, abs=1e-3)
 
 
 def test_poly():
-    seen = rates(Recipe(lr=1.0, schedule="poly", poly_power=0.9), 100)
+    seen = rates(plain_recipe(lr=1.0, schedule="poly", poly_power=0.9), 100)
     assert seen[50] == pytest.approx(0.5**0.9, rel=1e-3)
 
 
 def test_hold_comes_before_the_curve():
-    seen = rates(Recipe(lr=1.0, schedule="poly", poly_power=1.0, warmup_steps=10, hold=0.4), 110)
+    seen = rates(plain_recipe(lr=1.0, schedule="poly", poly_power=1.0, warmup_steps=10, hold=0.4), 110)
     assert seen[9] < 1 and seen[10:51] == pytest.approx([1.0] * 41)
     assert seen[80] == pytest.approx(0.5) and seen[-1] == pytest.approx(1 / 60)
     with pytest.raises(UserError, match="recipe.hold must be at least 0 and below 1, got 1"):
-        Recipe(hold=1)
+        plain_recipe(hold=1)
 
 
 @pytest.mark.parametrize("name", ["cosine", "poly"])
 def test_a_longer_resumed_run_follows_its_own_curve(name):
-    recipe = Recipe(lr=1.0, schedule=name, warmup_steps=10)
+    recipe = plain_recipe(lr=1.0, schedule=name, warmup_steps=10)
     opt = optimiser(network(), recipe, images_per_step=16)
     short = schedule(opt, recipe, 50, 10)
     for _ in range(50):
@@ -117,22 +118,22 @@ def test_a_longer_resumed_run_follows_its_own_curve(name):
 
 
 def test_step():
-    seen = rates(Recipe(lr=1.0, schedule="step", step_epochs=3, step_factor=0.1), 100, steps_per_epoch=10)
+    seen = rates(plain_recipe(lr=1.0, schedule="step", step_epochs=3, step_factor=0.1), 100, steps_per_epoch=10)
     assert seen[29] == pytest.approx(1.0) and seen[30] == pytest.approx(0.1) and seen[60] == pytest.approx(0.01)
 
 
 def test_constant_and_a_warmup_longer_than_the_run():
-    assert rates(Recipe(lr=1.0, schedule="constant"), 5) == [1.0] * 5
-    assert rates(Recipe(lr=1.0, warmup_steps=50), 5) == pytest.approx([0.001, 0.25075, 0.5005, 0.75025, 1.0])
+    assert rates(plain_recipe(lr=1.0, schedule="constant"), 5) == [1.0] * 5
+    assert rates(plain_recipe(lr=1.0, warmup_steps=50), 5) == pytest.approx([0.001, 0.25075, 0.5005, 0.75025, 1.0])
 
 
 def test_mistakes_name_the_key():
     with pytest.raises(UserError, match="recipe.optimiser must be one of sgd, rmsprop, adamw, muon, got 'adam'"):
-        Recipe(optimiser="adam")
+        plain_recipe(optimiser="adam")
     with pytest.raises(UserError, match="recipe.schedule must be one of cosine, poly, step, constant, got 'cos'"):
-        Recipe(schedule="cos")
+        plain_recipe(schedule="cos")
     with pytest.raises(UserError, match="must be positive, got -1"):
-        Recipe(lr=-1)
+        plain_recipe(lr=-1)
 
 
 def test_average_follows_the_rule():

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from recipes import plain_recipe
 from torch import nn
 
 from seg_det import checkpoint
@@ -15,7 +16,6 @@ from seg_det.kinds.lookup import KINDS
 from seg_det.losses import multibox_loss, segmentation_loss
 from seg_det.training import run as run_module
 from seg_det.training.learner import Learner
-from seg_det.training.optimisation import Recipe
 from seg_det.training.run import Training, train_model
 from seg_det.training.start import Start
 from seg_det.training.trainer import TrainerSettings
@@ -29,7 +29,7 @@ MODELS = {
 LOSSES = {"detection": multibox_loss, "segmentation": partial(segmentation_loss, align_corners=True)}
 POSTPROCESS = {"detection": {"score_threshold": 0.01}, "segmentation": {"align_corners": True}}
 QUANTISED = {  # with averaged weights and without
-    kind: Recipe(optimiser="adamw", lr=2e-4, lr_batch=8, ema_decay=decay, quantise=True)
+    kind: plain_recipe(optimiser="adamw", lr=2e-4, lr_batch=8, ema_decay=decay, quantise=True)
     for kind, decay in (("detection", None), ("segmentation", 0.9))
 }
 
@@ -51,7 +51,7 @@ def setup(shapes, run, kind, **changes):
         "num_workers": 0,
         "loss": LOSSES[kind],
         "postprocess": POSTPROCESS[kind],
-        "recipe": Recipe(optimiser="adamw", lr=2e-3, lr_batch=8, ema_decay=None),
+        "recipe": plain_recipe(optimiser="adamw", lr=2e-3, lr_batch=8, ema_decay=None),
         "trainer": TrainerSettings(max_epochs=2, accelerator="cpu"),
         "start": Start(),
         "seed": 0,

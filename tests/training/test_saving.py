@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from recipes import plain_recipe
 
 from seg_det import checkpoint
 from seg_det.data.imagefolder import read_imagefolder
 from seg_det.data.plain_transforms import flip_only
 from seg_det.errors import UserError
 from seg_det.losses import label_loss
-from seg_det.training.optimisation import Recipe
 from seg_det.training.run import Training, train_model
 from seg_det.training.saving import WholeCheckpoints
 from seg_det.training.start import Start
@@ -73,7 +73,7 @@ def setup(folder, run, *, epochs=1, **changes):
         "num_workers": 0,
         "loss": label_loss,
         "postprocess": {},
-        "recipe": Recipe(lr=0.01, ema_decay=0.9),
+        "recipe": plain_recipe(lr=0.01, ema_decay=0.9),
         "trainer": TrainerSettings(max_epochs=epochs, accelerator="cpu"),
         "start": Start(),
         "seed": 0,

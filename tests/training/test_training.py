@@ -8,6 +8,7 @@ from functools import partial, wraps
 import lightning as L
 import pytest
 import torch
+from recipes import plain_recipe
 from weight_files import as_folded_slim_v1, classifier, save
 
 from seg_det import checkpoint
@@ -20,7 +21,6 @@ from seg_det.training import run as run_module
 from seg_det.training import start as start_module
 from seg_det.training import trainer
 from seg_det.training.learner import Learner
-from seg_det.training.optimisation import Recipe
 from seg_det.training.run import Training, train_model
 from seg_det.training.start import Start
 from seg_det.training.trainer import TrainerSettings
@@ -57,7 +57,7 @@ def setup(sources, run, **changes):
         "num_workers": 0,
         "loss": multibox_loss,
         "postprocess": {"score_threshold": 0.01},
-        "recipe": Recipe(lr=0.01, warmup_steps=2, ema_decay=0.9),
+        "recipe": plain_recipe(lr=0.01, warmup_steps=2, ema_decay=0.9),
         "trainer": TrainerSettings(max_epochs=2, accelerator="cpu"),
         "start": Start(),
         "seed": 0,
@@ -190,7 +190,7 @@ def test_options_of_the_trainer(sources, tmp_path):
     )
     loss = partial(multibox_loss, classification="focal")
     postprocess = {"score": "sigmoid", "score_threshold": 0.999}  # no detections, so AP stays 0
-    recipe = Recipe(optimiser="adamw", lr=1e-9, ema_decay=None, clip_norm=1.0)
+    recipe = plain_recipe(optimiser="adamw", lr=1e-9, ema_decay=None, clip_norm=1.0)
     metrics = train_model(setup(sources, tmp_path, trainer=settings, loss=loss, postprocess=postprocess, recipe=recipe))
     assert metrics["training"]["epochs"] == 2  # the second evaluation was no better, and the last
     assert metrics["training"]["steps"] == 2
@@ -300,7 +300,7 @@ def test_recipe_weights_without_any_source_are_said_loudly(sources, tmp_path, ca
     monkeypatch.setattr(start_module, "load_backbone", unavailable)
     model = {**MODEL, "width": 1.0, "backbone": {**MODEL["backbone"], "width": 1.0}}
     settings = TrainerSettings(max_epochs=1, accelerator="cpu", fast_dev_run=True)
-    recipe = Recipe(freeze_until="c2")
+    recipe = plain_recipe(freeze_until="c2")
     given = {"model": model, "trainer": settings, "recipe": recipe}
     train_model(setup(sources, tmp_path, start=Start(recipe="torchvision/mobilenet_v2"), **given))
     assert "TRAINING FROM SCRATCH: No source had them" in caplog.text
@@ -311,7 +311,7 @@ def test_recipe_weights_without_any_source_are_said_loudly(sources, tmp_path, ca
 
 def test_frozen_stages_keep_their_weights(finished, sources, tmp_path):
     start = Start(backbone=str(finished[0] / "checkpoints" / "best.ckpt"))
-    recipe = Recipe(lr=0.01, freeze_until="c2", ema_decay=None)
+    recipe = plain_recipe(lr=0.01, freeze_until="c2", ema_decay=None)
     settings = TrainerSettings(max_epochs=1, accelerator="cpu")
     train_model(setup(sources, tmp_path, start=start, recipe=recipe, trainer=settings))
     before, _ = checkpoint.load(finished[0] / "checkpoints" / "best.ckpt")
@@ -325,7 +325,7 @@ def test_frozen_stages_keep_their_weights(finished, sources, tmp_path):
 
 def test_norms_of_frozen_stages_stay_with_them(finished, sources, tmp_path):
     start = Start(backbone=str(finished[0] / "checkpoints" / "best.ckpt"))
-    recipe = Recipe(lr=0.01, freeze_until="c2", frozen_norms="stages", ema_decay=None)
+    recipe = plain_recipe(lr=0.01, freeze_until="c2", frozen_norms="stages", ema_decay=None)
     settings = TrainerSettings(max_epochs=1, accelerator="cpu")
     train_model(setup(sources, tmp_path, start=start, recipe=recipe, trainer=settings))
     before, _ = checkpoint.load(finished[0] / "checkpoints" / "best.ckpt")
@@ -338,7 +338,7 @@ def test_norms_of_frozen_stages_stay_with_them(finished, sources, tmp_path):
 
 def test_frozen_norms_stay_as_they_were_loaded(finished, sources, tmp_path):
     start = Start(backbone=str(finished[0] / "checkpoints" / "best.ckpt"))
-    recipe = Recipe(lr=0.01, frozen_norms="all", ema_decay=None)
+    recipe = plain_recipe(lr=0.01, frozen_norms="all", ema_decay=None)
     train_model(setup(sources, tmp_path, start=start, recipe=recipe))
     before, _ = checkpoint.load(finished[0] / "checkpoints" / "best.ckpt")
     after, _ = checkpoint.load(tmp_path / "checkpoints" / "last.ckpt")
@@ -354,7 +354,7 @@ def test_folded_norms_take_statistics_of_the_training_images(sources, tmp_path, 
     backbone = {"_target_": "MobileNetV1", "width": 0.25}
     given = {"model": {**MODEL, "backbone": backbone}, "start": Start(backbone=str(path))}
     with caplog.at_level("INFO"):
-        train_model(setup(sources, tmp_path / "run", recipe=Recipe(lr=1e-9, ema_decay=None), **given))
+        train_model(setup(sources, tmp_path / "run", recipe=plain_recipe(lr=1e-9, ema_decay=None), **given))
     assert "27 folded batch norms took the statistics of training images" in caplog.text
     model, _ = checkpoint.load(checkpoint.find(tmp_path / "run"))
     assert folded_norms(model) == []
@@ -363,7 +363,7 @@ def test_folded_norms_take_statistics_of_the_training_images(sources, tmp_path, 
         weight, torch.ones_like(weight), atol=0.05
     )  # of an identity, it says how wide the channels are
     caplog.clear()
-    kept = Recipe(lr=1e-9, ema_decay=None, frozen_norms="all")
+    kept = plain_recipe(lr=1e-9, ema_decay=None, frozen_norms="all")
     with caplog.at_level("INFO"):
         train_model(setup(sources, tmp_path / "kept", recipe=kept, **given))
     assert "folded batch norms took" not in caplog.text
