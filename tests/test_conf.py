@@ -1,5 +1,6 @@
 """Every file of conf/ composes, and every cell of the grid builds and runs; a new file is tested the day it appears."""
 
+import re
 import warnings
 from dataclasses import asdict
 from inspect import Parameter, signature
@@ -14,7 +15,7 @@ from references import reference
 
 from seg_det import checkpoint
 from seg_det.commands.labelled import postprocess
-from seg_det.commands.settings import build
+from seg_det.commands.settings import build, with_preferences
 from seg_det.kinds.lookup import KINDS
 from seg_det.registry import AUGMENTATIONS, BACKBONES, LOSSES, MODELS, READERS, TARGETS
 from seg_det.training.optimisation import Recipe
@@ -30,7 +31,8 @@ def names(group):
 
 def compose(*overrides, name="train"):
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose(name, list(overrides))
+        config = hydra.compose(name, list(overrides))
+    return with_preferences(config) if "backbone" in config else config
 
 
 def backbone_arguments(config):
@@ -202,3 +204,41 @@ def _unequal(section):
 
 def _member(target):
     return next(family.get(target) for family in FAMILIES if target in set(family))
+
+
+READ = {  # of a group's files, the sections that their values may refer to
+    "backbone": set(),
+    "loss": {"task.postprocess"},
+    "postprocess": set(),
+    "task": {"task"},
+    "recipe": set(),
+}
+
+
+@pytest.mark.parametrize("group", READ)
+def test_groups_stand_alone(group):
+    for path in (CONF / group).glob("*.yaml"):
+        lines = [line.partition("#")[0] for line in path.read_text().splitlines()]
+        for name in re.findall(r"\$\{(?:oc\.select:)?([\w.]+)", "\n".join(lines)):
+            assert any(name.startswith(f"{section}.") for section in READ[group]), f"{path.name} reads {name}"
+
+
+def test_what_a_head_prefers_of_its_backbone_gives_way_to_what_is_said():
+    assert compose("task=lraspp", "backbone=v2").backbone.scale_head is False
+    assert compose("task=lraspp", "backbone=v2", "backbone.scale_head=true").backbone.scale_head is True
+    assert compose("task=ssdlite_torchvision", "backbone=v3").backbone.reduced_tail == "detection"
+    assert (
+        compose("task=ssdlite_torchvision", "backbone=v3", "backbone.reduced_tail=none").backbone.reduced_tail is None
+    )
+    assert compose("task=ssdlite", "backbone=v2", "backbone.width=0.5").task.model.width == 0.5
+    assert compose("task=ssdlite", "backbone.width=0.5", "task.model.width=1.0").task.model.width == 1.0
+
+
+@pytest.mark.parametrize(
+    ("choice", "task"), [("focal", "ssdlite"), ("multibox_sigmoid", "ssdlite_mmdet"), ("pixels", "lraspp")]
+)
+def test_a_loss_and_a_post_processing_can_be_chosen(choice, task):
+    config = compose(f"task={task}", f"loss={choice}")
+    assert set(config.task.loss) == set(compose(f"task={task}").task.loss)
+    build(config.task.loss, LOSSES)
+    assert compose("task=ssdlite", "postprocess=boxes_torchvision").task.postprocess.max_detections == 300

@@ -32,6 +32,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from seg_det.commands.settings import with_preferences
 from seg_det.metrics.complexity import COUNTED, Complexity, count
 from seg_det.models.backbones import mobilenet_v1
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
@@ -66,7 +67,8 @@ def parse(cell: str) -> tuple[float, float]:
 def backbone_of(name: str, settings: str, scale_head: bool) -> functools.partial:
     """The backbone as conf/backbone describes it, with ``settings`` such as "width=0.5 kernels=(3,5)"."""
     with hydra.initialize_config_dir(str(HERE.parent / "conf"), version_base="1.3"):
-        config = hydra.compose("train", [f"backbone={name}", f"++task.scale_head={scale_head}"])
+        chosen = hydra.compose("train", [f"backbone={name}", f"++task.backbone.scale_head={scale_head}"])
+    config = with_preferences(chosen)
     arguments = OmegaConf.to_container(config.backbone, resolve=True)
     del arguments["weights"]
     for setting in settings.split():

@@ -15,7 +15,7 @@ from seg_det import checkpoint
 from seg_det.anchors.fit import Shapes, fit_shapes
 from seg_det.anchors.grid import Grid
 from seg_det.commands.anchor_files import KEY, read_anchors, write_anchors
-from seg_det.commands.settings import build, height_and_width, plain
+from seg_det.commands.settings import build, height_and_width, plain, with_preferences
 from seg_det.data.images import limit_pixels
 from seg_det.data.objects import input_boxes
 from seg_det.data.records import DetectionSource
@@ -37,6 +37,7 @@ def main(config: DictConfig) -> None:
             f"task={config.choices.task} has no anchors: choose a detector, such as task=ssdlite or task=ssd."
         )
     _check(config.fit)
+    config = with_preferences(config)
     limit_pixels(config.data.max_pixels)
     source = build(config.dataset.train, READERS)
     if not isinstance(source, DetectionSource):

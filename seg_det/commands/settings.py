@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from inspect import Parameter, signature
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -10,9 +11,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from seg_det import registry
 from seg_det.errors import UserError
 from seg_det.predict.tiles import Tiles
-from seg_det.registry import Registry
+from seg_det.registry import BACKBONES, TARGET, Registry
 
 MOST_WORKERS = 1024
+NONE = "none"
+SHARED = {
+    "width": 1.0,
+    "padding": "symmetric",
+}  # keys of a head that are null: the backbone's, of one without them these
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -26,6 +32,25 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def build(config: DictConfig, family: Registry, **given: Any) -> Any:
     """What a section with ``_target_`` describes: a member of ``family``, see :func:`seg_det.registry.build`."""
     return registry.build(plain(config), family, **given)
+
+
+def with_preferences(config: DictConfig) -> DictConfig:
+    """``config`` with the head's preferences (task.backbone) where the backbone's own keys are null, and the other way round.
+
+    What neither says is as the backbone's class has it, and "none" is None whatever the head prefers. The width and the padding
+    of the head's own layers are the backbone's.
+    """
+    config = config.copy()
+    backbone, model, preferred = config.backbone, config.task.model, config.task.get("backbone") or {}
+    for key, parameter in signature(BACKBONES.get(backbone.get(TARGET))).parameters.items():
+        if backbone.get(key, NONE) is None and parameter.default is not Parameter.empty:
+            backbone[key] = preferred.get(key, parameter.default)
+        elif backbone.get(key) == NONE and parameter.default is None:
+            backbone[key] = None
+    for key, usual in SHARED.items():
+        if key in model and model[key] is None:
+            model[key] = backbone.get(key, usual)
+    return config
 
 
 def height_and_width(given: Any, key: str = "data.size") -> tuple[int, int]:

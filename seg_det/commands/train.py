@@ -14,7 +14,16 @@ from seg_det.commands.anchor_files import read_anchors
 from seg_det.commands.folders import claim, command_line, new_folder, run_name
 from seg_det.commands.labelled import postprocess, read_source
 from seg_det.commands.saved import config_of, resumable, writable
-from seg_det.commands.settings import batch_size, build, height_and_width, of_colours, plain, switch, workers
+from seg_det.commands.settings import (
+    batch_size,
+    build,
+    height_and_width,
+    of_colours,
+    plain,
+    switch,
+    with_preferences,
+    workers,
+)
 from seg_det.data.images import limit_pixels
 from seg_det.data.multi_scale import input_sizes
 from seg_det.errors import UserError
@@ -39,7 +48,7 @@ def main(config: DictConfig) -> None:
         if not any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra):
             folder = new_folder("train", run_name(config))
     else:
-        config = _with_anchors(config)
+        config = with_preferences(_with_anchors(config))
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
     limit_pixels(config.data.max_pixels)
     looking = switch(config.get("preview", False), "preview")

@@ -88,7 +88,6 @@ TORCHVISION_MOBILENET_V3 = Naming(
     padding="symmetric",
     eps=1e-3,
 )
-SEEN_ONCE = {"output": "logits", "align_corners": False, "flip": False, "scales": [1.0], "overlap": None}
 TORCHVISION_LRASPP = Naming(
     name="torchvision LR-ASPP MobileNetV3",
     mark=r"classifier\.cbr\.0\.weight",
@@ -102,17 +101,7 @@ TORCHVISION_LRASPP = Naming(
     ),
     padding="symmetric",
     eps=1e-3,
-    preset=Preset(
-        task="lraspp_torchvision",
-        kind="segmentation",
-        extra_maps=False,
-        target="LRASPP",
-        model={"taps": ["c3_first", "deep"], "pool": None, "gate_bias": False, "align_corners": False},
-        backbone={"dilation_rule": "torchvision"},
-        postprocess=SEEN_ONCE,
-        input_size=520,
-        resize="letterbox",
-    ),
+    preset=Preset("lraspp_torchvision", input_size=520, resize="letterbox"),
 )
 # The fifth branch of the pyramid is image pooling.
 TORCHVISION_DEEPLABV3 = Naming(
@@ -135,23 +124,7 @@ TORCHVISION_DEEPLABV3 = Naming(
     ),
     padding="symmetric",
     eps=1e-3,
-    preset=Preset(
-        task="deeplabv3_torchvision",
-        kind="segmentation",
-        extra_maps=False,
-        target="DeepLabv3",
-        model={
-            "rates": [12, 24, 36],
-            "refine": True,
-            "dropout": 0.5,
-            "auxiliary_tap": "c3_first",
-            "pooling_last": True,
-        },
-        backbone={"dilation_rule": "torchvision"},
-        postprocess=SEEN_ONCE,
-        input_size=520,
-        resize="letterbox",
-    ),
+    preset=Preset("deeplabv3_torchvision", input_size=520, resize="letterbox"),
 )
 # Cut in two behind the expansion of block 12 (from 0), the detector's first tap: features.0.13 is that expansion,
 # features.1.0 the rest of the block, features.1.3 the last 1x1 convolution.
@@ -181,19 +154,7 @@ TORCHVISION_SSDLITE320 = Naming(
     padding="symmetric",
     eps=1e-3,
     centred=True,
-    preset=Preset(
-        task="ssdlite_torchvision",
-        model={"anchor_rule": "torchvision", "reduce_first_map": False},
-        postprocess={
-            "score": "softmax",
-            "score_threshold": 0.001,
-            "iou_threshold": 0.55,
-            "max_candidates": 300,
-            "max_detections": 300,
-        },
-        input_size=320,
-        resize="stretch",
-    ),
+    preset=Preset("ssdlite_torchvision", input_size=320, resize="stretch"),
 )
 
 # Norms are numbered, and what they and conv_pw belong to shows in the block's other members: conv_pwl projects where
@@ -301,16 +262,7 @@ TF_DEEPLAB_V2 = replace(
         )
         + _rows((("logits/semantic", "classifier"),), SLIM_BIASED),
     ),
-    preset=Preset(
-        task="deeplabv3",
-        kind="segmentation",
-        extra_maps=False,
-        target="DeepLabv3",
-        model={},
-        postprocess={**SEEN_ONCE, "align_corners": True},
-        input_size=513,
-        resize="letterbox",
-    ),
+    preset=Preset("deeplabv3", input_size=513, resize="letterbox", align_corners=True),
 )
 # The extra maps are numbered from 2. Boxes are ty, tx, th, tw.
 EXTRA = r"FeatureExtractor/MobilenetV2/layer_19_{}_Conv2d_(\d)_{}"
@@ -338,19 +290,7 @@ TF_SSDLITE_V2 = replace(
         ),
     ),
     boxes="yxhw",
-    preset=Preset(
-        task="ssdlite_tf_v2",
-        model={},
-        postprocess={
-            "score": "sigmoid",
-            "score_threshold": 1e-8,
-            "iou_threshold": 0.6,
-            "max_candidates": None,
-            "max_detections": 100,
-        },
-        input_size=300,
-        resize="stretch_antialiased",
-    ),
+    preset=Preset("ssdlite_tf_v2", input_size=300, resize="stretch_antialiased"),
 )
 
 SEG_DET_MODEL = Naming(name="seg_det model", mark=r"backbone\..+", rows=(Row(r"(.+)", "{}"),))

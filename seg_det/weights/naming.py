@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from seg_det.weights.presets import TaskSettings, task_settings
 
 AVERAGED = "/ExponentialMovingAverage"  # TensorFlow: the average of the variable of that name, which evaluates better
 OUTPUT = ":0"  # TensorFlow: of an operation
@@ -27,19 +28,16 @@ class Row(NamedTuple):
 
 
 class Preset(NamedTuple):
-    """The model whose weights a naming is for: what conf/task/``task``.yaml says, for models without a configuration."""
+    """The model whose weights a naming is for, as conf/task/``task``.yaml says it."""
 
     task: str
-    model: Mapping[str, Any]  # arguments of the head's class, where they are not its defaults
-    postprocess: Mapping[str, Any]
     input_size: int  # pixels
     resize: str  # ModelCard.resize
-    target: str = "SSDLite"
-    kind: str = "detection"  # ModelCard.task
-    extra_maps: bool = (
-        True  # whether the head has layers of its own width and padding, as SSD's maps beyond the backbone's
-    )
-    backbone: Mapping[str, Any] = MappingProxyType({})  # settings that no shape tells
+    align_corners: bool | None = None  # of masks; None: as the task has it
+
+    def settings(self) -> TaskSettings:
+        """What the task says."""
+        return task_settings(self.task, align_corners=self.align_corners)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -11,9 +12,12 @@ from typing import Any, NamedTuple
 from seg_det.data.voc_seg import CLASSES as VOC_CLASSES
 from seg_det.errors import UserError
 from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
+from seg_det.registry import BACKBONES, TARGET
 from seg_det.types import Category
+from seg_det.weights.catalogue import TAIL
 from seg_det.weights.fit import arrange, identify, some
 from seg_det.weights.loading import CENTRED, classes_of, outputs_of, published_as, read, saved_anew
+from seg_det.weights.networks import Network
 
 log = logging.getLogger(__name__)
 IMAGENET_SIZE = 224
@@ -110,10 +114,10 @@ def published_model(reference: str, classes: Sequence[str] = ()) -> PublishedMod
     path, tensors, naming = read(reference)
     if (preset := naming.preset) is None:
         return None
-    given = arrange(tensors, naming)
+    given, settings = arrange(tensors, naming), preset.settings()
     network = identify(given, naming)
     if network is None or not (outputs := classes_of(given)):
-        raise UserError(f"{path} ({naming.name} names) holds no {preset.kind} model of ours: {some(list(tensors))}.")
+        raise UserError(f"{path} ({naming.name} names) holds no {settings.kind} model of ours: {some(list(tensors))}.")
     row = published_as(reference, path)
     if row is None and len(classes) != outputs:
         row = saved_anew(naming, outputs, classes)
@@ -122,17 +126,16 @@ def published_model(reference: str, classes: Sequence[str] = ()) -> PublishedMod
     else:
         merged = {}
     mean, std = (CENTRED, CENTRED) if naming.centred else (IMAGENET_MEAN, IMAGENET_STD)
-    head = {"width": network.backbone.get("width", 1.0), "padding": naming.padding} if preset.extra_maps else {}
+    head = {"width": network.backbone.get("width", 1.0), "padding": naming.padding} if settings.extra_maps else {}
     return PublishedModel(
-        kind=preset.kind,
+        kind=settings.kind,
         model={
-            "_target_": preset.target,
+            **settings.model,
             **head,
-            **preset.model,
-            "backbone": {**network.backbone, **preset.backbone},
+            "backbone": {**_untold(settings.backbone, network), **network.backbone},
             **merged,
         },
-        postprocess=dict(preset.postprocess),
+        postprocess=dict(settings.postprocess),
         mean=mean,
         std=std,
         input_size=preset.input_size,
@@ -140,3 +143,9 @@ def published_model(reference: str, classes: Sequence[str] = ()) -> PublishedMod
         outputs=outputs,
         named=row is not None and row.categories is not None,
     )
+
+
+def _untold(preferred: Mapping[str, Any], network: Network) -> dict[str, Any]:
+    """Of what a head prefers of its backbone, the settings that the backbone has and that no shape of its weights tells."""
+    known = signature(BACKBONES.get(network.backbone[TARGET])).parameters
+    return {key: value for key, value in preferred.items() if key in known and key not in TAIL}

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from seg_det import checkpoint
 from seg_det.commands.labelled import postprocess
+from seg_det.commands.settings import with_preferences
 from seg_det.models.ssd import SSD
 from seg_det.ops.boxes import encode
 from seg_det.ops.matching import match
@@ -20,9 +21,9 @@ CONF = Path(__file__).parents[2] / "conf"
 TF_TAPS = ["c4_expand", "head"]
 
 
-def compose(task, backbone="v2"):
+def compose(task, backbone="v2", *more):
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("train", [f"task={task}", f"backbone={backbone}"])
+        return with_preferences(hydra.compose("train", [f"task={task}", f"backbone={backbone}", *more]))
 
 
 # Hand-written from ssdlite_mobilenet_v2_coco.config, ssdlite_mobilenet_v3_large_320x320_coco.config, torchvision's
@@ -167,9 +168,7 @@ def test_presets_reach_the_backbone_and_can_be_overruled():
     assert compose("ssdlite_torchvision", "v2").backbone.reduced_tail is None  # torchvision has none for MobileNetV2
     assert compose("ssdlite", "v3").backbone.reduced_tail is None
     assert [compose("ssdlite", name).backbone.bn_momentum for name in ("v1", "v2", "v3")] == [0.1, 0.1, 0.01]
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        chosen = ["task=ssdlite_torchvision", "backbone=v3", "backbone.reduced_tail=null", "backbone.padding=same"]
-        config = hydra.compose("train", chosen)
+    config = compose("ssdlite_torchvision", "v3", "backbone.reduced_tail=none", "backbone.padding=same")
     assert config.backbone.reduced_tail is None
     assert config.task.model.padding == "same"  # the extra maps follow
 

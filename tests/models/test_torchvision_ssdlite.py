@@ -16,6 +16,7 @@ from torch import nn
 from seg_det import checkpoint
 from seg_det.commands.labelled import postprocess
 from seg_det.commands.settings import build as build_section
+from seg_det.commands.settings import with_preferences
 from seg_det.ops.matching import match
 from seg_det.postprocess import detect
 from seg_det.predict.published import load_published
@@ -84,7 +85,7 @@ def _measure_statistics(model, norms):
 @pytest.fixture(scope="module")
 def preset():
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("train", ["task=ssdlite_torchvision", "backbone=v3"])
+        return with_preferences(hydra.compose("train", ["task=ssdlite_torchvision", "backbone=v3"]))
 
 
 def build(config, classes):

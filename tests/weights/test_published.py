@@ -1,9 +1,6 @@
 import inspect
 import re
-import tomllib
-from fnmatch import fnmatch
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +8,7 @@ from references import reference
 
 from seg_det.models.classifier import Classifier
 from seg_det.registry import BACKBONES
-from seg_det.weights.catalogue import CATALOGUE, CONVENTIONS, TABLE, Differences
+from seg_det.weights.catalogue import CATALOGUE, CONVENTIONS, Differences
 from seg_det.weights.maps import NAMINGS
 
 V2 = "MobileNetV2"
@@ -142,12 +139,6 @@ def parameters(module):
 
 def norms(module):
     return {layer.eps for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)}
-
-
-def test_the_table_is_packaged():
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    patterns = project["tool"]["setuptools"]["package-data"]["seg_det"]
-    assert any(fnmatch(TABLE.name, pattern.removeprefix("**/")) for pattern in patterns), patterns
 
 
 # What a row fits

@@ -1,6 +1,5 @@
 """Detectors of other tools: their box code, their outputs, and the preset that their naming stands for."""
 
-import inspect
 import json
 import re
 from dataclasses import replace
@@ -24,7 +23,6 @@ from seg_det.models.backbones.mobilenet_v3 import MobileNetV3
 from seg_det.models.ssdlite import SSDLite
 from seg_det.predict.loading import load
 from seg_det.predict.published import load_published
-from seg_det.registry import MODELS
 from seg_det.training.start import Start, load_start
 from seg_det.types import Category
 from seg_det.weights import CATALOGUE, load_model, published_model
@@ -134,30 +132,19 @@ def test_a_file_without_its_predictors_is_no_detector(tmp_path):
 
 @pytest.mark.parametrize("naming", PRESETS, ids=lambda naming: naming.name)
 def test_presets_say_what_their_task_says(naming):
-    """What a preset does not say has the default of its class; norms, start values and widths do not matter to a whole file."""
-    preset = naming.preset
+    """Read without Hydra they are what Hydra composes; widths and paddings are the backbone's."""
+    preset, settings = naming.preset, naming.preset.settings()
+    corners = [] if preset.align_corners is None else [f"task.postprocess.align_corners={preset.align_corners}"]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose("train", [f"task={preset.task}"])
-    own = OmegaConf.to_container(config.task.model, resolve=True)
-    assert (config.task.kind, own.pop("_target_")) == (preset.kind, preset.target)
-    parameters = inspect.signature(MODELS.get(preset.target)).parameters
-    wanted = {key: parameters[key].default for key in own} | dict(preset.model)
-    indifferent = {"width", "padding", "class_bias", "bn_eps", "bn_momentum"}
-    assert {k: v for k, v in plain(wanted).items() if k not in indifferent} == {
-        k: v for k, v in own.items() if k not in indifferent
-    }
-    reading = dict(preset.postprocess)
-    if preset.kind == "segmentation":
-        # Whether corners are aligned follows from the size, and the tasks' own are multiples of 32.
-        assert reading.pop("align_corners") == (preset.input_size % 16 == 1)
-        assert postprocess(config.task)["align_corners"] is False
-    assert postprocess(config.task).items() >= reading.items()
-    if preset.kind == "detection":
-        assert postprocess(config.task) == preset.postprocess
-
-
-def plain(settings):
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+        config = hydra.compose("train", [f"task={preset.task}", *corners, "dataset=coco"])
+    model = OmegaConf.to_container(config.task, resolve=True)["model"]
+    assert settings.extra_maps == ({"width", "padding"} <= set(model))
+    assert dict(settings.model) == {key: value for key, value in model.items() if key not in ("width", "padding")}
+    assert settings.kind == config.task.kind
+    assert settings.postprocess == postprocess(config.task)
+    assert settings.backbone == (config.task.get("backbone") or {})
+    if settings.kind == "segmentation":  # TensorFlow aligns corners at sizes of 16 n + 1
+        assert settings.postprocess["align_corners"] == (preset.input_size % 16 == 1)
 
 
 # Outputs of COCO's ids
