@@ -1,8 +1,8 @@
 """Registries: what a configuration may name in ``_target_``, and building it from plain values.
 
-A reader, loss, model, backbone, augmentation or export target registers itself in its own file. Configurations of runs,
-cards of checkpoints and sidecars of exported files come from others: they can name members of these registries and give them
-plain values, and nothing else. A name does not depend on the module in which its member lies.
+A reader, loss, model, backbone, augmentation, export target, logger or callback registers itself in its own file.
+Configurations of runs, cards of checkpoints and sidecars of exported files come from others: they can name members of these
+registries and give them plain values, and nothing else. A name does not depend on the module in which its member lies.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ LOSSES = Registry("loss", "seg_det.losses")
 MODELS = Registry("model", "seg_det.models")
 BACKBONES = Registry("backbone", "seg_det.models.backbones")
 TARGETS = Registry("export target", "seg_det.export")
+LOGGERS = Registry("logger", "seg_det.training")
+CALLBACKS = Registry("callback", "seg_det.training")
 
 
 def short_name(target: object) -> str:

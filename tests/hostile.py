@@ -13,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 
 from seg_det import checkpoint
 from seg_det.commands import cli
+from seg_det.commands.settings import with_preferences
 from seg_det.data.shapes_scene import CLASSES
 from seg_det.types import Category, ModelCard
 
@@ -82,7 +83,7 @@ def training_config(root, **sections):
     """The configuration of a training run on the shapes data set in ``root``, as a dictionary."""
     keys = [f"dataset.root={root}", "dataset.train_images=24", "dataset.val_images=8", "task=ssdlite", "backbone=v1"]
     keys += ["backbone.width=0.25", "data.size=64", "data.batch_size=2", "data.num_workers=0", "trainer.max_epochs=1"]
-    config = OmegaConf.masked_copy(composed("train", tuple(keys)), SECTIONS)
+    config = OmegaConf.masked_copy(with_preferences(composed("train", tuple(keys))), SECTIONS)
     config.choices = {"task": "ssdlite", "backbone": "v1", "dataset": "shapes"}
     return {**OmegaConf.to_container(config), **sections}
 

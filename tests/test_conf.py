@@ -17,7 +17,7 @@ from seg_det import checkpoint
 from seg_det.commands.labelled import postprocess
 from seg_det.commands.settings import build, with_preferences
 from seg_det.kinds.lookup import KINDS
-from seg_det.registry import AUGMENTATIONS, BACKBONES, LOSSES, MODELS, READERS, TARGETS
+from seg_det.registry import AUGMENTATIONS, BACKBONES, CALLBACKS, LOGGERS, LOSSES, MODELS, READERS, TARGETS
 from seg_det.training.optimisation import Recipe
 from seg_det.training.trainer import TrainerSettings
 from seg_det.types import ClassificationBatch, DetectionBatch, ModelCard, SegmentationBatch
@@ -162,15 +162,18 @@ BASES = {
     "task": ("ssdlite", "ssd", "lraspp", "raspp", "deeplabv3", "classifier"),
     "backbone": ("v1", "v2", "v3", "mixnet_s", "inception_v1", "inception_v2", "timm"),
     "augmentation": ("ssd", "flip", "inception", "none", "segmentation"),
+    "logger": names("logger"),
+    "callbacks": names("callbacks"),
     "dataset": names("dataset"),
 }
-FAMILIES = (AUGMENTATIONS, BACKBONES, LOSSES, MODELS, READERS, TARGETS)
+FAMILIES = (AUGMENTATIONS, BACKBONES, CALLBACKS, LOGGERS, LOSSES, MODELS, READERS, TARGETS)
 OWN_TO_A_DATASET = {("read_coco", "known_bad")}  # two boxes of COCO's official file
 
 
 @pytest.mark.parametrize(("group", "choice"), [(group, choice) for group in BASES for choice in BASES[group]])
 def test_python_has_the_defaults_of_the_configuration(group, choice):
-    config = compose("dataset=coco", f"{group}={choice}", "dataset.root=/data")
+    chosen = f"[{choice}]" if group in ("logger", "callbacks") else choice
+    config = compose("dataset=coco", f"{group}={chosen}", "dataset.root=/data")
     section = OmegaConf.to_container(config[group], resolve=True)
     assert list(_unequal(section)) == []
 

@@ -84,6 +84,8 @@ RESUMED = {
     "loss": (ATTACKS["a shell, later"][0], "'os.system' is no loss"),
     "model": (ATTACKS["a file of ours"][0], "write_whole' is no model"),
     "backbone": (ATTACKS["an expression"][0], "'builtins.eval' is no backbone"),
+    "logger": ({"csv": ATTACKS["a command"][0]}, "spawn' is no logger"),
+    "callbacks": ({"timer": ATTACKS["a shell, later"][0]}, "'os.system' is no callback"),
 }
 
 

@@ -30,13 +30,18 @@ from seg_det.errors import UserError
 from seg_det.files import relative
 from seg_det.installed import program
 from seg_det.kinds.lookup import kind_named
-from seg_det.registry import AUGMENTATIONS, LOSSES, filled
+from seg_det.registry import AUGMENTATIONS, CALLBACKS, LOGGERS, LOSSES, TARGET, filled
 from seg_det.report.terminal import summary
 from seg_det.training.optimisation import Recipe
 from seg_det.training.preview import preview
 from seg_det.training.run import Training, train_model
 from seg_det.training.start import Start
 from seg_det.training.trainer import TrainerSettings
+
+USUAL = {  # what conf/train.yaml chooses
+    "logger": {"csv": "csv_logger", "tensorboard": "tensorboard_logger"},
+    "callbacks": {"learning_rate": "learning_rate", "drawn_predictions": "drawn_predictions"},
+}
 
 
 def main(config: DictConfig) -> None:
@@ -103,10 +108,18 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
         resize=config.data.resize,
         mean=of_colours(config.data.mean, "mean"),
         std=of_colours(config.data.std, "std"),
+        loggers=[build(section, LOGGERS, run=folder, name=run_name(config)) for section in _chosen(config, "logger")],
+        callbacks=[build(section, CALLBACKS) for section in _chosen(config, "callbacks")],
         seed=config.seed,
         resume=resume,
         command=command_line("train"),
     )
+
+
+def _chosen(config: DictConfig, group: str) -> list[DictConfig]:
+    """The sections of a group of which several are chosen; a run of an earlier version has the usual ones."""
+    usual = {key: {TARGET: target} for key, target in USUAL[group].items()}
+    return list(OmegaConf.create(config.get(group, usual)).values())
 
 
 def _resumed(config: DictConfig, path: Path) -> DictConfig:

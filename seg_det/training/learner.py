@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +96,14 @@ class Learner(L.LightningModule):
             "look at their labels, or lower recipe.lr, or set recipe.clip_norm."
         )
 
-    def validation_step(self, batch: Any, batch_index: int) -> None:
+    def validation_step(self, batch: Any, batch_index: int) -> Sequence[Any]:
+        """What the metric gets of each image of the batch."""
         raw = self.predictor(batch.images)
         losses = self.kind.loss(self.loss, self.predictor, raw, batch)
         self.log("val/loss", losses.total(), batch_size=len(batch.images), sync_dist=True)
-        self.metric.update(batch.image_ids, self.kind.scored(self._decoded(raw, batch), self.kind.batch_truths(batch)))
+        scored = self.kind.scored(self._decoded(raw, batch), self.kind.batch_truths(batch))
+        self.metric.update(batch.image_ids, scored)
+        return scored
 
     def _decoded(self, raw: Any, batch: Any) -> list[Any]:
         """The predictions of a batch. Raises NotFinite with the ids of its images."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from seg_det import __version__, checkpoint
@@ -26,6 +29,7 @@ from seg_det.predict.loading import network_predictor
 from seg_det.predict.predictor import NetworkPredictor
 from seg_det.report.tables import write_csv
 from seg_det.training.learner import Learner, Loss
+from seg_det.training.loggers import csv_logger
 from seg_det.training.optimisation import Recipe
 from seg_det.training.start import Start, Started, check_resume, load_start
 from seg_det.training.trainer import Trained, TrainerSettings, fit
@@ -63,6 +67,8 @@ class Training:
     resize: str | None = None  # the rule of evaluation; None: the usual one of the kind
     mean: tuple[float, float, float] | None = None  # None: what the start weights were trained with, else ImageNet's
     std: tuple[float, float, float] | None = None
+    loggers: Sequence[Logger] | None = None  # None: metrics.csv alone, for the report's curves
+    callbacks: Sequence[Callback] = ()
     resume: Path | None = None
     command: str = ""  # that does it again, for the report
 
@@ -140,7 +146,16 @@ def _fit(task: Learner, setup: Training, val: Source) -> Trained:
         **loading,
     )
     watched = evaluation_loader(val, task.kind.evaluation_transform(task.predictor), shared=True, **loading)
-    return fit(task, batches, watched, recipe=setup.recipe, settings=setup.trainer, resume=setup.resume)
+    return fit(
+        task,
+        batches,
+        watched,
+        recipe=setup.recipe,
+        settings=setup.trainer,
+        loggers=[csv_logger(run=setup.run, name=setup.name)] if setup.loggers is None else setup.loggers,
+        callbacks=setup.callbacks,
+        resume=setup.resume,
+    )
 
 
 def checked(kind: Kind, setup: Training) -> Source:

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.callbacks import (
+    Callback,
+    DeviceStatsMonitor,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from torch.utils.data import DataLoader
 
 from seg_det.errors import UserError
 from seg_det.training.learner import Learner
 from seg_det.training.optimisation import EMA, Recipe
 from seg_det.training.saving import BestCheckpoint, WholeCheckpoints
+
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}  # by trainer.profiler
+NEED_A_LOGGER = (LearningRateMonitor, DeviceStatsMonitor)
 
 
 @dataclass(frozen=True)
@@ -37,10 +49,13 @@ class TrainerSettings:
     deterministic: bool = False
     log_every_n_steps: int = 10
     fast_dev_run: bool = False
+    profiler: str | None = None
 
     def __post_init__(self) -> None:
         if self.max_epochs < 1:
             raise UserError(f"trainer.max_epochs must be at least 1, got {self.max_epochs}.")
+        if self.profiler is not None and self.profiler not in PROFILERS:
+            raise UserError(f"trainer.profiler must be {', '.join(PROFILERS)} or null, got {self.profiler}.")
 
 
 class Trained(NamedTuple):
@@ -61,6 +76,8 @@ def fit(
     *,
     recipe: Recipe,
     settings: TrainerSettings,
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[Callback] = (),
     resume: Path | None = None,
 ) -> Trained:
     """Train ``task``; checkpoints, logs and curves go to its run folder. ``resume`` goes on with a checkpoint of a run."""
@@ -82,8 +99,12 @@ def fit(
         fast_dev_run=settings.fast_dev_run,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the sampler of the training set splits itself
-        logger=_loggers(task.run),
-        callbacks=_callbacks(folder, f"val/{task.kind.monitor}", recipe, settings, resume),
+        logger=list(loggers) or False,
+        callbacks=[
+            *_callbacks(folder, f"val/{task.kind.monitor}", recipe, settings, resume),
+            *(callback for callback in callbacks if loggers or not isinstance(callback, NEED_A_LOGGER)),
+        ],
+        profiler=PROFILERS[settings.profiler](dirpath=task.run, filename="profile") if settings.profiler else None,
         plugins=[WholeCheckpoints(folder)],
         enable_model_summary=False,
     )
@@ -114,17 +135,10 @@ def _native_precision(accelerator: str) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
-def _loggers(run: Path) -> list[CSVLogger | TensorBoardLogger]:
-    return [
-        CSVLogger(run, name="", version="", flush_logs_every_n_steps=50),
-        TensorBoardLogger(run, name="tensorboard", version=""),
-    ]
-
-
 def _callbacks(
     folder: Path, monitor: str, recipe: Recipe, settings: TrainerSettings, resume: Path | None
 ) -> list[Callback]:
-    callbacks: list[Callback] = [TQDMProgressBar(refresh_rate=5), LearningRateMonitor("step")]
+    callbacks: list[Callback] = [TQDMProgressBar(refresh_rate=5)]
     if recipe.ema_decay:
         callbacks.append(EMA(recipe.ema_decay))
     if settings.early_stopping:
