@@ -1,0 +1,106 @@
+"""The files of the VGG Image Annotator, brought into one form: that of version 2's JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seg_det.data.texts import load_json, read_text
+from seg_det.errors import UserError
+
+SHAPES_OF_3 = {  # by number: the name in version 2, and the names of the numbers that follow
+    1: ("point", ("cx", "cy")),
+    2: ("rect", ("x", "y", "width", "height")),
+    3: ("circle", ("cx", "cy", "r")),
+    4: ("ellipse", ("cx", "cy", "rx", "ry")),
+    5: ("line", ()),
+    6: ("polyline", ()),
+    7: ("polygon", ()),
+    8: ("rect", ("x", "y", "width", "height")),  # drawn by its four extreme points
+    9: ("circle", ("cx", "cy", "r")),
+}
+AGAIN = "export the annotations again"
+
+
+class ViaImage(NamedTuple):
+    """An image: its name, the folder that the project gives, and its regions as version 2 has them."""
+
+    name: str
+    folder: str
+    regions: list[Any]  # dicts of shape_attributes and region_attributes, in sound files
+
+
+def images_in(file: Path) -> Iterator[ViaImage]:
+    """The images of a file. Raises UserError for one of another form."""
+    if file.suffix.lower() == ".csv":
+        yield from _of_table(file)
+        return
+    document = load_json(file)
+    if not isinstance(document, dict):
+        raise UserError(f"{file} is no project of VIA: {AGAIN}.")
+    if "_via_img_metadata" not in document and "metadata" in document and "file" in document:
+        yield from _of_version_3(document, file)
+        return
+    settings = document.get("_via_settings")
+    core = settings.get("core") if isinstance(settings, dict) else None
+    folder = str(core.get("default_filepath") or "") if isinstance(core, dict) else ""
+    metadata = document.get("_via_img_metadata", document)
+    for key, entry in metadata.items() if isinstance(metadata, dict) else ():
+        if not isinstance(entry, dict) or not str(entry.get("filename") or "").strip():
+            raise UserError(f"{file}: the entry {key!r} has no filename: {AGAIN}.")
+        regions = entry.get("regions") or []
+        yield ViaImage(str(entry["filename"]), folder, list(regions.values()) if isinstance(regions, dict) else regions)
+
+
+def _of_table(file: Path) -> Iterator[ViaImage]:
+    """A line a region; the line of an image without regions has an empty shape."""
+    found: dict[str, list[Any]] = {}
+    reader = csv.DictReader(io.StringIO(read_text(file)))
+    reader.fieldnames = [name.lstrip("#\ufeff ").strip() for name in reader.fieldnames or []]
+    for row in reader:
+        try:
+            regions = found.setdefault(row["filename"], [])
+            shape = json.loads(row["region_shape_attributes"] or "{}")
+            if shape:
+                attributes = json.loads(row["region_attributes"] or "{}")
+                regions.append({"shape_attributes": shape, "region_attributes": attributes})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{file}, line {reader.line_num}: no row of VIA's table ({error}); {AGAIN}.") from error
+    for name, regions in found.items():
+        yield ViaImage(name, "", regions)
+
+
+def _of_version_3(document: Mapping[str, Any], file: Path) -> Iterator[ViaImage]:
+    try:
+        names = {key: (entry["fname"], str(entry.get("src") or "")) for key, entry in document["file"].items()}
+        views = document.get("view") or {key: {"fid_list": [key]} for key in names}
+        regions: dict[str, list[Any]] = {key: [] for key, view in views.items() if len(view["fid_list"]) == 1}
+        for entry in document["metadata"].values():
+            if entry.get("xy") and entry["vid"] in regions:
+                regions[entry["vid"]].append(_region(entry, document.get("attribute") or {}))
+        images = [(names[str(views[key]["fid_list"][0])], some) for key, some in regions.items()]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(f"{file} is no sound project of VIA 3 ({type(error).__name__}: {error}): {AGAIN}.") from error
+    for (name, source), some in images:
+        yield ViaImage(str(name), source.rpartition("/")[0] if not source.startswith(("data:", "blob:")) else "", some)
+
+
+def _region(entry: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """A region with its attributes' names, and the texts of their options, as version 3 shows them."""
+    kind, *numbers = entry["xy"]
+    name, keys = SHAPES_OF_3.get(kind, (f"shape {kind}", ()))
+    if keys:
+        shape = {"name": name, **dict(zip(keys, numbers, strict=True))}
+    else:
+        shape = {"name": name, "all_points_x": numbers[0::2], "all_points_y": numbers[1::2]}
+    values = {}
+    for key, value in (entry.get("av") or {}).items():
+        attribute = attributes.get(key) or {}
+        options = attribute.get("options") or {}
+        chosen = {options.get(one, one): True for one in str(value).split(",")} if options else value
+        values[str(attribute.get("aname", key)).strip()] = chosen
+    return {"shape_attributes": shape, "region_attributes": values}
