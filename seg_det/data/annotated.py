@@ -119,13 +119,16 @@ def read_annotated(tool: Tool, request: Request) -> DetectionSource | Segmentati
     part = part_of(tree, request.split, by_name=not tool.one_image, subsets=tool.subsets)
     parsed = list(_parsed(tool, part.files, reading))
     names = _class_names(tool, tree, part, parsed, request.categories)
+    if not names:
+        reason = "; ".join(reading.problems.settle()[:1]) or "label objects, or set dataset.categories=[NAME,...]"
+        raise UserError(f"{part.files[0]} names no class: {reason}")
     annotated = [image for image in parsed if _belongs(image, part)]
     if not annotated and part.subset:
         raise UserError(
             f"{part.files[0]} puts no image into the split {request.split}: put the images of each split into a folder of its "
             "name with a file of their own, or name the subsets with dataset.train_split and dataset.val_split."
         )
-    finder = ImageFinder(tree, request.split)
+    finder = ImageFinder(tree, request.split, guesses=tool.one_image)
     files, objects = _located(annotated, finder, reading.problems)
     _note_unused(tree, finder, part, files, reading.problems)
     reading.note_counts()
@@ -174,8 +177,6 @@ def _class_names(
         if not (tool.names and tool.names(file) <= found):
             with suppress(UserError):
                 found |= {shape.name for image in tool.parse(file, others) for shape in image.shapes}
-    if not found:
-        raise UserError(f"{part.files[0]} names no class: label objects, or set dataset.categories=[NAME,...].")
     return sorted(found)
 
 
@@ -226,9 +227,7 @@ def _note_unused(tree: Tree, finder: ImageFinder, part: Part, files: Sequence[Im
     """Say how many images in the split's own folders no annotation names: they are taken neither for empty nor for labelled."""
     if finder.respelled:
         written, path = finder.respelled[0]
-        problems.note(
-            f"{len(finder.respelled):,} images were found under another spelling (first: {written} as {path})"
-        )
+        problems.note(f"{len(finder.respelled):,} images were found under another name (first: {written} as {path})")
     if not part.own_folder:
         return
     folders = {file.parent for file in part.files} | {file.path.parent for file in files}

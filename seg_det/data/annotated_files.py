@@ -76,7 +76,7 @@ def part_of(tree: Tree, split: str | None, *, by_name: bool, subsets: bool) -> P
     named = tuple(path for path in tree.annotations if by_name and split_of(path, tree.root) == wanted)
     if named:
         return Part(named, None, False)
-    if subsets:
+    if subsets and not any(split_of(path, tree.root) for path in tree.annotations):
         return Part(tree.annotations, wanted, False)
     names = " nor ".join(f"{name}/" for name in SPLITS.get(wanted, (split,)))
     shown = ", ".join(str(path.relative_to(tree.root)) for path in tree.annotations[:MOST_SHOWN])
@@ -95,8 +95,10 @@ def _in_folder(path: Path, root: Path, split: str, wanted: str) -> bool:
 class ImageFinder:
     """Finds image files by the names that tools write: paths of other machines, other separators and other cases."""
 
-    def __init__(self, tree: Tree, split: str | None) -> None:
-        self._root = tree.root
+    def __init__(self, tree: Tree, split: str | None, *, guesses: bool = False) -> None:
+        """``guesses`` says that all names but the first are no more than likely, so that it is told where one is taken."""
+        self.root = tree.root
+        self._guesses = guesses
         others = _of_other_splits(split)
         self.images = tuple(path for path in tree.images if not _parts(path, tree.root) & others)
         self._known = {os.path.normpath(path): path for path in self.images}
@@ -111,9 +113,15 @@ class ImageFinder:
         A path that leads to a file from there, or from the root, counts first, then the name alone where it is the only one, or
         where more of its folders agree than of any other. Raises UserError that says what there is.
         """
-        spellings = [spelling for name in written for spelling in _spellings(name)]
+        path = self._found([spelling for name in written for spelling in _spellings(name)], beside)
+        first = written[0].replace("\\", "/").rpartition("/")[2]
+        if self._guesses and path.name not in (first, unquote(first)):
+            self.respelled.append((first, path))
+        return path
+
+    def _found(self, spellings: Sequence[str], beside: Path) -> Path:
         for spelling in spellings:
-            for folder in (beside, self._root):
+            for folder in (beside, self.root):
                 if (path := self._known.get(os.path.normpath(folder / spelling))) is not None:
                     return path
         for spelling in spellings:
@@ -122,7 +130,7 @@ class ImageFinder:
         for spelling in spellings:  # folders that are links, which the listing does not follow
             if (beside / spelling).is_file():
                 return beside / spelling
-        raise UserError(f"there is no image {spellings[0]} below {self._root}{self._similar(spellings[0])}")
+        raise UserError(f"there is no image {spellings[0]} below {self.root}{self._similar(spellings[0])}")
 
     def _chosen(self, spelling: str, found: list[Path], beside: Path) -> Path:
         ranks = [(_rank(path, Path(spelling), beside), path) for path in found]
@@ -130,7 +138,7 @@ class ImageFinder:
         first, *others = [path for rank, path in ranks if rank == best]
         if others:
             raise UserError(f"the image {spelling} may be {first} or {others[0]}: give one of them another name")
-        if first.name != Path(spelling).name:
+        if not self._guesses and first.name != Path(spelling).name:
             self.respelled.append((spelling, first))
         return first
 

@@ -31,7 +31,9 @@ class Geometry(NamedTuple):
 
 
 def rectangle(x1: float, y1: float, x2: float, y2: float) -> Geometry:
-    """The box between two corners, in any order."""
+    """The box between two corners, in any order. Raises UserError for what is no finite number."""
+    if not math.isfinite(x1 + y1 + x2 + y2):  # which min and max may pass over
+        raise UserError("has a coordinate that is not a finite number")
     return Geometry((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)))
 
 

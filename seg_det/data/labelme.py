@@ -122,7 +122,7 @@ def _rectangle(points: Sequence[tuple[float, float]]) -> Geometry:
         raise UserError("is a rotated rectangle, which is not read: draw a polygon")
     if len(points) not in (2, 4):
         raise UserError(f"is a rectangle of {len(points)} points, not of two")
-    return rectangle(min(xs), min(ys), max(xs), max(ys))
+    return rectangle(*points[0], *points[len(points) // 2])
 
 
 def _pixels(content: str, between: tuple[int, int]) -> np.ndarray:

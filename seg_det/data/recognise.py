@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seg_det.data.recognise_tools import READ as TOOLS_READ
-from seg_det.data.recognise_tools import find_tool, split_settings
+from seg_det.data.recognise_tools import find_tool, split_settings, tool_of
 from seg_det.errors import UserError
 
 BOXES, MASKS, CLASSES = "boxes", "masks", "classes"  # what a task learns from
@@ -112,7 +112,8 @@ def _annotation_files(root: Path, split: str) -> Iterator[Path]:
     for folder in (root / "annotations", root):
         for path in sorted(folder.glob("*.json"), key=lambda path: (not path.stem.startswith("instances"), path.name)):
             words = re.split(r"[^a-z]+", path.stem.lower())
-            if set(words) & set(PARTS[split]) and not set(words) & {"captions", "keypoints", "panoptic", "person"}:
+            other = {"captions", "keypoints", "panoptic", "person"}
+            if set(words) & set(PARTS[split]) and not set(words) & other and tool_of(path) is None:
                 yield path
 
 
@@ -179,8 +180,8 @@ RULES: Sequence[Callable[[Path, str], Recognised | None]] = (
     _shapes,
     _described_yolo,
     _voc,
-    _tools,  # before COCO, whose files are told by their names alone
     _coco,
+    _tools,
     _cityscapes,
     _camvid,
     _mask_folders,
