@@ -74,7 +74,7 @@ class Reading:
             yield Shape(label, draw(), where, difficult)
         except UserError as error:
             self.problems.add(f"{where} {error}", lost="object")
-        except MALFORMED:
+        except (*MALFORMED, ArithmeticError, IndexError):
             self.problems.add(f"{where} lacks numbers of its outline: draw it anew, or export again", lost="object")
 
     def count(self, what: str, where: str) -> None:
@@ -148,11 +148,21 @@ def _parsed(tool: Tool, files: Sequence[Path], reading: Reading) -> Iterator[Ann
     bar = tqdm(files, desc=f"reading {files[0].parent}", unit="file", delay=2, leave=False, disable=len(files) < 2)
     for file in bar:
         try:
-            yield from tool.parse(file, reading)
+            yield from _images_in(file, tool, reading)
         except UserError as error:
             if not tool.one_image:
                 raise
             reading.problems.add(str(error), lost="image")
+
+
+def _images_in(file: Path, tool: Tool, reading: Reading) -> Iterator[AnnotatedImage]:
+    try:
+        yield from tool.parse(file, reading)
+    except MALFORMED as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{file} is not built as {tool.dataset} builds its files ({reason}): export it again"
+        ) from error
 
 
 def _belongs(image: AnnotatedImage, part: Part) -> bool:
@@ -176,7 +186,7 @@ def _class_names(
     for file in sorted(set(tree.annotations) - set(part.files)):
         if not (tool.names and tool.names(file) <= found):
             with suppress(UserError):
-                found |= {shape.name for image in tool.parse(file, others) for shape in image.shapes}
+                found |= {shape.name for image in _images_in(file, tool, others) for shape in image.shapes}
     return sorted(found)
 
 
@@ -198,12 +208,11 @@ def _located(
         objects += [(len(sizes), shape) for shape in image.shapes]
         found[path] = image
         sizes.append(size)
-    ids = image_ids([path.stem for path in found])
-    if len(ids) < len(found):  # one stem in several folders
-        ids = image_ids([str(path) for path in found])
-    files = [
-        ImageFile(path, ids.get(path.stem) or ids[str(path)], size) for path, size in zip(found, sizes, strict=True)
-    ]
+    keys = [path.stem for path in found]
+    if len(set(keys)) < len(keys):  # one stem in several folders
+        keys = [str(path) for path in found]
+    ids = image_ids(keys)
+    files = [ImageFile(path, ids[key], size) for path, key, size in zip(found, keys, sizes, strict=True)]
     return files, objects
 
 

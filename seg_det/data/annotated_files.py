@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -35,23 +35,25 @@ def read_tree(root: Path, dataset: str) -> Tree:
     if not root.exists():
         raise UserError(f"dataset.root={root} does not exist: correct the path.")
     folder = root.parent if root.is_file() else root
-    annotations, images = [], []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith("."):
-                continue
-            if name.lower().endswith(SUFFIXES_READ):
-                images.append(Path(place) / name)
-            elif root is folder and name.lower().endswith(SUFFIXES):
-                annotations.append(Path(place) / name)
-    if root.is_file():
-        annotations = [root]
+    paths = list(_files_below(folder))
+    annotations = [root] if root.is_file() else [path for path in paths if path.name.lower().endswith(SUFFIXES)]
     own = [path for path in annotations if (sign := tool_of(path)) is not None and sign.dataset == dataset]
     if not own:
         there = ", ".join(path.name for path in annotations[:MOST_SHOWN]) or "no file with annotations"
         raise UserError(f"{root} holds no file of {dataset} ({there}): name another data set with dataset=.")
-    return Tree(folder, tuple(own), tuple(images))
+    return Tree(folder, tuple(own), tuple(path for path in paths if path.name.lower().endswith(SUFFIXES_READ)))
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """The files in a folder and its sub-folders, sorted, without hidden ones; links are followed unless they lead upwards."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _leads_up(place, name))
+        yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
+
+
+def _leads_up(place: str, name: str) -> bool:
+    path = Path(place) / name
+    return path.is_symlink() and f"{os.path.realpath(place)}/".startswith(f"{os.path.realpath(path)}/")
 
 
 class Part(NamedTuple):
@@ -122,21 +124,20 @@ class ImageFinder:
     def _found(self, spellings: Sequence[str], beside: Path) -> Path:
         for spelling in spellings:
             for folder in (beside, self.root):
-                if (path := self._known.get(os.path.normpath(folder / spelling))) is not None:
+                if (path := self._known.get(os.path.normpath(f"{folder}/{spelling}"))) is not None:
                     return path
         for spelling in spellings:
-            if found := self._by_name.get(_key(Path(spelling).name)):
+            if found := self._by_name.get(_key(spelling.rpartition("/")[2])):
                 return self._chosen(spelling, found, beside)
-        for spelling in spellings:  # folders that are links, which the listing does not follow
-            if (beside / spelling).is_file():
-                return beside / spelling
         raise UserError(f"there is no image {spellings[0]} below {self.root}{self._similar(spellings[0])}")
 
     def _chosen(self, spelling: str, found: list[Path], beside: Path) -> Path:
+        if len(found) == 1 and found[0].name == spelling.rpartition("/")[2]:
+            return found[0]
         ranks = [(_rank(path, Path(spelling), beside), path) for path in found]
         best = max(rank for rank, _ in ranks)
         first, *others = [path for rank, path in ranks if rank == best]
-        if others:
+        if others := [path for path in others if not path.samefile(first)]:
             raise UserError(f"the image {spelling} may be {first} or {others[0]}: give one of them another name")
         if not self._guesses and first.name != Path(spelling).name:
             self.respelled.append((spelling, first))

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as rle
 
+from seg_det.data.images import most_pixels
 from seg_det.errors import UserError
 
 CORNERS_OF_ELLIPSE = 72  # of the polygon in its place: off by less than a thousandth of the radius
+FARTHEST = 1_000_000  # pixels from an image's corner that an outline may reach
 WORD_BITS, SIZE_BITS, LENGTH_BITS = 32, 5, 4  # of Label Studio's run lengths: fields of their header
 
 
@@ -45,7 +47,7 @@ def polygon(points: Sequence[float]) -> Geometry:
     if not all(map(math.isfinite, values)):
         raise UserError("has a coordinate that is not a finite number")
     xs, ys = values[0::2], values[1::2]
-    return Geometry((min(xs), min(ys), max(xs), max(ys)), (values,))
+    return Geometry(_near((min(xs), min(ys), max(xs), max(ys))), (values,))
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float) -> Geometry:
@@ -53,8 +55,16 @@ def ellipse(x: float, y: float, radius_x: float, radius_y: float) -> Geometry:
     if not (radius_x > 0 and radius_y > 0 and math.isfinite(x + y + radius_x + radius_y)):
         raise UserError(f"has the radii {radius_x:g} and {radius_y:g}, which must be positive")
     angles = np.arange(CORNERS_OF_ELLIPSE) * (2 * math.pi / CORNERS_OF_ELLIPSE)
+    box = _near((x - radius_x, y - radius_y, x + radius_x, y + radius_y))
     corners = np.stack([x + radius_x * np.cos(angles), y + radius_y * np.sin(angles)], axis=1)
-    return Geometry((x - radius_x, y - radius_y, x + radius_x, y + radius_y), (corners.ravel().tolist(),))
+    return Geometry(box, (corners.ravel().tolist(),))
+
+
+def _near(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """``box``. Raises UserError for one of a size that no image has, since drawing it takes memory for each pixel."""
+    if min(box) < -FARTHEST or max(box) > FARTHEST:
+        raise UserError(f"reaches more than {FARTHEST:,} pixels from the image's corner: correct its points")
+    return box
 
 
 def bitmap(pixels: np.ndarray, left: int = 0, top: int = 0) -> Geometry:
@@ -70,10 +80,16 @@ def bitmap(pixels: np.ndarray, left: int = 0, top: int = 0) -> Geometry:
 
 def by_rows(counts: Sequence[int], height: int, width: int) -> np.ndarray:
     """bool [height, width] of run lengths row by row, the first of pixels outside. Raises UserError unless they fill it."""
+    _require_moderate(height, width)
     runs = np.array(counts, np.int64)
     if len(runs) == 0 or (runs < 0).any() or runs.sum() != height * width:
         raise UserError(f"has run lengths for {int(runs.sum())} pixels in a mask of {width} x {height}")
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+
+
+def _require_moderate(height: int, width: int) -> None:
+    if not 0 < height * width <= most_pixels():
+        raise UserError(f"is a mask of {width} x {height} pixels, and masks of 1 to {most_pixels():,} are read")
 
 
 def of_label_studio(content: Sequence[int], height: int, width: int) -> np.ndarray:
@@ -82,6 +98,7 @@ def of_label_studio(content: Sequence[int], height: int, width: int) -> np.ndarr
     Opaque pixels belong to the object. Format: https://github.com/thi-ng/umbrella/tree/develop/packages/rle-pack
     Raises UserError for what is cut off or of another size.
     """
+    _require_moderate(height, width)
     try:
         bits = np.unpackbits(np.array(content, np.int64).astype(np.uint8)).astype("S1").tobytes().decode()
         values = _unpacked(bits, 4 * height * width)
@@ -91,14 +108,14 @@ def of_label_studio(content: Sequence[int], height: int, width: int) -> np.ndarr
 
 
 def _unpacked(bits: str, wanted: int) -> np.ndarray:
-    """i64 [wanted]. Raises ValueError where the bits end too early."""
+    """The values [wanted], unsigned. Raises ValueError where the bits end too early."""
     place = WORD_BITS
     if (count := int(bits[:place], 2)) != wanted:
         raise UserError(f"has run lengths for {count // 4} pixels in an image of {wanted // 4}")
     word = int(bits[place : (place := place + SIZE_BITS)], 2) + 1
     lengths = [int(bits[place + LENGTH_BITS * i : place + LENGTH_BITS * (i + 1)], 2) + 1 for i in range(4)]
     place += 4 * LENGTH_BITS
-    values, filled = np.zeros(wanted, np.int64), 0
+    values, filled = np.zeros(wanted, np.uint8 if word <= 8 else np.uint32), 0
     while filled < wanted:
         same, size = bits[place] == "1" if place < len(bits) else None, lengths[int(bits[place + 1 : place + 3], 2)]
         end = filled + int(bits[place + 3 : place + 3 + size], 2) + 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import json
 import math
 import re
@@ -15,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import cv2
 import numpy as np
+from PIL import Image
 
 from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool, read_annotated
 from seg_det.data.geometry import Geometry, bitmap, ellipse, polygon, rectangle
@@ -136,10 +137,11 @@ def _pixels(content: str, between: tuple[int, int]) -> np.ndarray:
     width, height = struct.unpack(">II", data[16:24])
     if any(side - distance not in (0, 1) for side, distance in zip((height, width), between, strict=True)):
         raise UserError(f"has a mask of {width} x {height} pixels between corners {between[1]} x {between[0]} apart")
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    if pixels is None:
-        raise UserError("has a mask that cannot be decoded: save the file with labelme again")
-    return pixels
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            return np.asarray(image.convert("L"))
+    except Exception as error:  # a broken file makes the decoder raise nearly anything
+        raise UserError(f"has a mask that cannot be decoded ({error}): save the file with labelme again") from error
 
 
 def _names(file: Path) -> set[str]:

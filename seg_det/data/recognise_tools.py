@@ -72,7 +72,7 @@ def split_of(path: Path, root: Path, *, by_name: bool = True) -> str | None:
 
 def first_files(root: Path) -> Iterator[tuple[Path, Sign]]:
     """A file of a tool in each folder at and below ``root`` that has one, or in the same folder one of each split."""
-    for count, (folder, folders, names) in enumerate(os.walk(root)):
+    for count, (folder, folders, names) in enumerate(os.walk(root, followlinks=True)):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if count >= MOST_FOLDERS:
             return

@@ -168,6 +168,26 @@ def test_a_name_in_several_folders_is_told_by_its_folder_or_refused(tmp_path):
         read_labelme(root=tmp_path)
 
 
+def test_folders_that_are_links_are_followed_unless_they_lead_upwards(tmp_path):
+    picture(tmp_path / "far" / "a.png")
+    for name in ("one", "two"):
+        (tmp_path / "root" / "labels").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).symlink_to(tmp_path / "far")
+    (tmp_path / "root" / "labels" / "up").symlink_to(tmp_path / "root")
+    write(tmp_path / "root" / "labels" / "a.json", labelme_file("/data/a.png", [box()]))
+    assert [r.path for r in read_labelme(root=tmp_path / "root").records] == [tmp_path / "root" / "one" / "a.png"]
+
+
+def test_names_of_images_that_are_numbers_give_their_ids(tmp_path):
+    for name in ("0", "7"):
+        picture(tmp_path / f"{name}.png")
+        write(tmp_path / f"{name}.json", labelme_file(f"{name}.png", [box()]))
+    assert [r.image_id for r in read_labelme(root=tmp_path).records] == [0, 7]
+    picture(tmp_path / "sub" / "7.png")
+    write(tmp_path / "sub" / "7.json", labelme_file("7.png", [box()]))
+    assert [r.image_id for r in read_labelme(root=tmp_path).records] == [1, 2, 3]
+
+
 def test_images_that_are_missing_doubled_or_not_annotated(tmp_path):
     picture(tmp_path / "a.png"), picture(tmp_path / "b.bmp"), picture(tmp_path / "free.png")
     write(tmp_path / "a.json", labelme_file("a.png", [box()]))

@@ -25,10 +25,16 @@ def test_boxes_of_shapes():
     [
         (lambda: polygon([1, 2, 3, 4]), "is a polygon of 2 points, which encloses nothing"),
         (lambda: polygon([1, 2, float("nan"), 4, 5, 6]), "not a finite number"),
+        (lambda: polygon([1, 2, 3, 4, 5, 2e6]), "reaches more than 1,000,000 pixels from the image's corner"),
+        (lambda: ellipse(1, 2, 2e6, 4), "reaches more than 1,000,000 pixels from the image's corner"),
         (lambda: rectangle(1, 2, float("inf"), 4), "not a finite number"),
         (lambda: ellipse(1, 2, 0, 4), "has the radii 0 and 4, which must be positive"),
         (lambda: bitmap(np.zeros((3, 4))), "is a mask without a pixel"),
         (lambda: by_rows([3, 4], 2, 4), "has run lengths for 7 pixels in a mask of 4 x 2"),
+        (
+            lambda: by_rows([10**12], 10**6, 10**6),
+            "is a mask of 1000000 x 1000000 pixels, and masks of 1 to 268,435,456 are",
+        ),
         (lambda: by_rows([9, -1], 2, 4), "has run lengths for 8 pixels"),
     ],
 )
