@@ -72,18 +72,20 @@ def part_of(tree: Tree, split: str | None, *, by_name: bool, subsets: bool) -> P
     if split is None:
         return Part(tree.annotations, None, True)
     wanted = next((key for key, names in SPLITS.items() if split.lower() in names), split)
-    in_folders = tuple(path for path in tree.annotations if _in_folder(path, tree.root, split, wanted))
-    if in_folders:
+    if in_folders := tuple(path for path in tree.annotations if _in_folder(path, tree.root, split, wanted)):
         return Part(in_folders, None, True)
-    named = tuple(path for path in tree.annotations if by_name and split_of(path, tree.root) == wanted)
-    if named:
+    if named := tuple(path for path in tree.annotations if by_name and split_of(path, tree.root) == wanted):
         return Part(named, None, False)
     if subsets and not any(split_of(path, tree.root) for path in tree.annotations):
         return Part(tree.annotations, wanted, False)
+    raise _without(split, wanted, tree)
+
+
+def _without(split: str, wanted: str, tree: Tree) -> UserError:
     names = " nor ".join(f"{name}/" for name in SPLITS.get(wanted, (split,)))
     shown = ", ".join(str(path.relative_to(tree.root)) for path in tree.annotations[:MOST_SHOWN])
     more = ", ..." if len(tree.annotations) > MOST_SHOWN else ""
-    raise UserError(
+    return UserError(
         f"{tree.root} has no folder {names} with annotations for the split {split} (it has {shown}{more}): put the split's files "
         "into a folder of that name, or name the folders with dataset.train_split and dataset.val_split."
     )
@@ -129,7 +131,8 @@ class ImageFinder:
         for spelling in spellings:
             if found := self._by_name.get(_key(spelling.rpartition("/")[2])):
                 return self._chosen(spelling, found, beside)
-        raise UserError(f"there is no image {spellings[0]} below {self.root}{self._similar(spellings[0])}")
+        similar = self._similar(spellings[0]) or ": put the images there"
+        raise UserError(f"there is no image {spellings[0]} below {self.root}{similar}")
 
     def _chosen(self, spelling: str, found: list[Path], beside: Path) -> Path:
         if len(found) == 1 and found[0].name == spelling.rpartition("/")[2]:

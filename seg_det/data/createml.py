@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool, read_annotated
+from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool
+from seg_det.data.annotated_sources import read_annotated
 from seg_det.data.geometry import Geometry, rectangle
 from seg_det.data.records import DetectionSource, SegmentationSource
 from seg_det.data.texts import load_json

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool, read_annotated
+from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool
+from seg_det.data.annotated_sources import read_annotated
 from seg_det.data.geometry import Geometry, bitmap, by_rows, ellipse, polygon, rectangle
 from seg_det.data.records import DetectionSource, SegmentationSource
 from seg_det.errors import UserError

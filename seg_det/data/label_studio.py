@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool, read_annotated
+from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool
 from seg_det.data.annotated_files import SUFFIXES_READ
+from seg_det.data.annotated_sources import read_annotated
 from seg_det.data.geometry import Geometry, bitmap, ellipse, of_label_studio, polygon, rectangle
 from seg_det.data.records import DetectionSource, SegmentationSource
 from seg_det.data.texts import load_json
@@ -120,7 +121,8 @@ def _image_of(data: Mapping[str, Any]) -> str | None:
     found = {key: value for key, value in data.items() if isinstance(value, str) and _looks_like_image(value)}
     if len(found) == 1:
         return next(iter(found.values()))
-    return found.get("image", data.get("image") if not found and isinstance(data.get("image"), str) else None)
+    named = data.get("image")  # of a URL without the name of a file, say; an image itself has no name
+    return named if isinstance(named, str) and (found or not named.startswith("data:")) else None
 
 
 def _looks_like_image(value: str) -> bool:

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool, read_annotated
+from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool
+from seg_det.data.annotated_sources import read_annotated
 from seg_det.data.geometry import Geometry, bitmap, ellipse, polygon, rectangle
 from seg_det.data.records import DetectionSource, SegmentationSource
 from seg_det.data.texts import load_json

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool, read_annotated
+from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool
+from seg_det.data.annotated_sources import read_annotated
 from seg_det.data.geometry import Geometry, ellipse, polygon, rectangle
 from seg_det.data.records import DetectionSource, SegmentationSource
 from seg_det.data.via_files import ViaImage, images_in

@@ -44,12 +44,17 @@ def images_in(file: Path) -> Iterator[ViaImage]:
         raise UserError(f"{file} is no project of VIA: {AGAIN}.")
     if "_via_img_metadata" not in document and "metadata" in document and "file" in document:
         yield from _of_version_3(document, file)
-        return
-    settings = document.get("_via_settings")
-    core = settings.get("core") if isinstance(settings, dict) else None
-    folder = str(core.get("default_filepath") or "") if isinstance(core, dict) else ""
-    metadata = document.get("_via_img_metadata", document)
-    for key, entry in metadata.items() if isinstance(metadata, dict) else ():
+    else:
+        yield from _of_version_2(document, file)
+
+
+def _of_version_2(document: Mapping[str, Any], file: Path) -> Iterator[ViaImage]:
+    """A project, or its annotations alone; in version 1 regions are numbered."""
+    try:
+        folder = str(document["_via_settings"]["core"]["default_filepath"] or "")
+    except (KeyError, TypeError):
+        folder = ""
+    for key, entry in document.get("_via_img_metadata", document).items():
         if not isinstance(entry, dict) or not str(entry.get("filename") or "").strip():
             raise UserError(f"{file}: the entry {key!r} has no filename: {AGAIN}.")
         regions = entry.get("regions") or []
@@ -76,17 +81,26 @@ def _of_table(file: Path) -> Iterator[ViaImage]:
 
 def _of_version_3(document: Mapping[str, Any], file: Path) -> Iterator[ViaImage]:
     try:
-        names = {key: (entry["fname"], str(entry.get("src") or "")) for key, entry in document["file"].items()}
-        views = document.get("view") or {key: {"fid_list": [key]} for key in names}
-        regions: dict[str, list[Any]] = {key: [] for key, view in views.items() if len(view["fid_list"]) == 1}
-        for entry in document["metadata"].values():
-            if entry.get("xy") and entry["vid"] in regions:
-                regions[entry["vid"]].append(_region(entry, document.get("attribute") or {}))
-        images = [(names[str(views[key]["fid_list"][0])], some) for key, some in regions.items()]
+        yield from _views(document)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise UserError(f"{file} is no sound project of VIA 3 ({type(error).__name__}: {error}): {AGAIN}.") from error
-    for (name, source), some in images:
-        yield ViaImage(str(name), source.rpartition("/")[0] if not source.startswith(("data:", "blob:")) else "", some)
+
+
+def _views(document: Mapping[str, Any]) -> Iterator[ViaImage]:
+    """The views of one file each. Raises ValueError for a region on another view, and KeyError and the like."""
+    files = document["file"]
+    views = document.get("view") or {key: {"fid_list": [key]} for key in files}
+    regions: dict[str, list[Any]] = {key: [] for key, view in views.items() if len(view["fid_list"]) == 1}
+    for entry in document["metadata"].values():
+        if entry.get("xy"):
+            if entry["vid"] not in regions:
+                raise ValueError(f"a region on the view {entry['vid']}, which does not show one file")
+            regions[entry["vid"]].append(_region(entry, document.get("attribute") or {}))
+    for key, some in regions.items():
+        entry = files[str(views[key]["fid_list"][0])]
+        source = str(entry.get("src") or "")
+        folder = "" if source.startswith(("data:", "blob:")) else source.rpartition("/")[0]
+        yield ViaImage(str(entry["fname"]), folder, some)
 
 
 def _region(entry: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:

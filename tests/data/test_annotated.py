@@ -1,5 +1,6 @@
 """What the readers of all labelling tools share: the same objects as COCO's, splits, classes, and how images are found."""
 
+import json
 import shutil
 
 import hydra
@@ -83,6 +84,25 @@ def test_a_train_part_alone_and_files_named_by_their_split(tmp_path):
     assert len(read("via", tmp_path, split="train").records) == 3
     shutil.copy(tmp_path / "train.json", tmp_path / "my_val.json")
     assert recognise(tmp_path, LEARN_BOXES).settings == ()
+
+
+def test_files_in_utf_16(tmp_path):
+    picture(tmp_path / "a.png")
+    content = json.dumps(labelme_file("a.png", [box("gr\u00fcn")]), ensure_ascii=False)
+    (tmp_path / "a.json").write_bytes(content.encode("utf-16"))
+    assert recognise(tmp_path, LEARN_BOXES).dataset == "labelme"
+    assert read_labelme(root=tmp_path).categories[0].name == "gr\u00fcn"
+
+
+def test_coco_beside_a_tools_files_goes_first_and_other_json_is_no_tools(tmp_path):
+    for split in ("train", "val"):
+        pictures(tmp_path / split)
+        WRITERS["labelme"](tmp_path / split)
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        shutil.copy(coco(tmp_path / split), tmp_path / "annotations" / f"{split}.json")
+    assert recognise(tmp_path, LEARN_BOXES).dataset == "custom_coco"
+    shutil.rmtree(tmp_path / "annotations")
+    assert recognise(tmp_path, LEARN_BOXES).dataset == "labelme"
 
 
 def test_coco_and_other_json_are_not_taken_for_a_tool(tmp_path):

@@ -156,9 +156,10 @@ def test_images_by_path_and_url(written, tmp_path):
 def test_tasks_that_name_no_image_or_are_none(tmp_path, results_read):
     fine = studio_task(1, "a.png", [studio_annotation(1, [studio_box("x", 1, 2, 3, 4)])])
     two = fine | {"data": {"left": "a.png", "right": "b.png"}}
-    write(tmp_path / "x.json", [fine | {"data": {"picture": "a.png", "text": "good"}}, two, "none"])
+    inside = fine | {"data": {"image": "data:image/png;base64,AAAA"}}
+    write(tmp_path / "x.json", [fine | {"data": {"picture": "a.png", "text": "good"}}, two, inside, "none"])
     source = read_label_studio(root=tmp_path, on_bad="skip")
-    assert len(source.records) == 1 and source.lost == (2, 0)
+    assert len(source.records) == 1 and source.lost == (3, 0)
     assert "x.json: task 2 names no image, or several" in source.problems[0]
     with pytest.raises(UserError, match="there is no image /data/upload/1/0a1b2c3d-b.png below"):
         results_read(studio_box("x", 1, 2, 3, 4), image="/data/upload/1/0a1b2c3d-b.png")

@@ -154,6 +154,10 @@ def test_a_project_of_version_3(tmp_path):
     source = read_via(root=tmp_path)
     assert [r.boxes.tolist() for r in source.records] == [[[1, 2, 11, 22], [10, 6, 60, 30]], []]
     assert [c.name for c in source.categories] == ["fig", "pear"] and source.records[0].labels.tolist() == [0, 1]
+    project["view"]["1"]["fid_list"] = ["1", "2"]
+    write(tmp_path / "p.json", project)
+    with pytest.raises(UserError, match="ValueError: a region on the view 1, which does not show one file"):
+        read_via(root=tmp_path)
     project["view"]["1"]["fid_list"] = ["9"]
     write(tmp_path / "p.json", project)
     with pytest.raises(UserError, match="p.json is no sound project of VIA 3 .KeyError: '9'"):
