@@ -11,6 +11,7 @@ from typing import NamedTuple
 from seg_det.data.coco import MALFORMED
 from seg_det.data.geometry import Geometry
 from seg_det.data.problems import Problems
+from seg_det.data.recognise_tools import SPLITS
 from seg_det.errors import UserError
 
 
@@ -31,7 +32,6 @@ class AnnotatedImage(NamedTuple):
     where: str  # the place in it, for messages
     size: tuple[int, int] | None  # (H, W) as declared
     shapes: Sequence[Shape]
-    subset: str | None = None  # the split that the file puts it into
 
 
 @dataclass
@@ -39,8 +39,16 @@ class Reading:
     """What a tool's reader collects besides the images."""
 
     problems: Problems
+    subset: str | None = None  # the split whose images alone are wanted, where files say of which each is; None: all
     _counts: Counter[str] = field(default_factory=Counter)
     _firsts: dict[str, str] = field(default_factory=dict)
+
+    def wants(self, subset: str | None) -> bool:
+        """Whether the images that a file puts into ``subset`` are wanted."""
+        if self.subset is None:
+            return True
+        name = (subset or "").strip().lower()
+        return name == self.subset.lower() or name in SPLITS.get(self.subset, ())
 
     def shapes(
         self, name: object, where: str, draw: Callable[[], Geometry], *, difficult: bool = False

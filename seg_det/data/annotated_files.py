@@ -25,6 +25,7 @@ class Tree(NamedTuple):
     root: Path
     annotations: tuple[Path, ...]  # of one tool
     images: tuple[Path, ...]
+    others: tuple[Path, ...]  # that the tool might have written, by their suffixes, and did not
 
 
 def read_tree(root: Path, dataset: str) -> Tree:
@@ -41,7 +42,8 @@ def read_tree(root: Path, dataset: str) -> Tree:
     if not own:
         there = ", ".join(path.name for path in annotations[:MOST_SHOWN]) or "no file with annotations"
         raise UserError(f"{root} holds no file of {dataset} ({there}): name another data set with dataset=.")
-    return Tree(folder, tuple(own), tuple(path for path in paths if path.name.lower().endswith(SUFFIXES_READ)))
+    images = tuple(path for path in paths if path.name.lower().endswith(SUFFIXES_READ))
+    return Tree(folder, tuple(own), images, tuple(sorted(set(annotations) - set(own))))
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -18,7 +18,6 @@ from seg_det.data.geometry import Bitmap, Geometry, placed
 from seg_det.data.images import is_turned, verify_image
 from seg_det.data.masks import UNKNOWN, segmentation_source
 from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes
-from seg_det.data.recognise_tools import SPLITS
 from seg_det.data.records import (
     DetectionSource,
     ImageFile,
@@ -36,15 +35,16 @@ MOST_SHOWN = 20  # names of classes in a message
 
 def read_annotated(tool: Tool, request: Request) -> DetectionSource | SegmentationSource:
     """Read one split of a tool's files. Raises UserError, as the readers say."""
-    reading = Reading(Problems(request.on_bad))
     tree = read_tree(Path(request.root), tool.dataset)
     part = part_of(tree, request.split, by_name=not tool.one_image, subsets=tool.subsets)
-    parsed = list(_parsed(tool, part.files, reading))
-    names = _class_names(tool, tree, part, parsed, request.categories)
+    reading = Reading(Problems(request.on_bad), part.subset)
+    if tool.one_image:
+        _find_strangers(tree, part, tool, reading.problems)
+    annotated = list(_parsed(tool, part.files, reading))
+    names = _class_names(tool, tree, part, annotated, request.categories)
     if not names:
         reason = "; ".join(reading.problems.settle()[:1]) or "label objects, or set dataset.categories=[NAME,...]"
         raise UserError(f"{part.files[0]} names no class: {reason}")
-    annotated = [image for image in parsed if _belongs(image, part)]
     if not annotated and part.subset:
         raise UserError(
             f"{part.files[0]} puts no image into the split {request.split}: put the images of each split into a folder of its "
@@ -87,9 +87,13 @@ def _images_in(file: Path, tool: Tool, reading: Reading) -> Iterator[AnnotatedIm
         ) from error
 
 
-def _belongs(image: AnnotatedImage, part: Part) -> bool:
-    subset = (image.subset or "").lower()
-    return part.subset is None or subset == part.subset.lower() or subset in SPLITS.get(part.subset, ())
+def _find_strangers(tree: Tree, part: Part, tool: Tool, problems: Problems) -> None:
+    """Files beside the tool's that have the name of an image: they should be the tool's, and are broken or of another."""
+    folders = {file.parent for file in part.files}
+    images = {path.with_suffix("") for path in tree.images} if tree.others else set()
+    for file in tree.others:
+        if file.parent in folders and file.with_suffix("") in images:
+            problems.add(f"{file} is no file of {tool.dataset}, or broken: save or export it again", lost="image")
 
 
 def _class_names(
@@ -100,9 +104,9 @@ def _class_names(
         return _given(categories)
     if tool.declared and (listed := dict.fromkeys(name for file in tree.annotations for name in tool.declared(file))):
         return list(listed)
-    found = _names_of(parsed)
+    found = _names_of(parsed) if part.subset is None else set()
     others = Reading(Problems("skip"))  # whose problems are told where their split is read
-    for file in sorted(set(tree.annotations) - set(part.files)):
+    for file in sorted(set(tree.annotations) - set(part.files if part.subset is None else ())):
         if tool.names is None or not tool.names(file) <= found:
             with suppress(UserError):
                 found |= _names_of(_images_in(file, tool, others))

@@ -61,8 +61,10 @@ def _parse(file: Path, reading: Reading) -> Iterator[AnnotatedImage]:
             reading.problems.add(f"{where} has no name: export it again", lost="image")
             continue
         subset = element.get("subset")
+        if not reading.wants(subset):
+            continue
         written = (*([f"images/{subset}/{name}"] if subset else []), f"images/{name}", name)
-        yield AnnotatedImage(written, file, where, _size(element), list(_shapes(element, where, reading)), subset)
+        yield AnnotatedImage(written, file, where, _size(element), list(_shapes(element, where, reading)))
 
 
 def _size(element: ElementTree.Element) -> tuple[int, int] | None:
@@ -84,7 +86,7 @@ def _shapes(image: ElementTree.Element, where: str, reading: Reading) -> Iterato
 
 
 def _draw(tag: str, given: Mapping[str, str]) -> Geometry:
-    if float(given.get("rotation") or 0) % 360:
+    if round(float(given.get("rotation") or 0), 3) % 360:
         raise UserError(
             f"is turned by {float(given['rotation']):g} degrees, which is not read: draw a polygon, or leave it upright"
         )

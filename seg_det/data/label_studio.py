@@ -196,7 +196,7 @@ def _draw(result: Mapping[str, Any]) -> Geometry:
         return polygon([number for x, y in value["points"] for number in (x * width / 100, y * height / 100)])
     if "imageDataURL" in value:
         raise UserError("is a bitmask, which is not read: draw it with the brush, or as a polygon")
-    if value.get("rotation"):
+    if round(value.get("rotation") or 0, 3) % 360:
         raise UserError(
             f"is turned by {value['rotation']:g} degrees, which is not read: draw a polygon, or leave it upright"
         )

@@ -32,6 +32,7 @@ SIGNS = (
     Sign("via", "VIA", ".json", "{", (r'"fid_list"\s*:|"vid_list"\s*:', r'"fname"\s*:|"metadata"\s*:')),
     Sign("via", "VIA", ".csv", "#f", (r"^#?\s*filename,.*region_shape_attributes",)),
     Sign("labelme", "labelme", ".json", "{", (r'"shapes"\s*:\s*\[', r'"(imagePath|version|flags|shape_type)"\s*:')),
+    Sign("labelme", "labelme", ".json", "{", (r'"imageData"\s*:\s*["n]',)),  # before the shapes, in first versions
     Sign("label_studio", "Label Studio", ".json", "[", (r'"(original_width|total_annotations|file_upload)"\s*:',)),
     Sign("label_studio", "Label Studio", ".json", "[", (r'"(annotations|completions)"\s*:', r'"result"\s*:')),
     Sign("label_studio", "Label Studio", ".json", "[", (r'"rle"\s*:\s*\[', r'"format"\s*:\s*"rle"')),

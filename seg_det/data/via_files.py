@@ -23,6 +23,7 @@ SHAPES_OF_3 = {  # by number: the name in version 2, and the names of the number
     8: ("rect", ("x", "y", "width", "height")),  # drawn by its four extreme points
     9: ("circle", ("cx", "cy", "r")),
 }
+LONGEST_FIELD = 2**24  # characters of a cell: of a polygon, more than the 131,072 that csv takes by default
 AGAIN = "export the annotations again"
 
 
@@ -64,17 +65,17 @@ def _of_version_2(document: Mapping[str, Any], file: Path) -> Iterator[ViaImage]
 def _of_table(file: Path) -> Iterator[ViaImage]:
     """A line a region; the line of an image without regions has an empty shape."""
     found: dict[str, list[Any]] = {}
+    csv.field_size_limit(LONGEST_FIELD)
     reader = csv.DictReader(io.StringIO(read_text(file)))
-    reader.fieldnames = [name.lstrip("#\ufeff ").strip() for name in reader.fieldnames or []]
-    for row in reader:
-        try:
+    try:
+        reader.fieldnames = [name.lstrip("#\ufeff ").strip() for name in reader.fieldnames or []]
+        for row in reader:
             regions = found.setdefault(row["filename"], [])
-            shape = json.loads(row["region_shape_attributes"] or "{}")
-            if shape:
+            if shape := json.loads(row["region_shape_attributes"] or "{}"):
                 attributes = json.loads(row["region_attributes"] or "{}")
                 regions.append({"shape_attributes": shape, "region_attributes": attributes})
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{file}, line {reader.line_num}: no row of VIA's table ({error}); {AGAIN}.") from error
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"{file}, line {reader.line_num}: no row of VIA's table ({error}); {AGAIN}.") from error
     for name, regions in found.items():
         yield ViaImage(name, "", regions)
 

@@ -103,6 +103,17 @@ def test_subsets_are_splits_and_images_lie_in_sub_folders(tmp_path):
         read_cvat(root=tmp_path, split="val")
 
 
+def test_problems_of_another_subset_are_not_told(tmp_path):
+    picture(tmp_path / "images" / "a.png"), picture(tmp_path / "images" / "b.png")
+    turned = BOX.replace("<box", '<box rotation="30.5"')
+    images = cvat_image(BOX, more='subset="train"') + cvat_image(turned + MASK, "b.png", number=1, more='subset="val"')
+    write(tmp_path / "annotations.xml", f"<annotations>{images}</annotations>")  # which declares no labels
+    train = read_cvat(root=tmp_path, split="train")
+    assert train.problems == () and [c.name for c in train.categories] == ["x", "y"]
+    val = read_cvat(root=tmp_path, split="val", on_bad="skip")
+    assert val.lost == (0, 1) and [c.name for c in val.categories] == ["x", "y"]
+
+
 def test_tracks_of_videos_and_broken_files_are_refused(shapes_read, tmp_path):
     write(tmp_path / "annotations.xml", cvat_file('<track id="0" label="x"><box frame="0" outside="0"/></track>'))
     assert recognise(tmp_path, BOXES).dataset == "cvat"

@@ -150,6 +150,23 @@ def test_files_that_are_broken(tmp_path):
     assert len(source.records) == 1
 
 
+def test_a_file_of_an_image_that_is_empty_or_another_tools(tmp_path):
+    for name in ("a", "b", "c"):
+        picture(tmp_path / f"{name}.png")
+    write(tmp_path / "a.json", labelme_file("a.png", [labelme_shape("x", PAIRS, "polygon")]))
+    write(tmp_path / "b.json", ""), write(tmp_path / "c.json", {"x": 1}), write(tmp_path / "settings.json", {})
+    with pytest.raises(UserError, match=r"b.json is no file of labelme, or broken: .* \(the first of 2 problems"):
+        read_labelme(root=tmp_path)
+    assert read_labelme(root=tmp_path, on_bad="skip").lost == (2, 0)
+
+
+def test_an_image_before_the_shapes(tmp_path):
+    picture(tmp_path / "a.png")
+    content = {"imageData": "A" * 2**19, "imagePath": "a.png", "shapes": [{"label": "x", "points": PAIRS}]}
+    write(tmp_path / "a.json", content)
+    assert len(read_labelme(root=tmp_path).records[0].boxes) == 1
+
+
 def test_labels_of_the_other_split_are_looked_up_whatever_their_spelling(tmp_path):
     for split, label in (("train", "x"), ("val", 'gr\u00fc"n')):
         picture(tmp_path / split / "a.png")

@@ -126,9 +126,13 @@ def test_a_table(tmp_path):
     source = read_via(root=tmp_path)
     assert [r.boxes.tolist() for r in source.records] == [[[1, 2, 11, 22]], []]
     assert [c.name for c in source.categories] == ["x, y"]
+    many = {"name": "polygon", "all_points_x": [1, 40, 9] * 20_000, "all_points_y": [1, 9, 40] * 20_000}
+    table.writerow(["a.png", 12, "{}", 1, 0, json.dumps(many), json.dumps({"kind": "z"})])
+    write(tmp_path / "via.csv", stream.getvalue())
+    assert read_via(root=tmp_path).records[0].boxes.tolist() == [[1, 2, 11, 22], [1, 1, 40, 40]]
     table.writerow(["b.png", 12, "{}", 1, 0, "{", "{}"])
     write(tmp_path / "via.csv", stream.getvalue())
-    with pytest.raises(UserError, match="via.csv, line 4: no row of VIA's table"):
+    with pytest.raises(UserError, match="via.csv, line 5: no row of VIA's table"):
         read_via(root=tmp_path)
 
 
