@@ -73,7 +73,7 @@ class Reading:
     def note_counts(self) -> None:
         """Add a sentence for each kind of it to the notes."""
         for what, count in self._counts.items():
-            self.problems.note(f"{count:,} {what} (first: {self._firsts[what]})")
+            self.problems.note(f"{what}: {count:,} (first: {self._firsts[what]})")
 
 
 @dataclass(frozen=True)

@@ -170,14 +170,14 @@ def _note_unused(tree: Tree, finder: ImageFinder, part: Part, files: Sequence[Im
     """Say how many images in the split's own folders no annotation names: they are taken neither for empty nor for labelled."""
     if finder.respelled:
         written, path = finder.respelled[0]
-        problems.note(f"{len(finder.respelled):,} images were found under another name (first: {written} as {path})")
+        problems.note(f"images were found under another name: {len(finder.respelled):,} (first: {written} as {path})")
     if not part.own_folder:
         return
     folders = {file.parent for file in part.files} | {file.path.parent for file in files}
     used = {file.path for file in files}
     unused = [path for path in finder.images if path.parent in folders and path not in used]
     if unused:
-        problems.note(f"{len(unused):,} images beside the annotated ones are not read (first: {unused[0]})")
+        problems.note(f"images beside the annotated ones are not read: {len(unused):,} (first: {unused[0]})")
 
 
 def _checked(

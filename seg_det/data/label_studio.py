@@ -112,7 +112,7 @@ def _chosen(annotations: Sequence[_Annotation], where: str, reading: Reading) ->
         reading.count("tasks without an annotation, or with skipped ones alone, are not read", where)
         return None
     if len(counted) > 1:
-        reading.count("tasks have several annotations: the ground truth, else the latest is read", where)
+        reading.count("tasks have several annotations, of which the ground truth or else the latest is read", where)
     return max(counted, key=lambda one: one.rank)
 
 

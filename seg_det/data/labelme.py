@@ -77,9 +77,7 @@ def _shapes(entries: Sequence[Any], file: Path, reading: Reading) -> list[Shape]
                 shapes.append(shape)
             else:
                 shapes[place] = shapes[place]._replace(geometry=_joined(shapes[place].geometry, shape.geometry))
-                reading.count(
-                    "shapes are parts of an object: their label and group_id are another shape's", shape.where
-                )
+                reading.count("shapes belong to an earlier one of the same label and group_id", shape.where)
     return shapes
 
 

@@ -8,11 +8,28 @@ import numpy as np
 import pytest
 from commands import run
 from PIL import Image
-from tool_files import BOXES, WRITERS, coco, labelme_file, labelme_shape, picture, pictures, write
+from tool_files import (
+    BOXES,
+    OUTLINE,
+    WRITERS,
+    coco,
+    cvat_file,
+    cvat_image,
+    labelme_file,
+    labelme_shape,
+    picture,
+    pictures,
+    studio_annotation,
+    studio_result,
+    studio_task,
+    via_region,
+    write,
+)
 
 from seg_det.commands.labelled import read_source
 from seg_det.commands.pointing import CONF, point_at_data
 from seg_det.data.coco import read_coco
+from seg_det.data.coco_seg import read_coco_seg
 from seg_det.data.labelme import read_labelme
 from seg_det.data.recognise import BOXES as LEARN_BOXES
 from seg_det.data.recognise import CLASSES, MASKS, recognise
@@ -46,6 +63,38 @@ def test_the_same_objects_as_in_coco(tool, split, tmp_path):
             mine, its = getattr(one, field), getattr(other, field)
             assert mine.dtype == its.dtype and np.array_equal(mine, its), field
     assert ours.problems == () and ours.lost == (0, 0) and ours.name == f"{tmp_path.name} {split or ''}".strip()
+
+
+def outline_of(tool, folder):
+    """OUTLINE on a.png as the class x, as each tool writes it."""
+    pairs = [OUTLINE[place : place + 2] for place in range(0, len(OUTLINE), 2)]
+    xs, ys = zip(*pairs, strict=True)
+    if tool == "labelme":
+        write(folder / "a.json", labelme_file("a.png", [labelme_shape("x", pairs, "polygon")]))
+    elif tool == "label_studio":
+        shares = [[100 * x / 80, 100 * y / 60] for x, y in pairs]
+        result = studio_result("polygonlabels", {"points": shares, "polygonlabels": ["x"], "closed": True})
+        write(folder / "p.json", [studio_task(1, "/data/upload/1/a.png", [studio_annotation(1, [result])])])
+    elif tool == "via":
+        region = via_region({"name": "polygon", "all_points_x": xs, "all_points_y": ys}, "x")
+        write(folder / "p.json", {"a": {"filename": "a.png", "size": 1, "regions": [region]}})
+    else:
+        points = ";".join(f"{x},{y}" for x, y in pairs)
+        write(folder / "p.xml", cvat_file(cvat_image(f'<polygon label="x" points="{points}"/>'), ["x"]))
+
+
+@pytest.mark.parametrize("tool", ["labelme", "label_studio", "via", "cvat"])
+def test_the_same_masks_and_boxes_of_polygons_as_in_coco(tool, tmp_path):
+    picture(tmp_path / "a.png")
+    outline_of(tool, tmp_path)
+    row = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [OUTLINE]}
+    images = [{"id": 1, "file_name": "a.png", "width": 80, "height": 60}]
+    document = {"images": images, "annotations": [row], "categories": [{"id": 1, "name": "x"}]}
+    theirs = read_coco_seg(images=tmp_path, annotations=write(tmp_path / "other" / "coco.json", document))
+    ours = read(tool, tmp_path, kind="segmentation")
+    assert np.array_equal(ours.records[0].mask.read(), theirs.records[0].mask.read())
+    assert [(c.id, c.name) for c in ours.categories] == [(c.id, c.name) for c in theirs.categories]
+    assert read(tool, tmp_path).records[0].boxes.tolist() == [[10, 5, 60, 45]]
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -173,7 +222,7 @@ def test_images_under_the_spellings_of_other_machines(written, tmp_path):
     write(tmp_path / "labels" / "x.json", labelme_file(written, [box()]))
     source = read_labelme(root=tmp_path)
     assert [record.path for record in source.records] == [image]
-    told = "1 images were found under another name (first: A.PNG as " if "A.PNG" in written else ""
+    told = "images were found under another name: 1 (first: A.PNG as " if "A.PNG" in written else ""
     assert len(source.problems) == bool(told) and all(sentence.startswith(told) for sentence in source.problems)
 
 
@@ -217,7 +266,7 @@ def test_images_that_are_missing_doubled_or_not_annotated(tmp_path):
     assert [record.path.name for record in source.records] == ["a.png"] and source.lost == (2, 0)
     assert f"b.json: there is no image b.png below {tmp_path}, only {tmp_path / 'b.bmp'}" in source.problems[0]
     assert "c.json: the image " in source.problems[1] and "annotated twice, in " in source.problems[1]
-    assert source.problems[2] == f"2 images beside the annotated ones are not read (first: {tmp_path / 'b.bmp'})"
+    assert source.problems[2] == f"images beside the annotated ones are not read: 2 (first: {tmp_path / 'b.bmp'})"
 
 
 def test_an_image_of_the_other_split_is_not_taken(tmp_path):
@@ -254,7 +303,7 @@ def test_nothing_that_could_be_learned(tmp_path):
         read_labelme(root=tmp_path / "none")
     write(tmp_path / "a.json", labelme_file("gone.png", [box()]))
     source = read_labelme(root=tmp_path)
-    assert source.problems == (f"1 images were found under another name (first: gone.png as {tmp_path / 'a.png'})",)
+    assert source.problems == (f"images were found under another name: 1 (first: gone.png as {tmp_path / 'a.png'})",)
     (tmp_path / "a.png").unlink()
     with pytest.raises(UserError, match=r"not one of the 1 images of .* can be used: .*there is no image gone.png"):
         read_labelme(root=tmp_path, on_bad="skip")

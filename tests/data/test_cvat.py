@@ -79,9 +79,9 @@ def test_what_is_not_read_is_counted(shapes_read):
     source = shapes_read(BOX + others + BOX.replace("<box", '<box outside="1"'))
     assert len(source.records[0].boxes) == 1 and source.lost == (0, 0)
     assert source.problems[0].startswith(
-        "3 points, lines, skeletons and tags are not read, only what has an area (first: "
+        "points, lines, skeletons and tags are not read, only what has an area: 3 (first: "
     )
-    assert source.problems[1].startswith("1 shapes are marked as outside of the image and not read (first: ")
+    assert source.problems[1].startswith("shapes are marked as outside of the image and not read: 1 (first: ")
 
 
 def test_subsets_are_splits_and_images_lie_in_sub_folders(tmp_path):

@@ -82,8 +82,8 @@ def test_key_points_are_counted(results_read):
     source = results_read(
         studio_box("x", 1, 2, 3, 4), studio_result("keypointlabels", {"x": 1, "y": 2}), studio_result("new", {})
     )
-    assert source.problems[0].startswith("1 points and lines are not read, only what has an area (first: ")
-    assert source.problems[1].startswith("1 results of the type new are not read (first: ")
+    assert source.problems[0].startswith("points and lines are not read, only what has an area: 1 (first: ")
+    assert source.problems[1].startswith("results of the type new are not read: 1 (first: ")
 
 
 def test_the_annotation_that_counts(tmp_path):
@@ -108,11 +108,11 @@ def test_the_annotation_that_counts(tmp_path):
     assert [r.path.name for r in source.records] == ["a.png", "b.png", "d.png"]
     assert [r.boxes.tolist() for r in source.records] == [[[1, 1, 5, 5]], [[1, 1, 5, 5]], []]
     told = [
-        "2 tasks have several annotations: the ground",
-        "2 tasks without an annotation, or with skipped ones alone, are",
+        "tasks have several annotations, of which the ground truth or else the latest is read: 2",
+        "tasks without an annotation, or with skipped ones alone, are not read: 2",
     ]
     assert [any(sentence.startswith(one) for sentence in source.problems) for one in told] == [True, True]
-    assert any(sentence.startswith("1 images beside the annotated ones are not read") for sentence in source.problems)
+    assert any(sentence.startswith("images beside the annotated ones are not read: 1 ") for sentence in source.problems)
 
 
 def test_json_min(tmp_path):

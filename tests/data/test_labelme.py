@@ -64,9 +64,7 @@ def test_shapes_of_a_group_are_one_object(shapes_read):
     other = labelme_shape("y", [[30, 20], [40, 20], [40, 30]], "polygon") | {"group_id": 1}
     source = shapes_read(left, right, other, labelme_shape("x", [[1, 1], [5, 5]], "rectangle"))
     assert source.records[0].boxes.tolist() == [[0, 0, 40, 30], [30, 20, 40, 30], [1, 1, 5, 5]]
-    assert source.problems[0].startswith(
-        "1 shapes are parts of an object: their label and group_id are another shape's"
-    )
+    assert source.problems[0].startswith("shapes belong to an earlier one of the same label and group_id: 1 (first")
     regions = shapes_read(left, right, kind="segmentation").records[0].mask.regions
     assert len(regions) == 1 and len(regions[0].outline) == 2
     mask = labelme_shape("x", [[70, 50], [70, 50]], "mask", mask=png([[1]]), group_id=1)
@@ -78,7 +76,7 @@ def test_points_and_lines_are_counted_and_not_read(shapes_read):
     kinds = ["point", "line", "linestrip", "points"]
     source = shapes_read(labelme_shape("x", PAIRS, "polygon"), *(labelme_shape("p", [[1, 2]], kind) for kind in kinds))
     assert [c.name for c in source.categories] == ["x"] and source.lost == (0, 0)
-    assert source.problems[0].startswith("4 points and lines are not read, only what has an area (first: ")
+    assert source.problems[0].startswith("points and lines are not read, only what has an area: 4 (first: ")
     assert "a.json: shape 2 (p)" in source.problems[0]
 
 

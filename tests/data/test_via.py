@@ -74,7 +74,7 @@ def test_regions_that_are_wrong(region, sentence, regions_read):
 
 def test_points_are_counted(regions_read):
     source = regions_read(via_region(RECT, "x"), via_region({"name": "point", "cx": 1, "cy": 2}, "p"))
-    assert source.problems[0].startswith("1 points are not read, only what has an area (first: ")
+    assert source.problems[0].startswith("points are not read, only what has an area: 1 (first: ")
 
 
 def test_which_attribute_is_the_class(regions_read):
