@@ -20,9 +20,10 @@ from seg_det.data.texts import load_json
 from seg_det.errors import UserError
 from seg_det.registry import READERS
 
-UPLOAD = re.compile(r"^[0-9a-f]{6,8}-(?=.)")  # what an upload puts before the name of its file
+UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what an upload puts before the name of its file
 NO_AREA = ("keypoint", "vector", "video")  # beginnings of the types of results that are not read
 AREAS = ("rectangle", "polygon", "ellipse", "brush", "magicwand", "bitmask", "labels")
+DRAWN = {"original_width", "x", "points", "rle"}  # keys of which a region has one at least
 ANSWERS = ("choices", "textarea", "rating", "number", "taxonomy", "datetime", "pairwise", "relation")  # about objects
 
 
@@ -66,7 +67,7 @@ def _parse(file: Path, reading: Reading) -> Iterator[AnnotatedImage]:
             reading.problems.add(f"{file}: task {number} names no image, or several", lost="image")
             continue
         full = "annotations" in entry or "completions" in entry
-        found = _annotations(entry) if full else [_shortened(entry, number)]
+        found = _annotations(entry) if full else _shortened(entry, number)
         tasks.setdefault((entry.get("id", f"entry {number}"), image), []).extend(found)
     for (task, image), given in tasks.items():
         if (chosen := _chosen(given, f"{file}: task {task}", reading)) is not None:
@@ -82,18 +83,20 @@ def _annotations(task: dict[str, Any]) -> list[_Annotation]:
     ]
 
 
-def _shortened(task: dict[str, Any], number: int) -> _Annotation:
-    """JSON-MIN's: an entry for each annotation, its objects below the names of the controls."""
+def _shortened(task: dict[str, Any], number: int) -> list[_Annotation]:
+    """JSON-MIN's: an entry for each annotation, its objects below the names of the controls; or one for a task without any."""
     results = [
         {"type": key, "value": one, **one}
         for value in task.values()
         if isinstance(value, list)
         for one in value
-        if isinstance(one, dict) and "original_width" in one
+        if isinstance(one, dict) and not DRAWN.isdisjoint(one)
         for key in (_type(one),)
     ]
     identity = task.get("annotation_id")
-    return _Annotation(results, _rank(task, identity if isinstance(identity, int) else number), False)
+    if identity is None and not results:
+        return []
+    return [_Annotation(results, _rank(task, identity if isinstance(identity, int) else number), False)]
 
 
 def _type(region: Mapping[str, Any]) -> str:
@@ -133,7 +136,7 @@ def _path_of(value: str) -> str:
     """The path in a URL, or below the local storage: /data/local-files/?d=folder/name.jpg."""
     if not re.match(r"^[a-z0-9]+://|^/data/", value):
         return value
-    parts = urlsplit(value)
+    parts = urlsplit(value, allow_fragments=False)
     local = parse_qs(parts.query).get("d")
     return local[0] if local else unquote(parts.path)
 

@@ -131,6 +131,14 @@ def test_json_min(tmp_path):
     write(tmp_path / "x.json", [first, later, other])
     source = read_label_studio(root=tmp_path)
     assert [r.boxes.tolist() for r in source.records] == [[[40, 6, 56, 24]], [[8, 6, 24, 24]]]
+    write(tmp_path / "x.json", [first, other | {"label": [], "annotation_id": None}])
+    assert [r.path.name for r in read_label_studio(root=tmp_path).records] == ["a.png"]
+    write(tmp_path / "x.json", [first, other | {"label": []}])
+    assert [len(r.boxes) for r in read_label_studio(root=tmp_path).records] == [1, 0]
+    bare = {key: value for key, value in first["label"][0].items() if not key.startswith("original")}
+    write(tmp_path / "x.json", [first, other | {"label": [bare]}])
+    with pytest.raises(UserError, match=r"task 2, region None \(x\) lacks original_width and original_height"):
+        read_label_studio(root=tmp_path)
     write(tmp_path / "x.json", [first | {"label": [region]}, other])
     with pytest.raises(UserError, match=r"task 1, region None \(\) has no class"):
         read_label_studio(root=tmp_path)
@@ -151,6 +159,13 @@ def test_images_by_path_and_url(written, tmp_path):
     image = picture(tmp_path / "images" / "my a.png")
     write(tmp_path / "x.json", [studio_task(1, written, [studio_annotation(1, [studio_box("x", 1, 2, 3, 4)])])])
     assert read_label_studio(root=tmp_path).records[0].path == image
+
+
+def test_words_of_hexadecimal_letters_are_no_uploads(tmp_path):
+    picture(tmp_path / "1.png")
+    write(tmp_path / "x.json", [studio_task(1, "facade-1.png", [studio_annotation(1, [studio_box("x", 1, 2, 3, 4)])])])
+    with pytest.raises(UserError, match="there is no image facade-1.png below .*: put the images there"):
+        read_label_studio(root=tmp_path)
 
 
 def test_tasks_that_name_no_image_or_are_none(tmp_path, results_read):
