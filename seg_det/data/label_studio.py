@@ -154,13 +154,13 @@ def _annotated(file: Path, task: object, image: str, annotation: _Annotation, re
     size = next((found for one in results if (found := _size(one)) is not None), None)
     labelled = {one["id"] for one in results if one.get("id") is not None and _labels(one)}
     shapes: list[Shape] = []
-    for one in results:
+    for number, one in enumerate(results, start=1):
         kind = str(one.get("type") or "").lower()
         if kind.startswith(NO_AREA):
             reading.count("points and lines are not read, only what has an area", where)
         elif kind.startswith(AREAS):
             if _labels(one) or one.get("id") not in labelled:  # a further result of its id may have the labels
-                shapes += _shape(one, where, reading)
+                shapes += _shape(one, f"{where}, region {one.get('id', number)}", reading)
         elif not kind.startswith(ANSWERS):
             reading.count(f"results of the type {kind or 'nothing'} are not read", where)
     return AnnotatedImage(_written(image), file, f"{where} ({image})", size, shapes)
@@ -177,9 +177,9 @@ def _labels(result: Mapping[str, Any]) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _shape(result: Mapping[str, Any], task: str, reading: Reading) -> Iterator[Shape]:
+def _shape(result: Mapping[str, Any], region: str, reading: Reading) -> Iterator[Shape]:
     labels = _labels(result)
-    where = f"{task}, region {result.get('id')} ({', '.join(map(str, labels))})"
+    where = f"{region} ({', '.join(map(str, labels))})"
     if len(labels) > 1:
         reading.problems.add(f"{where} has {len(labels)} classes, not one: keep one of them", lost="object")
         return

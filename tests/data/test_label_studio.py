@@ -137,10 +137,10 @@ def test_json_min(tmp_path):
     assert [len(r.boxes) for r in read_label_studio(root=tmp_path).records] == [1, 0]
     bare = {key: value for key, value in first["label"][0].items() if not key.startswith("original")}
     write(tmp_path / "x.json", [first, other | {"label": [bare]}])
-    with pytest.raises(UserError, match=r"task 2, region None \(x\) lacks original_width and original_height"):
+    with pytest.raises(UserError, match=r"task 2, region 1 \(x\) lacks original_width and original_height"):
         read_label_studio(root=tmp_path)
     write(tmp_path / "x.json", [first | {"label": [region]}, other])
-    with pytest.raises(UserError, match=r"task 1, region None \(\) has no class"):
+    with pytest.raises(UserError, match=r"task 1, region 1 \(\) has no class"):
         read_label_studio(root=tmp_path)
 
 
