@@ -50,7 +50,8 @@ def read_annotated(tool: Tool, request: Request) -> DetectionSource | Segmentati
             f"{part.files[0]} puts no image into the split {request.split}: put the images of each split into a folder of its "
             "name with a file of their own, or name the subsets with dataset.train_split and dataset.val_split."
         )
-    finder = ImageFinder(tree, request.split, guesses=tool.one_image)
+    within = None if part.subset else request.split  # a subset's images may lie in folders of any name
+    finder = ImageFinder(tree, within, guesses=tool.one_image)
     files, objects = _located(annotated, finder, reading.problems)
     _note_unused(tree, finder, part, files, reading.problems)
     reading.note_counts()

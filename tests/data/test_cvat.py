@@ -103,6 +103,12 @@ def test_subsets_are_splits_and_images_lie_in_sub_folders(tmp_path):
         read_cvat(root=tmp_path, split="val")
 
 
+def test_a_subsets_images_may_lie_in_a_folder_of_another_splits_name(tmp_path):
+    image = picture(tmp_path / "images" / "test" / "a.png")
+    write(tmp_path / "annotations.xml", cvat_file(cvat_image(BOX, "test/a.png", more='subset="train"'), ["x"]))
+    assert read_cvat(root=tmp_path, split="train").records[0].path == image
+
+
 def test_problems_of_another_subset_are_not_told(tmp_path):
     picture(tmp_path / "images" / "a.png"), picture(tmp_path / "images" / "b.png")
     turned = BOX.replace("<box", '<box rotation="30.5"')
