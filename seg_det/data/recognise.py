@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from seg_det.data.recognise_tools import READ as TOOLS_READ
+from seg_det.data.recognise_tools import find_tool, split_settings, tool_of
 from seg_det.errors import UserError
 
 BOXES, MASKS, CLASSES = "boxes", "masks", "classes"  # what a task learns from
 READ = (
-    "COCO's JSON, Pascal VOC's XML, YOLO's data.yaml, Cityscapes, CamVid, images/ and masks/ below train/ and val/, and a folder "
-    "for each class below train/ and val/"
+    f"COCO's JSON, Pascal VOC's XML, YOLO's data.yaml, {TOOLS_READ}, Cityscapes, CamVid, images/ and masks/ below train/ and "
+    "val/, and a folder for each class below train/ and val/"
 )
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 PARTS = {"train": ("train",), "val": ("val", "valid", "validation")}  # of files and folders
@@ -39,6 +41,8 @@ def recognise(root: Path, wanted: str) -> Recognised:
     if root.is_file():
         if root.suffix.lower() in (".yaml", ".yml"):
             return _yolo(root, wanted)
+        if (found := _tools(root, wanted)) is not None:
+            return found
         raise UserError(f"dataset.root={root} is a file: give the folder that it lies in.")
     for rule in RULES:
         if (found := rule(root, wanted)) is not None:
@@ -108,7 +112,8 @@ def _annotation_files(root: Path, split: str) -> Iterator[Path]:
     for folder in (root / "annotations", root):
         for path in sorted(folder.glob("*.json"), key=lambda path: (not path.stem.startswith("instances"), path.name)):
             words = re.split(r"[^a-z]+", path.stem.lower())
-            if set(words) & set(PARTS[split]) and not set(words) & {"captions", "keypoints", "panoptic", "person"}:
+            other = {"captions", "keypoints", "panoptic", "person"}
+            if set(words) & set(PARTS[split]) and not set(words) & other and tool_of(path) is None:
                 yield path
 
 
@@ -132,6 +137,15 @@ def _image_folder(root: Path, split: str, file: Path) -> Path:
             f"dataset.{split}_images=FOLDER."
         )
     return there[0]
+
+
+def _tools(root: Path, wanted: str) -> Recognised | None:
+    found = find_tool(root) if wanted != CLASSES else None
+    if found is None:
+        return None
+    settings = split_settings(found.splits) + (("augmentation=segmentation",) if wanted == MASKS else ())
+    file = found.first.relative_to(root).as_posix() if root.is_dir() else found.first.name
+    return Recognised(found.sign.dataset, settings, f"{file}, a file of {found.sign.tool}")
 
 
 def _cityscapes(root: Path, wanted: str) -> Recognised | None:
@@ -167,6 +181,7 @@ RULES: Sequence[Callable[[Path, str], Recognised | None]] = (
     _described_yolo,
     _voc,
     _coco,
+    _tools,
     _cityscapes,
     _camvid,
     _mask_folders,

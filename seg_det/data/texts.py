@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from seg_det.errors import UserError
 
@@ -58,3 +60,14 @@ def _of_a_word(run: re.Match[str]) -> bool:
     letters, (start, end) = run.group(), run.span()
     inside = run.string[:start][-1:].isalpha() and run.string[end:][:1].isalpha()
     return letters.isalpha() and len(letters) <= 1 + inside
+
+
+def load_json(path: Path) -> Any:
+    """The content of a JSON file. Raises UserError with the line where it is none."""
+    try:
+        return json.loads(read_text(path).lstrip("\ufeff"))
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise UserError(f"{path}, {where}: not valid JSON ({error.msg}); export the file again") from error
+    except (OSError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}); export the file again") from error
