@@ -95,13 +95,16 @@ def _root(description: Description) -> Path:
 
 
 def _read_images(paths: Sequence[Path], problems: Problems) -> list[ImageFile]:
-    ids = image_ids([path.stem for path in paths])
-    if len(ids) < len(paths):  # one stem in several folders
-        ids = image_ids([str(path) for path in paths])
+    keys = [path.stem for path in paths]
+    if len(set(keys)) < len(keys):  # one stem in several folders
+        keys = [str(path) for path in paths]
+    ids = image_ids(keys)
     files = []
-    for path in tqdm(paths, desc=f"reading {paths[0].parent}", unit="image", delay=2, leave=False):
+    for path, key in tqdm(
+        zip(paths, keys, strict=True), f"reading {paths[0].parent}", len(paths), unit="image", delay=2, leave=False
+    ):
         try:
-            files.append(ImageFile(path, ids.get(path.stem) or ids[str(path)], verify_image(path)))
+            files.append(ImageFile(path, ids[key], verify_image(path)))
         except UserError as error:
             problems.add(str(error), lost="image")
     return files

@@ -27,13 +27,14 @@ from tool_files import (
 )
 
 from seg_det.commands.labelled import read_source
-from seg_det.commands.pointing import CONF, point_at_data
+from seg_det.commands.pointing import point_at_data
 from seg_det.data.coco import read_coco
 from seg_det.data.coco_seg import read_coco_seg
 from seg_det.data.labelme import read_labelme
 from seg_det.data.recognise import BOXES as LEARN_BOXES
 from seg_det.data.recognise import CLASSES, MASKS, recognise
 from seg_det.errors import UserError
+from seg_det.installed import installed
 from seg_det.registry import READERS
 
 TOOLS = sorted(WRITERS)
@@ -326,7 +327,7 @@ def test_the_configuration_reads_both_splits(tool, tmp_path):
     for split in ("train", "valid"):
         pictures(tmp_path / split)
         WRITERS[tool](tmp_path / split)
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra.initialize_config_dir(str(installed("conf")), version_base="1.3"):
         words = point_at_data([f"dataset.root={tmp_path}", "dataset.on_bad=skip"])
         config = hydra.compose("train", words)
     counts = [len(read_source(config.dataset, split).records) for split in ("train", "val")]

@@ -54,6 +54,12 @@ def test_boxes_by_hand(root):
     assert source.problems == ()
 
 
+def test_an_image_may_be_called_0(tmp_path):
+    (tmp_path / "data.yaml").write_text("names: [bolt]\ntrain: images\nval: images\n")
+    labels(picture(tmp_path / "images" / "0.png"), "0 0.5 0.5 0.2 0.2")
+    assert [record.image_id for record in read_yolo(root=tmp_path, split="train").records] == [0]
+
+
 def test_a_label_lies_in_the_place_of_the_last_images():
     assert label_file(Path("/images/x/images/train/a.b.jpg")) == Path("/images/x/labels/train/a.b.txt")
     assert label_file(Path("data/train/a.jpg")) == Path("data/train/a.txt")
