@@ -197,7 +197,7 @@ def _unequal(section):
     if "_target_" in section:
         parameters = signature(_member(section["_target_"])).parameters
         for key, value in section.items():
-            default = parameters[key].default if key in parameters else Parameter.empty
+            default = parameters[key].default if key in parameters and key != "split" else Parameter.empty
             default = list(default) if isinstance(default, tuple) else default
             if default not in (Parameter.empty, value) and (section["_target_"], key) not in OWN_TO_A_DATASET:
                 yield section["_target_"], key, value, default
