@@ -4,10 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+import seg_det
 
 ROOT = Path(__file__).parent.parent
 NO_SOURCE = {"__pycache__", "build", "dist", "runs", "outputs"}
@@ -75,3 +79,9 @@ def test_an_installation_prepares_data_sets_below_the_working_folder(site, tmp_p
     done = _started(site, tmp_path, "prepare", "shapes_video", "--videos=1", "--frames=2", "--objects=1")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "datasets" / "shapes_video" / "000.mp4").is_file()
+
+
+def test_the_version_is_said_once_and_cited():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == seg_det.__version__
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dynamic"] == ["version"]
