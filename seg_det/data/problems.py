@@ -24,6 +24,10 @@ NOT_FINITE, NO_SIZE, OUTSIDE, STICKS_OUT = range(1, 5)
 TOLERANCE = 1.0  # pixels: 0-based and 1-based corners are mixed up often and harmlessly
 
 
+class MissingPart(UserError):
+    """A data set has no such part, a val part say; another part can stand in for it."""
+
+
 class Problems:
     """The problems of one reading of a data set: collected one by one, then raised or listed as ``on_bad`` says."""
 
@@ -99,10 +103,10 @@ def box_areas(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, 2:].astype(np.float64) - boxes[:, :2]).round(3).prod(axis=1)
 
 
-def require(path: Path, what: str) -> None:
-    """Raise a UserError that says what there is instead, unless ``path`` exists."""
+def require(path: Path, what: str, *, part: bool = False) -> None:
+    """Raise a UserError that says what there is instead, unless ``path`` exists; a MissingPart if it stands for a ``part``."""
     if not path.exists():
-        raise UserError(
+        raise (MissingPart if part else UserError)(
             f"{what} is missing: there is no {path} ({_surroundings(path)}); datasets/README.md draws the tree"
         )
 

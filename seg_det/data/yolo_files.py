@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from seg_det.data.images import IMAGE_SUFFIXES
-from seg_det.data.problems import Problems, require
+from seg_det.data.problems import MissingPart, Problems, require
 from seg_det.data.texts import read_lines, read_text
 from seg_det.errors import UserError
 
@@ -124,7 +124,7 @@ def _places(description: Description, split: str) -> list[Path]:
     places = [place for key in SPLIT_NAMES.get(split, (split,)) for place in description.splits.get(key, [])]
     if not places:
         have = ", ".join(description.splits)
-        raise UserError(f"{description.file} names no images for {split} (it has {have}): add {split}: FOLDER to it.")
+        raise MissingPart(f"{description.file} names no images for {split} (it has {have}): add {split}: FOLDER to it.")
     return [_found(place, description) for place in places]
 
 
@@ -136,7 +136,7 @@ def _found(place: str, description: Description) -> Path:
     tried += [description.file.parent.joinpath(*parts[start:]) for start in range(len(parts))]
     if (found := next((path for path in tried if path.exists()), None)) is not None:
         return found
-    raise UserError(f"{description.file}: there is no {written}, beside it neither: correct the path.")
+    raise MissingPart(f"{description.file}: there is no {written}, beside it neither: correct the path.")
 
 
 def _folder_of(root: Path, split: str) -> Path:
@@ -146,7 +146,7 @@ def _folder_of(root: Path, split: str) -> Path:
             if folder.is_dir():
                 return folder
     shown = " nor ".join(f"images/{name}" for name in names)
-    raise UserError(f"{root} has no {shown}: put the images of the split {split} there, or describe it in data.yaml.")
+    raise MissingPart(f"{root} has no {shown}: put the images of the split {split} there, or describe it in data.yaml.")
 
 
 def _paths(place: Path, problems: Problems) -> Iterable[Path]:
