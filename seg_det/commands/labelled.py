@@ -139,8 +139,8 @@ def _split(train: Source, dataset: DictConfig, rule: Rule, missing: MissingPart 
     parts = split_source(train, root, rule, earlier, frozen=frozen)
     by = f"dataset.split_file={file}" if earlier else f"dataset.val_share={rule.share:g}"
     by += "; dataset.val_share=1 measures all" if run and not frozen and rule.share < 1 else ""
-    reason = f"{str(missing).rstrip('.')}. " if missing else ""
-    log.info("%s%s is split: %s (%s)", reason, root, describe(parts), by)
+    reason = f"{root} has no val part ({missing.reason})" if missing else f"{root} is split"
+    log.info("%s: %s (%s)", reason, describe(parts), by)
     for note in parts.val.problems:
         log.info("%s", note)
     return parts

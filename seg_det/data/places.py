@@ -17,7 +17,7 @@ def below(root: str | Path | None, path: str | Path, problems: Problems | None =
     if root is None or path.is_absolute() or path.is_relative_to(root):
         return path
     inside = Path(root) / path
-    if not path.exists():
+    if path == Path() or not path.exists():
         return inside
     if not inside.exists():
         return path

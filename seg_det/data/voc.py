@@ -30,8 +30,8 @@ def read_voc(
     *,
     root: str | Path,
     split: str | None,
-    images: str | Path = "JPEGImages",
-    annotations: str | Path = "Annotations",
+    images: str | Path | None = None,
+    annotations: str | Path | None = None,
     categories: Sequence[str] | None = None,
     named_in: Sequence[str] = (),
     on_bad: str = "error",
@@ -46,7 +46,9 @@ def read_voc(
     """
     problems = Problems(on_bad)
     root = Path(root)
-    folders = Folders(below(root, images, problems), below(root, annotations, problems))
+    folders = Folders(
+        below(root, images or root / "JPEGImages", problems), below(root, annotations or root / "Annotations", problems)
+    )
     for folder in (root, folders.annotations, folders.images):
         require(folder, "the VOC folder")
     stems = _stems(root, split, folders, problems)

@@ -19,6 +19,7 @@ from seg_det.data.texts import read_lines, read_text
 from seg_det.errors import UserError
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # of keys and folders
+WHOLE = "."  # as a split: all images, of a data set without parts
 MOST_BYTES = 2**24  # of a description: names of classes and paths
 KEYPOINTS = "kpt_shape"  # the key that only pose data has
 
@@ -124,7 +125,10 @@ def _places(description: Description, split: str) -> list[Path]:
     places = [place for key in SPLIT_NAMES.get(split, (split,)) for place in description.splits.get(key, [])]
     if not places:
         have = ", ".join(description.splits)
-        raise MissingPart(f"{description.file} names no images for {split} (it has {have}): add {split}: FOLDER to it.")
+        raise MissingPart(
+            f"{description.file} names no images for {split} (it has {have}): add {split}: FOLDER to it.",
+            f"{description.file} names none",
+        )
     return [_found(place, description) for place in places]
 
 
@@ -136,11 +140,15 @@ def _found(place: str, description: Description) -> Path:
     tried += [description.file.parent.joinpath(*parts[start:]) for start in range(len(parts))]
     if (found := next((path for path in tried if path.exists()), None)) is not None:
         return found
-    raise MissingPart(f"{description.file}: there is no {written}, beside it neither: correct the path.")
+    raise MissingPart(
+        f"{description.file}: there is no {written}, beside it neither: correct the path.", f"there is no {written}"
+    )
 
 
 def _folder_of(root: Path, split: str) -> Path:
     names = SPLIT_NAMES.get(split, (split,))
+    if split == WHOLE:
+        return root / "images" if (root / "images").is_dir() else root
     for name in names:
         for folder in (root / "images" / name, root / name / "images"):
             if folder.is_dir():
