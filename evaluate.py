@@ -1,9 +1,11 @@
 """python evaluate.py: see conf/evaluate.yaml for every key, and `python evaluate.py --help`."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
-from seg_det.commands import cli
+from seg_det.commands import cli, pointing
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
@@ -12,4 +14,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = pointing.point_at_data(sys.argv[1:], of_model=True)
     main()

@@ -1,11 +1,12 @@
 """``python -m seg_det.anchors task=... dataset=...``: how well anchors cover the training objects, and ones that fit them."""
 
+import sys
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from seg_det.commands import cli
+from seg_det.commands import cli, pointing
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -16,4 +17,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = pointing.point_at_data(sys.argv[1:])
     main()

@@ -72,8 +72,8 @@ def _yolo(file: Path, wanted: str) -> Recognised:
 def _plain_yolo(root: Path, wanted: str) -> Recognised | None:
     names = [root / "classes.txt", root / "labels" / "classes.txt", root / "obj.names"]
     if (root / "labels").is_dir() and any(path.is_file() for path in names):
-        found = _yolo(root / "labels/ and classes.txt", wanted)
-        return found._replace(settings=(*found.settings, *single.yolo_parts(root)))
+        settings = (*_yolo(root, wanted).settings, *single.yolo_parts(root))
+        return Recognised("yolo", settings, "labels/ and classes.txt")
     return None
 
 
