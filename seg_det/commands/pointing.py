@@ -61,7 +61,7 @@ def _common(found: Sequence[Recognised], roots: Sequence[Path]) -> Recognised:
     if len(found) == 1:
         return found[0]
     forms = [
-        one._replace(settings=tuple(setting.replace(f"={root}/", "=${dataset.root}/") for setting in one.settings))
+        one._replace(settings=tuple(_of_any_root(setting, root) for setting in one.settings))
         for one, root in zip(found, roots, strict=True)
     ]
     other = next((place for place, one in enumerate(forms) if one[:2] != forms[0][:2]), None)
@@ -71,6 +71,15 @@ def _common(found: Sequence[Recognised], roots: Sequence[Path]) -> Recognised:
             f"dataset={forms[other].dataset} by {forms[other].told_by}): run them one by one."
         )
     return forms[0]
+
+
+def _of_any_root(setting: str, root: Path) -> str:
+    """``setting`` with a path below ``root`` as one below whatever root a job has."""
+    key, _, value = setting.partition("=")
+    inside = Path(value).is_relative_to(root)
+    return (
+        f"{key}=${{dataset.root}}/{Path(value).relative_to(root).as_posix()}".removesuffix("/.") if inside else setting
+    )
 
 
 def _is_said(key: str, given: dict[str, str]) -> bool:

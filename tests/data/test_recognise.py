@@ -42,6 +42,100 @@ def test_by_what_lies_in_it(names, wanted, dataset, tmp_path):
     assert recognise(touch(tmp_path, *names), wanted).dataset == dataset
 
 
+VOC = "<annotation><object><name>x</name></object></annotation>"
+SHARE = "dataset.val_share=0.2"
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "dataset", "settings"),
+    [
+        # LabelImg: beside the images, in folders of their own, for each part
+        (("a.jpg", "a.xml"), BOXES, "custom_voc", ["images=.", "annotations=.", "train_split=null"]),
+        (("images/a.jpg", "annotations/a.xml"), BOXES, "custom_voc",
+         ["images=images", "annotations=annotations", "train_split=null"]),
+        (("JPEGImages/a.jpg", "Annotations/a.xml"), BOXES, "custom_voc", ["train_split=null"]),
+        (("JPEGImages/a.jpg", "Annotations/a.xml", "ImageSets/Main/trainval.txt"), BOXES, "custom_voc",
+         ["train_split=trainval"]),
+        (("JPEGImages/a.jpg", "Annotations/a.xml", "ImageSets/Main/train.txt"), BOXES, "custom_voc", []),
+        (("train/a.jpg", "train/a.xml"), BOXES, "custom_voc",
+         ["train_images=train", "train_annotations=train", "train_split=null"]),
+        # YOLO
+        (("images/a.jpg", "labels/a.txt", "classes.txt"), BOXES, "yolo", ["train_split=."]),
+        (("images/train/a.jpg", "labels/train/a.txt", "classes.txt"), BOXES, "yolo", []),
+        (("a.jpg", "a.txt", "classes.txt"), BOXES, "yolo", ["train_split=."]),
+        # masks and classes
+        (("images/a.jpg", "masks/a.png", "labels.txt"), MASKS, "custom_masks", ["train_split=."]),
+        (("train/images/a.jpg", "train/masks/a.png", "labels.txt"), MASKS, "custom_masks", []),
+        (("cat/a.jpg", "dog/b.JPG", ".cache/x"), CLASSES, "imagefolder", ["train_split=."]),
+        (("train/cat/a.jpg", "train/dog/b.jpg", "test/cat/c.jpg"), CLASSES, "imagefolder", []),
+    ],
+)  # fmt: skip
+def test_data_of_one_part(names, wanted, dataset, settings, tmp_path):
+    touch(tmp_path, *names)
+    for path in tmp_path.rglob("*.xml"):
+        path.write_text(VOC)
+    found = recognise(tmp_path, wanted)
+    assert found.dataset == dataset
+    assert set(found.settings) == {*(f"dataset.{setting}" for setting in settings), SHARE}
+
+
+def test_parts_whose_xml_lies_beside_the_images(tmp_path):
+    touch(tmp_path, "train/a.jpg", "train/a.xml", "valid/images/b.jpg", "valid/annotations/b.xml")
+    for path in tmp_path.rglob("*.xml"):
+        path.write_bytes(VOC.encode("utf-16"))
+    assert recognise(tmp_path, BOXES) == (
+        "custom_voc",
+        (
+            "dataset.train_images=train", "dataset.train_annotations=train", "dataset.train_split=null",
+            "dataset.val_images=valid/images", "dataset.val_annotations=valid/annotations", "dataset.val_split=null",
+        ),
+        "the XML files in train",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "image", "folder"),
+    [
+        ("annotations/instances_default.json", "a.jpg", "images/default"),  # CVAT
+        ("annotations/instances_default.json", "a.jpg", "images"),
+        ("result.json", "images/a.jpg", "."),  # Label Studio
+        ("result.json", "images\\\\a.jpg", "."),
+        ("coco.json", "a.jpg", "images"),
+        ("_annotations.coco.json", "a.jpg", "."),
+    ],
+)
+def test_one_file_of_coco(file, image, folder, tmp_path):
+    coco(tmp_path / file, "x")
+    text = json.dumps({"licenses": [], "categories": [], "images": [{"file_name": "x"}], "annotations": []})
+    (tmp_path / file).write_text(text.replace('"x"', f'"{image}"'))
+    touch(
+        tmp_path,
+        f"{folder}/{image.replace(chr(92) * 2, '/')}",
+        "annotations/person_keypoints_default.json",
+        "notes.json",
+    )
+    for wanted, dataset in ((BOXES, "custom_coco"), (MASKS, "coco_seg")):
+        found = recognise(tmp_path, wanted)
+        assert found.dataset == dataset and found.told_by == f"{file}, without a val part"
+        assert set(found.settings) == {
+            SHARE, f"dataset.train_annotations={tmp_path / file}", f"dataset.train_images={tmp_path / folder}",
+        }  # fmt: skip
+    (tmp_path / "again.json").write_text((tmp_path / file).read_text())
+    (tmp_path / "more.json").write_text((tmp_path / file).read_text())
+    if not file.startswith("annotations/instances"):
+        with pytest.raises(UserError, match="holds 3 files in COCO's format .*: say which, with dataset=custom_coco"):
+            recognise(tmp_path, BOXES)
+
+
+def test_what_is_no_annotation(tmp_path):
+    """The settings of a program, another program's XML, and text beside images without names of classes."""
+    touch(tmp_path, "a.jpg", "a.xml", "a.txt", "images/a.jpg", "settings.json")
+    (tmp_path / "a.xml").write_text("<annotations><image/></annotations>")
+    (tmp_path / "settings.json").write_text('{"images": "images/", "categories": 3}')
+    with pytest.raises(UserError, match="holds no data set that is known"):
+        recognise(tmp_path, BOXES)
+
+
 def test_masks_of_yolo_come_with_their_augmentation(tmp_path):
     touch(tmp_path, "data.yaml")
     assert recognise(tmp_path, MASKS).settings == ("augmentation=segmentation",)
@@ -112,14 +206,48 @@ def test_a_command_line(tmp_path, capsys):
     for named in ("dataset=coco", "experiment=bccd", "resume=runs/x"):
         assert point_at_data([root, named]) == [root, named]
     assert point_at_data(["data.size=64"]) == ["data.size=64"]
-    assert point_at_data(["-m", f"dataset.root={tmp_path}/a,{tmp_path}/b"]) == [
-        "-m",
-        f"dataset.root={tmp_path}/a,{tmp_path}/b",
-    ]
     with pytest.raises(SystemExit, match="error: dataset=auto wants the folder"):
         point_at_data(["dataset=auto"])
     with pytest.raises(SystemExit, match="error: dataset.root=.*none does not exist"):
         point_at_data([f"dataset.root={tmp_path}/none"])
+
+
+def test_the_folders_and_tasks_of_a_sweep(tmp_path, capsys):
+    for name in ("a", "b"):
+        coco(tmp_path / name / "coco.json")
+        touch(tmp_path, f"{name}/a.jpg")
+    text = json.dumps({"images": [{"file_name": "a.jpg"}], "annotations": [], "categories": []})
+    for name in ("a", "b"):
+        (tmp_path / name / "coco.json").write_text(text)
+    roots = f"dataset.root={tmp_path}/a,{tmp_path}/b"
+    assert point_at_data(["-m", roots]) == [
+        "-m",
+        roots,
+        "dataset=custom_coco",
+        "dataset.val_share=0.2",
+        "dataset.train_annotations='${dataset.root}/coco.json'",
+        "dataset.train_images='${dataset.root}'",
+    ]
+    touch(tmp_path, "b/data.yaml")
+    with pytest.raises(
+        SystemExit, match=r"a and .*b are laid out differently \(dataset=custom_coco by .*run them one by one"
+    ):
+        point_at_data(["-m", roots])
+    with pytest.raises(SystemExit, match="error: dataset.root=.*/c does not exist"):
+        point_at_data(["-m", f"{roots},{tmp_path}/c"])
+    one = f"dataset.root={tmp_path}/b"
+    assert point_at_data(["-m", one, "task=ssdlite,ssd"])[-1] == "dataset=yolo"
+    with pytest.raises(SystemExit, match="do not learn from the same .task=ssd from boxes, task=lraspp from masks"):
+        point_at_data(["-m", one, "task=ssd,lraspp"])
+
+
+def test_what_says_where_the_val_part_is_needs_no_share(tmp_path):
+    coco(tmp_path / "train.json")
+    touch(tmp_path, "a.jpg")
+    root = f"dataset.root={tmp_path}"
+    assert "dataset.val_share=0.2" in point_at_data([root])
+    for own in ("dataset.val_annotations=other.json", "dataset.split_file=runs/x", "dataset.val_share=0.3"):
+        assert "dataset.val_share=0.2" not in point_at_data([root, own])
 
 
 def test_one_command_from_a_folder_to_a_model(tmp_path):
