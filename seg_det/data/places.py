@@ -23,6 +23,6 @@ def below(root: str | Path | None, path: str | Path, problems: Problems | None =
         return path
     if problems and not inside.samefile(path):
         problems.note(
-            f"{path} is both in {Path(root)} and in the working folder: {inside} was taken; ./{path} is the other one"
+            f"{path} is both in {Path(root)} and in the working folder: {inside} was taken; for the other give its whole path"
         )
     return inside
