@@ -126,25 +126,32 @@ def _frozen(names: Sequence[str], earlier: Split, owner: str) -> tuple[Split, li
 
 
 def _decided(names: Sequence[str], source: Source, rule: Rule, earlier: Split | None) -> tuple[Split, list[str]]:
+    """Those of ``earlier`` as they are, the others by their groups."""
     before = {name: earlier.images[name] for name in names if name in earlier.images} if earlier else {}
     if len(before) == len(names):
         return Split(earlier.share, before), []
-    paths = [record.path for record in source.records]
-    groups = group_images(names, paths if rule.near_duplicates else None, Keys(rule.group_by))
-    notes, parts = list(groups.notes), {}
+    paths = [record.path for record in source.records] if rule.near_duplicates else None
+    groups = group_images(names, paths, Keys(rule.group_by))
+    parts, notes = {}, list(groups.notes)
     for key, members in groups.members().items():
-        places = [before[names[i]] for i in members if names[i] in before]
-        if len({place.part for place in places}) > 1:
-            new = [names[i] for i in members if names[i] not in before]
-            if new:
-                notes.append(
-                    f"{_counted(new)} look like images of both parts of the split file: they went to {places[0].part}"
-                )
-        parts[key] = places[0] if places else Place("val" if share_of(key) < rule.share else "train", key)
+        parts[key], doubts = _place(key, [names[position] for position in members], before, rule.share)
+        notes += doubts
     if rule.share < 1:
         notes += _fill_both(parts, before, groups, source.name)
     images = {name: before.get(name) or parts[key] for name, key in zip(names, groups.keys, strict=True)}
     return Split(rule.share, images), notes + _far_off(images, rule.share)
+
+
+def _place(key: str, names: Sequence[str], before: dict[str, Place], share: float) -> tuple[Place, list[str]]:
+    """Where the images ``names`` of a group belong that have no place yet, and what is doubtful about that."""
+    taken = [before[name] for name in names if name in before]
+    if not taken:
+        return Place("val" if share_of(key) < share else "train", key), []
+    new = [name for name in names if name not in before]
+    if not new or len({place.part for place in taken}) == 1:
+        return taken[0], []
+    part = taken[0].part
+    return taken[0], [f"{_counted(new)}: alike are images of both parts of the split file, so that {part} was taken"]
 
 
 def _fill_both(parts: dict[str, Place], before: dict[str, Place], groups: Groups, owner: str) -> list[str]:

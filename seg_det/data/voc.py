@@ -47,7 +47,9 @@ def read_voc(
     problems = Problems(on_bad)
     root = Path(root)
     folders = Folders(
-        below(root, images or root / "JPEGImages", problems), below(root, annotations or root / "Annotations", problems)
+        below(root, images or root / "JPEGImages", problems),
+        below(root, annotations or root / "Annotations", problems),
+        split is not None,
     )
     for folder in (root, folders.annotations, folders.images):
         require(folder, "the VOC folder")
@@ -74,6 +76,7 @@ class Folders(NamedTuple):
 
     images: Path
     annotations: Path
+    listed: bool  # whether a list names the images
 
 
 class _Object(NamedTuple):
@@ -107,8 +110,8 @@ def _stems(root: Path, split: str | None, folders: Folders, problems: Problems) 
         raise UserError(f"{folders.annotations} holds no XML file: name the folder of the annotations.")
     if without := sorted(set(list_images(folders.images)) - set(stems)):
         problems.note(
-            f"{len(without)} images in {folders.images} have no XML in {folders.annotations} and are left out, such as "
-            f"{without[0]}: one without objects needs an XML without <object>"
+            f"{folders.annotations} has no XML for {len(without)} of the images in {folders.images}, such as {without[0]}, which "
+            "are left out: an image without objects needs an XML without <object>"
         )
     return stems
 
@@ -187,7 +190,8 @@ def _read_annotations(folders: Folders, stems: list[str], problems: Problems) ->
         try:
             if stem not in images:
                 known = ", ".join(IMAGE_SUFFIXES)
-                raise UserError(f"the split lists {stem}, but {folders.images} holds no {stem} with {known}")
+                named = f"the split lists {stem}" if folders.listed else f"{path} is there"
+                raise UserError(f"{named}, but {folders.images} holds no {stem} with {known}")
             tree = _parse(path)
             size = _true_size(tree, path, images[stem])
         except UserError as error:

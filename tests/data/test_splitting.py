@@ -168,7 +168,10 @@ def test_an_image_between_both_parts_of_a_split_file_is_said(tmp_path):
     earlier = Split(0.2, {"a.png": Place("train", "a.png"), "b.png": Place("val", "b.png")})
     parts = split_source(source, tmp_path, Rule(0.2), earlier)
     assert parts.split.images["a.png"].part == "train" and parts.split.images["b.png"].part == "val"
-    assert "1 image (c.png) look like images of both parts of the split file: they went to train" in parts.val.problems
+    assert (
+        "1 image (c.png): alike are images of both parts of the split file, so that train was taken"
+        in parts.val.problems
+    )
 
 
 def test_no_part_is_empty():
