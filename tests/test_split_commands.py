@@ -169,6 +169,28 @@ def changed(config, **values):
     return config.dataset
 
 
+@pytest.mark.parametrize("val", ["", "val: ../valid/images\n"])
+def test_roboflow_s_train_and_test_part(val, tmp_path, caplog):
+    """Its data.yaml may name the folder of a part that it did not export."""
+    for part, names in (("train", NAMES), ("test", ["t.png"])):
+        (tmp_path / part / "images").mkdir(parents=True)
+        (tmp_path / part / "labels").mkdir()
+        for name in names:
+            Image.new("RGB", (40, 40)).save(tmp_path / part / "images" / name)
+            (tmp_path / part / "labels" / f"{name[0]}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    text = f"train: ../train/images\n{val}test: ../test/images\nnames: [bolt]\n"
+    (tmp_path / "data.yaml").write_text(text)
+    caplog.set_level("INFO")
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        words = ["dataset=yolo", f"dataset.root={tmp_path}/data.yaml", "dataset.near_duplicates=false"]
+        config = hydra.compose("train", [*words, "dataset.group_by='(.)\\.png'"])
+    parts = read_training(config.dataset)
+    assert {place.group for place in parts.split.images.values()} == {name[0] for name in NAMES}
+    assert len(parts.train.records) + len(parts.val.records) == 13
+    reason = "there is no ../valid/images" if val else f"{tmp_path}/data.yaml names none"
+    assert f"{tmp_path} has no val part ({reason}): " in caplog.text
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [

@@ -36,6 +36,7 @@ def _pointed(arguments: list[str], *, of_model: bool) -> list[str]:
     if asked:
         arguments = [word for word in arguments if word.lstrip("+") != f"dataset={AUTO}"]
     elif any(key in given for key in NAMED):
+        _require_root(given)
         return arguments
     if (root := given.get("dataset.root")) is None:
         if asked:
@@ -48,6 +49,14 @@ def _pointed(arguments: list[str], *, of_model: bool) -> list[str]:
     shown = " ".join([f"dataset={found.dataset}", *settings])
     print(f"{', '.join(map(str, roots))} was recognised by {found.told_by}: {shown}")
     return [*arguments, f"dataset={found.dataset}", *map(_quoted, settings)]
+
+
+def _require_root(given: dict[str, str]) -> None:
+    """Raise UserError for a missing folder beside an experiment that may name no data set: shapes would be drawn into it."""
+    if "experiment" not in given or {"dataset", "resume"} & given.keys():
+        return
+    if missing := [path for path in _roots(given.get("dataset.root", ".")) if not path.exists()]:
+        raise UserError(f"dataset.root={missing[0]} does not exist: correct the path.")
 
 
 def _roots(value: str) -> list[Path]:

@@ -20,6 +20,7 @@ PARTS = {"train": ("train",), "val": ("val", "valid", "validation")}  # of files
 FIRST_BYTES = 2**20  # of a JSON file, in which the name of an image is looked for
 OTHER_COCO = {"captions", "keypoints", "panoptic", "person"}  # words in names of files without boxes
 NOT_ONLY = OTHER_COCO | {"val", "valid", "validation", "test"}  # and of files that are no train part
+SHAPES = {"seed": 0, "train_images": 1500, "val_images": 200}  # of the generated data set, conf/dataset/shapes.yaml's
 MOST_LISTED = 12  # names of a folder in a message
 
 
@@ -54,7 +55,14 @@ def recognise(root: Path, wanted: str) -> Recognised:
 
 
 def _shapes(root: Path, wanted: str) -> Recognised | None:
-    return Recognised("shapes", (), "shapes.json") if (root / "shapes.json").is_file() else None
+    if not (file := root / "shapes.json").is_file():
+        return None
+    try:
+        found = json.loads(file.read_bytes())
+        settings = [f"dataset.{key}={int(found[key])}" for key, usual in SHAPES.items() if found[key] != usual]
+    except (ValueError, KeyError, TypeError):  # which the reader says
+        settings = []
+    return Recognised("shapes", tuple(settings), file.name)
 
 
 def _described_yolo(root: Path, wanted: str) -> Recognised | None:

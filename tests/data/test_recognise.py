@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from commands import run
+from omegaconf import OmegaConf
 from test_yolo import as_three
 
-from seg_det.commands.pointing import point_at_data
-from seg_det.data.recognise import BOXES, CLASSES, MASKS, recognise
+from seg_det.commands.pointed import learned_from
+from seg_det.commands.pointing import CONF, point_at_data
+from seg_det.data.recognise import BOXES, CLASSES, MASKS, SHAPES, recognise
 from seg_det.errors import UserError
 
 
@@ -239,6 +241,41 @@ def test_the_folders_and_tasks_of_a_sweep(tmp_path, capsys):
     assert point_at_data(["-m", one, "task=ssdlite,ssd"])[-1] == "dataset=yolo"
     with pytest.raises(SystemExit, match="do not learn from the same .task=ssd from boxes, task=lraspp from masks"):
         point_at_data(["-m", one, "task=ssd,lraspp"])
+
+
+def test_a_missing_folder_is_never_drawn_into(tmp_path):
+    """An experiment of the user's own may name no data set, and the default one is generated."""
+    root = f"dataset.root={tmp_path}/none"
+    for words in ([root], [root, "experiment=mine"], [root, "dataset=auto"]):
+        with pytest.raises(SystemExit, match="error: dataset.root=.*/none does not exist"):
+            point_at_data(words)
+    assert point_at_data([root, "dataset=shapes"]) == [root, "dataset=shapes"]
+
+
+def test_shapes_as_they_were_generated(tmp_path):
+    (tmp_path / "shapes.json").write_text('{"format": 1, "seed": 0, "train_images": 24, "val_images": 200}')
+    assert recognise(tmp_path, MASKS) == ("shapes", ("dataset.train_images=24",), "shapes.json")
+    defaults = OmegaConf.load(CONF / "dataset" / "shapes.yaml").dataset
+    assert {key: defaults[key] for key in SHAPES} == SHAPES
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"), [("detection", BOXES), ("segmentation", MASKS), ("classification", CLASSES)]
+)
+def test_a_folder_is_read_for_the_model_that_is_measured(kind, wanted, tmp_path):
+    run_folder = Path(__file__).parents[1] / "fixtures" / "earlier" / kind
+    assert learned_from(str(run_folder)) == wanted
+    assert learned_from(str(next(run_folder.glob("*.onnx")))) == wanted
+    touch(tmp_path, "train/cat/a.jpg", "train/dog/b.jpg", "data.yaml", "SegmentationClass/a.png")
+    words = [f"model={run_folder}", f"dataset.root={tmp_path}"]
+    found = point_at_data(words, of_model=True)
+    assert found[2] == "dataset=yolo" and ("augmentation=segmentation" in found) == (wanted == MASKS)
+    assert point_at_data([words[0]], of_model=True) == [words[0]]
+
+
+def test_published_weights_need_the_data_set_s_name(tmp_path):
+    with pytest.raises(SystemExit, match="error: other.pth was not trained here: name the data set beside its folder"):
+        point_at_data(["model=other.pth", f"dataset.root={tmp_path}"], of_model=True)
 
 
 def test_what_says_where_the_val_part_is_needs_no_share(tmp_path):
