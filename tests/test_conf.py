@@ -167,6 +167,7 @@ BASES = {
     "dataset": names("dataset"),
 }
 FAMILIES = (AUGMENTATIONS, BACKBONES, CALLBACKS, LOGGERS, LOSSES, MODELS, READERS, TARGETS)
+WHERE = {"root", "split", "images", "annotations", "named_in", "labels"}  # of a reader: which part lies where
 OWN_TO_A_DATASET = {("read_coco", "known_bad")}  # two boxes of COCO's official file
 
 
@@ -197,7 +198,7 @@ def _unequal(section):
     if "_target_" in section:
         parameters = signature(_member(section["_target_"])).parameters
         for key, value in section.items():
-            default = parameters[key].default if key in parameters and key != "split" else Parameter.empty
+            default = parameters[key].default if key in parameters and key not in WHERE else Parameter.empty
             default = list(default) if isinstance(default, tuple) else default
             if default not in (Parameter.empty, value) and (section["_target_"], key) not in OWN_TO_A_DATASET:
                 yield section["_target_"], key, value, default

@@ -15,7 +15,8 @@ from seg_det import checkpoint
 from seg_det.anchors.fit import Shapes, fit_shapes
 from seg_det.anchors.grid import Grid
 from seg_det.commands.anchor_files import KEY, read_anchors, write_anchors
-from seg_det.commands.settings import build, height_and_width, plain, with_preferences
+from seg_det.commands.labelled import read_source
+from seg_det.commands.settings import height_and_width, plain, with_preferences
 from seg_det.data.images import limit_pixels
 from seg_det.data.objects import input_boxes
 from seg_det.data.records import DetectionSource
@@ -23,7 +24,6 @@ from seg_det.errors import UserError
 from seg_det.files import relative
 from seg_det.installed import program
 from seg_det.metrics.coverage import Coverage, coverage
-from seg_det.registry import READERS
 from seg_det.report.tables import format_table
 
 
@@ -39,7 +39,7 @@ def main(config: DictConfig) -> None:
     _check(config.fit)
     config = with_preferences(config)
     limit_pixels(config.data.max_pixels)
-    source = build(config.dataset.train, READERS)
+    source = read_source(config.dataset, "train")
     if not isinstance(source, DetectionSource):
         raise UserError(
             f"{source.name} does not hold boxes: choose dataset=coco, voc, custom_coco, custom_voc or shapes."

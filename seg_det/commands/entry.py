@@ -11,7 +11,11 @@ from omegaconf import DictConfig
 from seg_det.commands import cli, pointing
 from seg_det.installed import installed
 
-POINTED = ("train",)  # commands that recognise the data set in dataset.root
+POINTED = {
+    "train": False,
+    "anchors": False,
+    "evaluate": True,
+}  # commands that recognise the data; for the task of their model
 
 
 def start(command: str, *, words: Sequence[str] | None = None, before: Sequence[str] = ()) -> None:
@@ -22,7 +26,7 @@ def start(command: str, *, words: Sequence[str] | None = None, before: Sequence[
     """
     words = list(sys.argv[1:] if words is None else words)
     if command in POINTED:
-        words = pointing.point_at_data(words)
+        words = pointing.point_at_data(words, of_model=POINTED[command])
     whole = [sys.argv[0], *before, *words]
 
     @hydra.main(version_base="1.3", config_path=str(installed("conf")), config_name=command)

@@ -11,7 +11,7 @@ from torch import nn
 from seg_det.commands.folders import claim, command_line, new_folder, newest_run
 from seg_det.commands.labelled import read_measured
 from seg_det.commands.models import of_kind, trained
-from seg_det.commands.saved import dataset_of
+from seg_det.commands.saved import measured_dataset
 from seg_det.commands.settings import batch_size, tiles_of, workers
 from seg_det.data.images import limit_pixels
 from seg_det.data.records import Source
@@ -53,19 +53,21 @@ def _measured(reference: str, config: DictConfig) -> tuple[Predictor, nn.Module,
         opened = open_file(Path(reference))
         _refuse_changes(opened, config)
         predictor = FilePredictor(opened)
-        dataset = config.get("dataset") or dataset_of(_origin(opened))
+        dataset = measured_dataset(config, _origin(opened, needed=not config.get("dataset")))
         return predictor, predictor.network, read_measured(of_kind(dataset, opened.card), config, config.split)
     model, card, dataset = trained(reference, config)
     source = read_measured(dataset, config, config.split)
     return network_predictor(model, card, chosen_device(config.device)), model, source
 
 
-def _origin(opened: Opened) -> Path:
-    """The checkpoint that an exported file names. Raises UserError where it names none."""
+def _origin(opened: Opened, *, needed: bool) -> Path | None:
+    """The checkpoint that an exported file names. Raises UserError where it names none though it is ``needed``."""
     path = opened.export.get("checkpoint", {}).get("path")
-    if not isinstance(path, str):
+    if isinstance(path, str):
+        return Path(path)
+    if needed:
         raise UserError(f"The card of {opened.path} names no checkpoint: say which data with dataset=.")
-    return Path(path)
+    return None
 
 
 def _refuse_changes(opened: Opened, config: DictConfig) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from seg_det.data.recognise import BOXES, CLASSES, MASKS, recognise
+from seg_det.commands.pointed import learned_from, of_kind
+from seg_det.data.recognise import BOXES, Recognised, recognise
 from seg_det.errors import UserError
 from seg_det.installed import installed
 
@@ -17,36 +18,92 @@ NAMED = ("dataset", "experiment", "resume")  # beside which the data set is not 
 AUTO = "auto"
 
 
-def point_at_data(arguments: Sequence[str]) -> list[str]:
+def point_at_data(arguments: Sequence[str], *, of_model: bool = False) -> list[str]:
     """``arguments`` of a command line with the data set that ``dataset.root`` holds, where none is named.
 
-    Prints what was found. Ends the program with one sentence for a folder that is missing or unknown.
+    It is read for the task, or ``of_model`` for that of the model that the command line names. Prints what was found.
+    Ends the program with one sentence for a folder that is missing or unknown.
     """
     try:
-        return _pointed(list(arguments))
+        return _pointed(list(arguments), of_model=of_model)
     except UserError as error:
         sys.exit(f"error: {error}")
 
 
-def _pointed(arguments: list[str]) -> list[str]:
+def _pointed(arguments: list[str], *, of_model: bool) -> list[str]:
     given = dict(word.lstrip("+").split("=", 1) for word in arguments if "=" in word)
     asked = given.get("dataset") == AUTO
     if asked:
         arguments = [word for word in arguments if word.lstrip("+") != f"dataset={AUTO}"]
     elif any(key in given for key in NAMED):
+        _require_root(given)
         return arguments
     if (root := given.get("dataset.root")) is None:
         if asked:
             raise UserError("dataset=auto wants the folder: add dataset.root=FOLDER.")
         return arguments
-    path = Path(_unquoted(root))
-    if "," in root and not path.exists():  # several folders of a sweep
-        return arguments
-    found = recognise(path, _wanted(given.get("task", USUAL_TASK)))
-    settings = [setting for setting in found.settings if setting.partition("=")[0] not in given]
+    roots = _roots(root)
+    wanted = learned_from(given.get("model")) if of_model else _wanted_by(given.get("task", USUAL_TASK))
+    found = _common([recognise(path, wanted) for path in roots], roots)
+    settings = [setting for setting in found.settings if not _is_said(setting.partition("=")[0], given)]
     shown = " ".join([f"dataset={found.dataset}", *settings])
-    print(f"{path} was recognised by {found.told_by}: {shown}")
+    print(f"{', '.join(map(str, roots))} was recognised by {found.told_by}: {shown}")
     return [*arguments, f"dataset={found.dataset}", *map(_quoted, settings)]
+
+
+def _require_root(given: dict[str, str]) -> None:
+    """Raise UserError for a missing folder beside an experiment that may name no data set: shapes would be drawn into it."""
+    if "experiment" not in given or {"dataset", "resume"} & given.keys():
+        return
+    if missing := [path for path in _roots(given.get("dataset.root", ".")) if not path.exists()]:
+        raise UserError(f"dataset.root={missing[0]} does not exist: correct the path.")
+
+
+def _roots(value: str) -> list[Path]:
+    """The folder of ``dataset.root``, or several of a sweep."""
+    path = Path(_unquoted(value))
+    return [path] if "," not in value or path.exists() else [Path(_unquoted(one.strip())) for one in value.split(",")]
+
+
+def _common(found: Sequence[Recognised], roots: Sequence[Path]) -> Recognised:
+    """What all folders of a sweep are. Raises UserError where they differ."""
+    if len(found) == 1:
+        return found[0]
+    forms = [
+        one._replace(settings=tuple(_of_any_root(setting, root) for setting in one.settings))
+        for one, root in zip(found, roots, strict=True)
+    ]
+    other = next((place for place, one in enumerate(forms) if one[:2] != forms[0][:2]), None)
+    if other is not None:
+        raise UserError(
+            f"{roots[0]} and {roots[other]} are laid out differently (dataset={forms[0].dataset} by {forms[0].told_by}, "
+            f"dataset={forms[other].dataset} by {forms[other].told_by}): run them one by one."
+        )
+    return forms[0]
+
+
+def _of_any_root(setting: str, root: Path) -> str:
+    """``setting`` with a path below ``root`` as one below whatever root a job has."""
+    key, _, value = setting.partition("=")
+    inside = Path(value).is_relative_to(root)
+    return (
+        f"{key}=${{dataset.root}}/{Path(value).relative_to(root).as_posix()}".removesuffix("/.") if inside else setting
+    )
+
+
+def _is_said(key: str, given: dict[str, str]) -> bool:
+    """Whether the command line has the key, or for the share that validates says otherwise what does."""
+    own_val = any(word.startswith("dataset.val_") or word == "dataset.split_file" for word in given)
+    return key in given or (key == "dataset.val_share" and own_val)
+
+
+def _wanted_by(tasks: str) -> str:
+    """What a task, or several of a sweep, learn from. Raises UserError where that differs."""
+    wanted = {task: _wanted(task) for task in tasks.split(",")}
+    if len(set(wanted.values())) > 1:
+        shown = ", ".join(f"task={task} from {what}" for task, what in wanted.items())
+        raise UserError(f"The tasks of this sweep do not learn from the same ({shown}): run them one by one.")
+    return wanted[next(iter(wanted))]
 
 
 def _wanted(task: str) -> str:
@@ -58,10 +115,7 @@ def _wanted(task: str) -> str:
     if "kind" not in content:
         above = [entry for entry in content.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
         return _wanted(above[0]) if above else BOXES
-    from seg_det.kinds.lookup import KINDS  # imports torch, which --help need not
-
-    data = KINDS[content["kind"]].data
-    return next((wanted for wanted in (BOXES, MASKS) if wanted in data), CLASSES)
+    return of_kind(content["kind"])
 
 
 def _unquoted(value: str) -> str:

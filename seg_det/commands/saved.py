@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from seg_det.commands.settings import plain
+from seg_det.data.split_file import NAME as SPLIT_FILE
 from seg_det.errors import UserError
 from seg_det.migrations import CONFIG_STEPS, upgraded
 from seg_det.values import DEEPEST, Wrong, matched, require_plain, shown
 
 MOST_BYTES = 2**20  # of a configuration
+FROZEN = "split_frozen"  # key of a data set whose split file names all images that count
+OF_RUN = "split_of_run"  # key of a data set that may be a run's own: the run's split file
+AUTO = "auto"  # dataset.val_share
 MOST_JOINED = 16  # references in values that join several: each can double the length of another
 
 
@@ -85,6 +89,25 @@ def dataset_of(path: Path) -> DictConfig:
     config, file = config_of(path), path.parent.parent / "config.yaml"
     if not all(_is_section(config, key) for key in ("dataset", "dataset.train", "dataset.val")):
         raise UserError(f"{file} names no dataset with its splits train and val: say which data with dataset=.")
+    return as_split(config.dataset, path)
+
+
+def as_split(dataset: DictConfig, path: Path) -> DictConfig:
+    """The data set of the run of ``path`` with the parts that the run had, and no others."""
+    if (file := path.parent.parent / SPLIT_FILE).is_file():
+        dataset.split_file, dataset[FROZEN] = str(file), True
+    elif dataset.get("val_share") == AUTO:
+        dataset.val_share = None  # it had a val part: no share of the train part stands in for that
+    return dataset
+
+
+def measured_dataset(config: DictConfig, path: Path | None) -> DictConfig:
+    """The data set that ``config`` names, which may be that of the run of ``path``; else the run's. Raises UserError."""
+    if not config.get("dataset"):
+        return dataset_of(path)
+    if path and (file := path.parent.parent / SPLIT_FILE).is_file():
+        with open_dict(config.dataset):
+            config.dataset[OF_RUN] = str(file)
     return config.dataset
 
 

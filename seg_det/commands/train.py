@@ -11,9 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
 from seg_det.commands.anchor_files import read_anchors
-from seg_det.commands.folders import claim, command_line, new_folder, run_name
-from seg_det.commands.labelled import postprocess, read_source
-from seg_det.commands.saved import config_of, resumable, writable
+from seg_det.commands.folders import claim, command_line, follows, new_folder, run_name
+from seg_det.commands.labelled import postprocess, read_training
+from seg_det.commands.saved import as_split, config_of, resumable, writable
 from seg_det.commands.settings import (
     batch_size,
     build,
@@ -26,6 +26,8 @@ from seg_det.commands.settings import (
 )
 from seg_det.data.images import limit_pixels
 from seg_det.data.multi_scale import input_sizes
+from seg_det.data.split_file import NAME as SPLIT_FILE
+from seg_det.data.split_file import write_split
 from seg_det.errors import UserError
 from seg_det.files import relative
 from seg_det.installed import program
@@ -86,14 +88,17 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
     recipe = plain(config.recipe)
     suggested = recipe.pop("backbone_weights", None)
     within = writable(HydraConfig.get().overrides.task) if resume else None  # a resumed configuration is a file
+    parts = read_training(config.dataset, within=within)
+    if parts.split is not None and not follows():
+        write_split(folder / SPLIT_FILE, parts.split)
     return Training(
         kind=config.task.kind,
         name=run_name(config),
         run=folder,
         config=OmegaConf.to_yaml(config),
         model={**plain(config.task.model), "backbone": backbone},
-        train=read_source(config.dataset, "train", within=within),
-        val=read_source(config.dataset, "val", within=within),
+        train=parts.train,
+        val=parts.val,
         augmentation=build(config.augmentation, AUGMENTATIONS, size=list(size)),
         input_size=size,
         batch_size=batch_size(config.data.batch_size),
@@ -129,4 +134,5 @@ def _resumed(config: DictConfig, path: Path) -> DictConfig:
     if groups:
         raise UserError(f"A resumed run keeps its own configuration: leave out {' '.join(groups)}.")
     saved = resumable(config_of(path), path)
+    as_split(saved.dataset, path)
     return OmegaConf.merge(saved, OmegaConf.from_dotlist(overrides), {"resume": str(path)})

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from seg_det.data.images import IMAGE_SUFFIXES
+from seg_det.data.problems import MissingPart
 from seg_det.data.recognise_tools import SPLITS, SUFFIXES, split_of, tool_of
 from seg_det.errors import UserError
 
@@ -83,13 +84,14 @@ def part_of(tree: Tree, split: str | None, *, by_name: bool, subsets: bool) -> P
     raise _without(split, wanted, tree)
 
 
-def _without(split: str, wanted: str, tree: Tree) -> UserError:
+def _without(split: str, wanted: str, tree: Tree) -> MissingPart:
     names = " nor ".join(f"{name}/" for name in SPLITS.get(wanted, (split,)))
     shown = ", ".join(str(path.relative_to(tree.root)) for path in tree.annotations[:MOST_SHOWN])
     more = ", ..." if len(tree.annotations) > MOST_SHOWN else ""
-    return UserError(
+    return MissingPart(
         f"{tree.root} has no folder {names} with annotations for the split {split} (it has {shown}{more}): put the split's files "
-        "into a folder of that name, or name the folders with dataset.train_split and dataset.val_split."
+        "into a folder of that name, or name the folders with dataset.train_split and dataset.val_split.",
+        f"no folder {names}",
     )
 
 

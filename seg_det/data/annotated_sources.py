@@ -17,7 +17,7 @@ from seg_det.data.coco_seg import DrawnMask, Outline, Region
 from seg_det.data.geometry import Bitmap, Geometry, placed
 from seg_det.data.images import is_turned, verify_image
 from seg_det.data.masks import UNKNOWN, segmentation_source
-from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes
+from seg_det.data.problems import FAULTS, MissingPart, Problems, box_areas, check_boxes
 from seg_det.data.records import (
     DetectionSource,
     ImageFile,
@@ -46,9 +46,10 @@ def read_annotated(tool: Tool, request: Request) -> DetectionSource | Segmentati
         reason = "; ".join(reading.problems.settle()[:1]) or "label objects, or set dataset.categories=[NAME,...]"
         raise UserError(f"{part.files[0]} names no class: {reason}")
     if not annotated and part.subset:
-        raise UserError(
+        raise MissingPart(
             f"{part.files[0]} puts no image into the split {request.split}: put the images of each split into a folder of its "
-            "name with a file of their own, or name the subsets with dataset.train_split and dataset.val_split."
+            "name with a file of their own, or name the subsets with dataset.train_split and dataset.val_split.",
+            f"no image of the subset {request.split}",
         )
     within = None if part.subset else request.split  # a subset's images may lie in folders of any name
     finder = ImageFinder(tree, within, guesses=tool.one_image)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
+from tqdm import tqdm
 
 from seg_det.data.records import (
     ClassificationRecord,
     ClassificationSource,
     DetectionRecord,
     DetectionSource,
+    Mask,
     SegmentationRecord,
     SegmentationSource,
 )
 from seg_det.errors import UserError
-from seg_det.types import Category
+from seg_det.types import IGNORE, Category
 
 Source = TypeVar("Source", DetectionSource, ClassificationSource, SegmentationSource)
 Record = TypeVar("Record", DetectionRecord, ClassificationRecord, SegmentationRecord)
@@ -103,3 +106,25 @@ def _relabelled(record: Record, order: np.ndarray) -> Record:
         table[: len(order)] = order
         return record._replace(mask=record.mask.remapped(table))
     return record._replace(labels=order[record.labels])
+
+
+def present_labels(source: Source) -> set[int]:
+    """The labels that images of a source have: of its objects, its masks' pixels, its images. Reads mask files."""
+    if isinstance(source, ClassificationSource):
+        return {record.label for record in source.records}
+    if isinstance(source, DetectionSource):
+        return set(np.unique(np.concatenate([np.zeros(0, np.int64), *(r.labels for r in source.records)])).tolist())
+    with ThreadPoolExecutor() as pool:  # decoding leaves Python free
+        found = pool.map(_labels_of, (record.mask for record in source.records))
+        counted = tqdm(found, f"classes of {source.name}", len(source.records), unit="mask", delay=2, leave=False)
+        return set().union(*counted) - {IGNORE}
+
+
+def _labels_of(mask: Mask) -> set[int]:
+    """Those of the regions of a mask that is yet to be drawn, which costs less; none of one that cannot be read."""
+    if (regions := getattr(mask, "regions", None)) is not None:
+        return {region.label for region in regions}
+    try:
+        return set(np.flatnonzero(np.bincount(mask.read().ravel(), minlength=256)).tolist())
+    except UserError:  # which is said where masks are checked
+        return set()

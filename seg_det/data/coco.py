@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seg_det.data.images import verify_image
+from seg_det.data.places import below
 from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes, require
 from seg_det.data.records import DetectionSource, ImageFile, ObjectTable, build_records
 from seg_det.errors import UserError
@@ -30,17 +31,19 @@ def read_coco(
     annotations: str | Path,
     on_bad: str = "error",
     name: str | None = None,
+    root: str | Path | None = None,
     known_bad: Sequence[int] = (),
 ) -> DetectionSource:
     """Read one split in COCO format; images are opened only to verify them, for ``on_bad="skip"``.
 
     Categories become indices in the order of ascending id and keep their ids; xywh boxes become xyxy; crowd regions are
     flagged; images without annotations stay. What is bad is raised (``on_bad="error"``) or left out and listed
-    (``"skip"``); the annotation ids in ``known_bad`` are listed either way, if bad at all. Raises UserError.
+    (``"skip"``); the annotation ids in ``known_bad`` are listed either way, if bad at all. Relative paths
+    count below ``root``. Raises UserError.
     """
     problems = Problems(on_bad)
-    images, annotations = Path(images), Path(annotations)
-    require(annotations, "the annotation file")
+    images, annotations = below(root, images, problems), below(root, annotations, problems)
+    require(annotations, "the annotation file", part=True)
     require(images, "the image folder")
     document = load_document(annotations)
     categories = read_categories(document["categories"], annotations, problems)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from seg_det.data.coco import MALFORMED, default_name, load_document, read_categories, read_images
 from seg_det.data.masks import UNKNOWN, segmentation_source
+from seg_det.data.places import below
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import ImageFile, SegmentationRecord, SegmentationSource
 from seg_det.errors import UserError
@@ -62,15 +63,17 @@ def read_coco_seg(
     background: str = "background",
     on_bad: str = "error",
     name: str | None = None,
+    root: str | Path | None = None,
 ) -> SegmentationSource:
     """Read one split in COCO format as semantic masks; images are opened only to verify them, for ``on_bad="skip"``.
 
     Class 0 is the ``background``, whose id is 0 or, where a category has that, below all others; then come the categories
     by ascending id. Crowds are ignored except where an object is drawn on them. What is bad is raised
-    (``on_bad="error"``) or left out and listed (``"skip"``). Raises UserError.
+    (``on_bad="error"``) or left out and listed (``"skip"``). Relative paths count below ``root``. Raises UserError.
     """
-    problems, images, annotations = Problems(on_bad), Path(images), Path(annotations)
-    require(annotations, "the annotation file")
+    problems = Problems(on_bad)
+    images, annotations = below(root, images, problems), below(root, annotations, problems)
+    require(annotations, "the annotation file", part=True)
     require(images, "the image folder")
     document = load_document(annotations)
     categories = read_categories(document["categories"], annotations, problems)

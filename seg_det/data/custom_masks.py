@@ -42,7 +42,7 @@ def read_custom_masks(
     left out and listed (``"skip"``). Raises UserError.
     """
     problems, root = Problems(on_bad), Path(root)
-    require(root / split / "images", "the folder of images")
+    require(root / split / "images", "the folder of images", part=True)
     require(root / split / "masks", "the folder of masks")
     labels = _read_labels(root / "labels.txt") if categories is None else _numbered(categories)
     counted = _counted(labels, ignore, root / "labels.txt")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from seg_det.data.images import IMAGE_SUFFIXES
+from seg_det.data.places import below
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import ClassificationRecord, ClassificationSource
 from seg_det.data.texts import read_lines
@@ -45,13 +46,14 @@ def read_imagefolder(
     """
     problems, root = Problems(on_bad), Path(root)
     require(root, "the image folder")
-    where = root / (split if split_list is None else split_list)
+    where = root / split if split_list is None else below(root, split_list, problems)
+    require(where, "the folder with a folder for each class" if split_list is None else "the list of images", part=True)
     part = _Part(where, None if split_list is None else _read_list(where, problems))
     names = _class_names(root, categories, num_classes, _training_part(root, train_split, train_list, part))
     if part.rows is None:
         records = _from_folders(where, names, problems, complete=split == train_split)
     else:
-        records = _from_list(part, where.parent if images is None else root / images, names, problems)
+        records = _from_list(part, where.parent if images is None else below(root, images, problems), names, problems)
     sentences = problems.settle()
     if not records:
         reason = f": {sentences[0]}" if sentences else ""
@@ -81,7 +83,7 @@ def _training_part(root: Path, train_split: str, train_list: str | Path | None, 
     if train_list is None:
         folder = root / train_split
         return _Part(folder, None) if folder.is_dir() else own
-    path = root / train_list
+    path = below(root, train_list)
     # What is wrong with another split's list is told when that split is read.
     return own if path == own.path else _Part(path, _read_list(path, Problems("skip")))
 

@@ -105,6 +105,16 @@ def read_values(path: Path, *, colours: bool = False) -> np.ndarray:
         return _in_strips(image, lambda strip: np.asarray(strip.convert("RGB")), np.uint8, channels=3)
 
 
+def read_small_grey(path: Path, side: int) -> Image.Image:
+    """The image in 8 bits of grey, as it lies; of a JPEG only as much is decoded as ``side`` pixels a side need.
+
+    Raises UserError as :func:`read_rgb` does.
+    """
+    with _opened(path, path) as image:
+        image.draft("L", (side, side))
+        return Image.fromarray(pixels_of(image)).convert("L")
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """(H, W) of the upright image, read from the file's header alone. Raises UserError as :func:`read_rgb` does."""
     (height, width), turned = _read_header(path)

@@ -24,6 +24,14 @@ NOT_FINITE, NO_SIZE, OUTSIDE, STICKS_OUT = range(1, 5)
 TOLERANCE = 1.0  # pixels: 0-based and 1-based corners are mixed up often and harmlessly
 
 
+class MissingPart(UserError):
+    """A data set has no such part, a val part say; another part can stand in for it. ``reason`` is short."""
+
+    def __init__(self, sentence: str, reason: str | None = None) -> None:
+        super().__init__(sentence)
+        self.reason = reason or sentence
+
+
 class Problems:
     """The problems of one reading of a data set: collected one by one, then raised or listed as ``on_bad`` says."""
 
@@ -99,12 +107,12 @@ def box_areas(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, 2:].astype(np.float64) - boxes[:, :2]).round(3).prod(axis=1)
 
 
-def require(path: Path, what: str) -> None:
-    """Raise a UserError that says what there is instead, unless ``path`` exists."""
+def require(path: Path, what: str, *, part: bool = False) -> None:
+    """Raise a UserError that says what there is instead, unless ``path`` exists; a MissingPart if it stands for a ``part``."""
     if not path.exists():
-        raise UserError(
-            f"{what} is missing: there is no {path} ({_surroundings(path)}); datasets/README.md draws the tree"
-        )
+        absent = f"there is no {path}"
+        sentence = f"{what} is missing: {absent} ({_surroundings(path)}); datasets/README.md draws the tree"
+        raise MissingPart(sentence, absent) if part else UserError(sentence)
 
 
 def _surroundings(path: Path, most: int = 8) -> str:

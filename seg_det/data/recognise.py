@@ -8,18 +8,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from seg_det.data import recognise_single as single
 from seg_det.data.recognise_tools import READ as TOOLS_READ
 from seg_det.data.recognise_tools import find_tool, split_settings, tool_of
 from seg_det.errors import UserError
 
 BOXES, MASKS, CLASSES = "boxes", "masks", "classes"  # what a task learns from
 READ = (
-    f"COCO's JSON, Pascal VOC's XML, YOLO's data.yaml, {TOOLS_READ}, Cityscapes, CamVid, images/ and masks/ below train/ and "
-    "val/, and a folder for each class below train/ and val/"
+    f"COCO's JSON, Pascal VOC's XML, YOLO's data.yaml or classes.txt, {TOOLS_READ}, Cityscapes, CamVid, images/ and masks/, and "
+    "a folder for each class, with train/ and val/ or without"
 )
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 PARTS = {"train": ("train",), "val": ("val", "valid", "validation")}  # of files and folders
 FIRST_BYTES = 2**20  # of a JSON file, in which the name of an image is looked for
+OTHER_COCO = {"captions", "keypoints", "panoptic", "person"}  # words in names of files without boxes
+NOT_ONLY = OTHER_COCO | {"val", "valid", "validation", "test"}  # and of files that are no train part
+SHAPES = {"seed": 0, "train_images": 1500, "val_images": 200}  # of the generated data set, conf/dataset/shapes.yaml's
 MOST_LISTED = 12  # names of a folder in a message
 
 
@@ -56,7 +59,14 @@ def recognise(root: Path, wanted: str) -> Recognised:
 
 
 def _shapes(root: Path, wanted: str) -> Recognised | None:
-    return Recognised("shapes", (), "shapes.json") if (root / "shapes.json").is_file() else None
+    if not (file := root / "shapes.json").is_file():
+        return None
+    try:
+        found = json.loads(file.read_bytes())
+        settings = [f"dataset.{key}={int(found[key])}" for key, usual in SHAPES.items() if found[key] != usual]
+    except (ValueError, KeyError, TypeError):  # which the reader says
+        settings = []
+    return Recognised("shapes", tuple(settings), file.name)
 
 
 def _described_yolo(root: Path, wanted: str) -> Recognised | None:
@@ -74,7 +84,8 @@ def _yolo(file: Path, wanted: str) -> Recognised:
 def _plain_yolo(root: Path, wanted: str) -> Recognised | None:
     names = [root / "classes.txt", root / "labels" / "classes.txt", root / "obj.names"]
     if (root / "labels").is_dir() and any(path.is_file() for path in names):
-        return _yolo(root / "labels/ and classes.txt", wanted)
+        settings = (*_yolo(root, wanted).settings, *single.yolo_parts(root))
+        return Recognised("yolo", settings, "labels/ and classes.txt")
     return None
 
 
@@ -82,27 +93,53 @@ def _voc(root: Path, wanted: str) -> Recognised | None:
     if wanted == MASKS and (root / "SegmentationClass").is_dir():
         return Recognised("voc_seg", (), "SegmentationClass/")
     if wanted != MASKS and (root / "Annotations").is_dir() and (root / "JPEGImages").is_dir():
-        return Recognised("custom_voc", (), "Annotations/ and JPEGImages/")
+        return Recognised(*single.voc_lists(root))
     return None
 
 
 def _coco(root: Path, wanted: str) -> Recognised | None:
     files = {split: next(_annotation_files(root, split), None) for split in PARTS}
     if files["train"] is None:
+        files = {"train": None if files["val"] else _only_coco(root), "val": None}
+    if files["train"] is None:
         return None
-    if files["val"] is None:
-        raise UserError(
-            f"{files['train']} is in COCO's format, but there is no such file for validation: split the images, and name it "
-            "val.json."
-        )
-    settings = []
+    settings = [] if files["val"] else [single.SPLIT]
     for split, file in files.items():
-        settings += [
-            f"dataset.{split}_annotations={file}",
-            f"dataset.{split}_images={_image_folder(root, split, file)}",
-        ]
-    told_by = " and ".join(file.relative_to(root).as_posix() for file in files.values())
+        if file is not None:
+            settings += [
+                f"dataset.{split}_annotations={file}",
+                f"dataset.{split}_images={_image_folder(root, split, file)}",
+            ]
+    told_by = " and ".join(file.relative_to(root).as_posix() for file in files.values() if file)
+    told_by += "" if files["val"] else ", without a val part"
     return Recognised("coco_seg" if wanted == MASKS else "custom_coco", tuple(settings), told_by)
+
+
+def _only_coco(root: Path) -> Path | None:
+    """The one file in COCO's format, whatever its name. Raises UserError where there are several."""
+    found = [
+        path for folder in (root / "annotations", root) for path in sorted(folder.glob("*.json")) if _is_coco(path)
+    ]
+    found = [path for path in found if path.stem.startswith("instances")] or found
+    if len(found) > 1:
+        names = ", ".join(path.relative_to(root).as_posix() for path in found[:MOST_LISTED])
+        raise UserError(
+            f"dataset.root={root} holds {len(found)} files in COCO's format ({names}): say which, with dataset=custom_coco "
+            "dataset.train_annotations=FILE dataset.train_images=FOLDER."
+        )
+    return found[0] if found else None
+
+
+def _is_coco(path: Path) -> bool:
+    if set(re.split(r"[^a-z]+", path.stem.lower())) & NOT_ONLY:
+        return False
+    with path.open("rb") as opened:
+        head = opened.read(FIRST_BYTES)
+        opened.seek(max(0, path.stat().st_size - FIRST_BYTES))
+        text = head + opened.read(FIRST_BYTES)
+    return all(re.search(rb'"%b"\s*:\s*\[' % key, text) for key in (b"images", b"categories")) or (
+        b'"file_name"' in text and b'"image_id"' in text
+    )
 
 
 def _annotation_files(root: Path, split: str) -> Iterator[Path]:
@@ -112,8 +149,7 @@ def _annotation_files(root: Path, split: str) -> Iterator[Path]:
     for folder in (root / "annotations", root):
         for path in sorted(folder.glob("*.json"), key=lambda path: (not path.stem.startswith("instances"), path.name)):
             words = re.split(r"[^a-z]+", path.stem.lower())
-            other = {"captions", "keypoints", "panoptic", "person"}
-            if set(words) & set(PARTS[split]) and not set(words) & other and tool_of(path) is None:
+            if set(words) & set(PARTS[split]) and not set(words) & OTHER_COCO and tool_of(path) is None:
                 yield path
 
 
@@ -160,20 +196,28 @@ def _camvid(root: Path, wanted: str) -> Recognised | None:
 
 def _mask_folders(root: Path, wanted: str) -> Recognised | None:
     both = all((root / "train" / name).is_dir() for name in ("images", "masks"))
-    return Recognised("custom_masks", (), "train/images/ and train/masks/") if both else None
+    return Recognised("custom_masks", single.val_of(root), "train/images/ and train/masks/") if both else None
 
 
 def _class_folders(root: Path, wanted: str) -> Recognised | None:
     folders = [path for path in (root / "train").glob("*") if path.is_dir()]
     if len(folders) > 1 and all(_holds_pictures(folder) for folder in folders[:3]):
-        val = next((name for name in PARTS["val"] if (root / name).is_dir()), "val")
-        settings = () if val == "val" else (f"dataset.val_split={val}",)
-        return Recognised("imagefolder", settings, f"train/ with {len(folders)} folders of images")
+        return Recognised("imagefolder", single.val_of(root), f"train/ with {len(folders)} folders of images")
     return None
 
 
+def _one_part(root: Path, wanted: str) -> Recognised | None:
+    rules = {
+        BOXES: (single.voc_beside, single.yolo_beside),
+        MASKS: (single.mask_folders, single.yolo_beside),
+        CLASSES: (single.class_folders,),
+    }
+    found = next((one for rule in rules[wanted] if (one := rule(root)) is not None), None)
+    return found and Recognised(*found)
+
+
 def _holds_pictures(folder: Path) -> bool:
-    return any(path.suffix.lower() in PICTURES for path in folder.iterdir())
+    return any(path.suffix.lower() in single.PICTURES for path in folder.iterdir())
 
 
 RULES: Sequence[Callable[[Path, str], Recognised | None]] = (
@@ -187,4 +231,5 @@ RULES: Sequence[Callable[[Path, str], Recognised | None]] = (
     _mask_folders,
     _plain_yolo,
     _class_folders,
+    _one_part,
 )

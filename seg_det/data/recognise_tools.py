@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from seg_det.data.recognise_single import SPLIT
+
 HEAD = 2**18  # bytes of a file that are looked at
 SUFFIXES = (".json", ".xml", ".csv")
 MOST_FOLDERS, MOST_FILES = 200, 20  # looked at in search of a file: folders, and files in each
@@ -109,11 +111,10 @@ def find_tool(root: Path) -> Found | None:
 
 
 def split_settings(splits: frozenset[str]) -> tuple[str, ...]:
-    """What the configuration needs for these splits: where there is no val part, both name the same files."""
+    """What the configuration needs for these splits: where there is no val part, a share of the others takes its place."""
     if {"train", "val"} <= splits:
         return ()
-    part = "train" if "train" in splits else "null"
-    return f"dataset.train_split={part}", f"dataset.val_split={part}"
+    return (SPLIT,) if "train" in splits else ("dataset.train_split=null", SPLIT)
 
 
 def subsets_of(path: Path) -> set[str]:

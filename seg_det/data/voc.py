@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seg_det.data.images import IMAGE_SUFFIXES, is_turned, verify_image
+from seg_det.data.places import below
 from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes, require
 from seg_det.data.records import DetectionSource, ImageFile, ObjectTable, build_records
 from seg_det.data.texts import read_lines
@@ -26,29 +27,56 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @READERS.register
 def read_voc(
-    *, root: str | Path, split: str, categories: Sequence[str] | None = None, on_bad: str = "error"
+    *,
+    root: str | Path,
+    split: str | None,
+    images: str | Path | None = None,
+    annotations: str | Path | None = None,
+    categories: Sequence[str] | None = None,
+    named_in: Sequence[str] = (),
+    on_bad: str = "error",
 ) -> DetectionSource:
     """Read one split in VOC format: JPEGImages/, Annotations/, ImageSets/Main/SPLIT.txt under ``root``.
 
-    Class names come from ``categories``, else from root/labels.txt, else sorted from all of Annotations/; ids count
-    from 1. The 1-based inclusive corners become half-open xyxy pixels. Sizes are the image files' own, upright.
-    What is bad is raised (``on_bad="error"``) or left out and listed (``"skip"``). Raises UserError.
+    ``images`` and ``annotations`` are other folders below the root, or one that has both; ``split`` None reads all XML files.
+    Class names come from ``categories``, else from root/labels.txt, else sorted from all files in ``named_in``, by default
+    the annotations: those of all splits, so that these agree on the indices. Ids count from 1. The 1-based inclusive
+    corners become half-open xyxy pixels. Sizes are the image files' own, upright. What is bad is raised
+    (``on_bad="error"``) or left out and listed (``"skip"``). Raises UserError.
     """
     problems = Problems(on_bad)
     root = Path(root)
-    for part in ("", "Annotations", "JPEGImages"):
-        require(root / part, "the VOC folder")
-    stems = read_split(root / "ImageSets" / "Main" / f"{split}.txt", problems)
-    names = _class_names(root, categories)
-    files, objects = _read_annotations(root, stems, problems)
+    folders = Folders(
+        below(root, images or root / "JPEGImages", problems),
+        below(root, annotations or root / "Annotations", problems),
+        split is not None,
+    )
+    for folder in (root, folders.annotations, folders.images):
+        require(folder, "the VOC folder")
+    stems = _stems(root, split, folders, problems)
+    names = _class_names(root, categories, [below(root, folder) for folder in named_in] or [folders.annotations])
+    files, objects = _read_annotations(folders, stems, problems)
     table = _check_objects(objects, files, names, problems)
     sentences = problems.settle()
     if not files:
-        raise UserError(f"{root}: not one of the {len(stems)} images of split {split} can be used: {sentences[0]}")
+        of_split = f"split {split}" if split else str(folders.annotations)
+        raise UserError(f"{root}: not one of the {len(stems)} images of {of_split} can be used: {sentences[0]}")
     listed = tuple(Category(number, name) for number, name in enumerate(names, start=1))
     return DetectionSource(
-        f"{root.name} {split}".strip(), build_records(files, table), listed, sentences, problems.lost
+        f"{root.name} {split or folders.images.name}".strip(),
+        build_records(files, table),
+        listed,
+        sentences,
+        problems.lost,
     )
+
+
+class Folders(NamedTuple):
+    """Where a data set has its files; both can be one folder."""
+
+    images: Path
+    annotations: Path
+    listed: bool  # whether a list names the images
 
 
 class _Object(NamedTuple):
@@ -73,9 +101,24 @@ def _describe_object(path: Path, number: int, name: str) -> str:
     return f"{path}{line}: object {number} ({name or 'without a name'})"
 
 
+def _stems(root: Path, split: str | None, folders: Folders, problems: Problems) -> list[str]:
+    """The names of the images of a split: those of its list, else of all XML files."""
+    if split is not None:
+        return read_split(root / "ImageSets" / "Main" / f"{split}.txt", problems)
+    stems = sorted(path.stem for path in folders.annotations.glob("*.xml") if not path.name.startswith("."))
+    if not stems:
+        raise UserError(f"{folders.annotations} holds no XML file: name the folder of the annotations.")
+    if without := sorted(set(list_images(folders.images)) - set(stems)):
+        problems.note(
+            f"{folders.annotations} has no XML for {len(without)} of the images in {folders.images}, such as {without[0]}, which "
+            "are left out: an image without objects needs an XML without <object>"
+        )
+    return stems
+
+
 def read_split(path: Path, problems: Problems) -> list[str]:
     """The names in a split list, each once."""
-    require(path, "the split list")
+    require(path, "the split list", part=True)
     lines = read_lines(path)
     stems = list(dict.fromkeys(line for line in lines if line))
     if not stems:
@@ -86,7 +129,7 @@ def read_split(path: Path, problems: Problems) -> list[str]:
     return stems
 
 
-def _class_names(root: Path, categories: Sequence[str] | None) -> tuple[str, ...]:
+def _class_names(root: Path, categories: Sequence[str] | None, folders: Sequence[Path]) -> tuple[str, ...]:
     labels = root / "labels.txt"
     if categories is not None:
         source, names = "dataset.categories", [str(name).strip() for name in categories]
@@ -94,7 +137,8 @@ def _class_names(root: Path, categories: Sequence[str] | None) -> tuple[str, ...
         source, names = str(labels), read_lines(labels)
     else:
         # Of all splits, not of one: train and val must agree on the indices.
-        source, names = f"{root / 'Annotations'} (all files)", sorted(_names_in(root / "Annotations"))
+        source = " and ".join(dict.fromkeys(f"{folder} (all files)" for folder in folders))
+        names = sorted(set().union(*(_names_in(folder) for folder in dict.fromkeys(folders))))
     names = [name for name in names if name]
     if not names:
         raise UserError(
@@ -137,16 +181,17 @@ def list_images(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[
     return {path.stem: path for path in ordered}
 
 
-def _read_annotations(root: Path, stems: list[str], problems: Problems) -> tuple[list[ImageFile], list[_Object]]:
-    images, ids = list_images(root / "JPEGImages"), image_ids(stems)
+def _read_annotations(folders: Folders, stems: list[str], problems: Problems) -> tuple[list[ImageFile], list[_Object]]:
+    images, ids = list_images(folders.images), image_ids(stems)
     files: list[ImageFile] = []
     objects: list[_Object] = []
-    for stem in tqdm(stems, desc=f"reading {root}", unit="image", delay=2, leave=False):
-        path = root / "Annotations" / f"{stem}.xml"
+    for stem in tqdm(stems, desc=f"reading {folders.annotations}", unit="image", delay=2, leave=False):
+        path = folders.annotations / f"{stem}.xml"
         try:
             if stem not in images:
                 known = ", ".join(IMAGE_SUFFIXES)
-                raise UserError(f"the split lists {stem}, but {root / 'JPEGImages'} holds no {stem} with {known}")
+                named = f"the split lists {stem}" if folders.listed else f"{path} is there"
+                raise UserError(f"{named}, but {folders.images} holds no {stem} with {known}")
             tree = _parse(path)
             size = _true_size(tree, path, images[stem])
         except UserError as error:

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import yaml
 
 from seg_det.data.images import IMAGE_SUFFIXES
-from seg_det.data.problems import Problems, require
+from seg_det.data.problems import MissingPart, Problems, require
 from seg_det.data.texts import read_lines, read_text
 from seg_det.errors import UserError
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # of keys and folders
+WHOLE = "."  # as a split: all images, of a data set without parts
 MOST_BYTES = 2**24  # of a description: names of classes and paths
 KEYPOINTS = "kpt_shape"  # the key that only pose data has
 
@@ -124,7 +125,10 @@ def _places(description: Description, split: str) -> list[Path]:
     places = [place for key in SPLIT_NAMES.get(split, (split,)) for place in description.splits.get(key, [])]
     if not places:
         have = ", ".join(description.splits)
-        raise UserError(f"{description.file} names no images for {split} (it has {have}): add {split}: FOLDER to it.")
+        raise MissingPart(
+            f"{description.file} names no images for {split} (it has {have}): add {split}: FOLDER to it.",
+            f"{description.file} names none",
+        )
     return [_found(place, description) for place in places]
 
 
@@ -136,17 +140,21 @@ def _found(place: str, description: Description) -> Path:
     tried += [description.file.parent.joinpath(*parts[start:]) for start in range(len(parts))]
     if (found := next((path for path in tried if path.exists()), None)) is not None:
         return found
-    raise UserError(f"{description.file}: there is no {written}, beside it neither: correct the path.")
+    raise MissingPart(
+        f"{description.file}: there is no {written}, beside it neither: correct the path.", f"there is no {written}"
+    )
 
 
 def _folder_of(root: Path, split: str) -> Path:
     names = SPLIT_NAMES.get(split, (split,))
+    if split == WHOLE:
+        return root / "images" if (root / "images").is_dir() else root
     for name in names:
         for folder in (root / "images" / name, root / name / "images"):
             if folder.is_dir():
                 return folder
     shown = " nor ".join(f"images/{name}" for name in names)
-    raise UserError(f"{root} has no {shown}: put the images of the split {split} there, or describe it in data.yaml.")
+    raise MissingPart(f"{root} has no {shown}: put the images of the split {split} there, or describe it in data.yaml.")
 
 
 def _paths(place: Path, problems: Problems) -> Iterable[Path]:

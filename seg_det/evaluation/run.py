@@ -92,7 +92,7 @@ def figures_of(kind: Kind, model: nn.Module, card: ModelCard, evaluation: Evalua
 def problems_of(*sources: Source) -> dict[str, Any]:
     """What the readers found wrong, and how much they left out by split, as plain values for metrics.json."""
     return {
-        "problems": [sentence for source in sources for sentence in source.problems],
+        "problems": list(dict.fromkeys(sentence for source in sources for sentence in source.problems)),
         "left_out": {source.name: source.lost._asdict() for source in sources if any(source.lost)},
     }
 

@@ -7,8 +7,6 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import yaml
-
 from seg_det.installed import installed
 from seg_det.losses import SCORES
 
@@ -49,6 +47,8 @@ def task_settings(name: str, *, align_corners: bool | None = None) -> TaskSettin
 
 def _read(group: str, name: str) -> tuple[dict[str, Any], dict[str, str]]:
     """A file of conf/ on top of those that it is based on, and the choices of other groups that these make."""
+    import yaml  # which a model without published weights need not load
+
     content = yaml.safe_load((installed("conf") / group / f"{name}.yaml").read_text(encoding="utf-8"))
     merged: dict[str, Any] = {}
     choices: dict[str, str] = {}

@@ -35,6 +35,7 @@ def test_anchors_are_fitted_and_trained_with(tiny_shapes, tmp_path):
         "train.py",
         *arguments,
         "task.model.min_scale=0.15",
+        "dataset=shapes",  # which the folder was recognised as
         f"task.model.anchor_shapes={file}",
     ]
 

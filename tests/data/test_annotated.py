@@ -112,7 +112,7 @@ def test_every_tool_is_recognised_and_split_by_folders(tool, tmp_path):
     with pytest.raises(UserError, match=r"has no folder test/ with annotations for the split test"):
         read(tool, tmp_path, split="test")
     shutil.rmtree(tmp_path / "train")
-    assert recognise(tmp_path, LEARN_BOXES).settings == ("dataset.train_split=null", "dataset.val_split=null")
+    assert recognise(tmp_path, LEARN_BOXES).settings == ("dataset.train_split=null", "dataset.val_share=0.2")
     with pytest.raises(UserError, match="holds no data set that is known"):
         recognise(tmp_path, CLASSES)
 
@@ -130,7 +130,7 @@ def test_a_train_part_alone_and_files_named_by_their_split(tmp_path):
     WRITERS["via"](tmp_path)
     (tmp_path / "via_project.json").rename(tmp_path / "train.json")
     found = recognise(tmp_path, LEARN_BOXES)
-    assert found.dataset == "via" and found.settings == ("dataset.train_split=train", "dataset.val_split=train")
+    assert found.dataset == "via" and found.settings == ("dataset.val_share=0.2",)
     assert len(read("via", tmp_path, split="train").records) == 3
     shutil.copy(tmp_path / "train.json", tmp_path / "my_val.json")
     assert recognise(tmp_path, LEARN_BOXES).settings == ()

@@ -96,7 +96,7 @@ def test_subsets_are_splits_and_images_lie_in_sub_folders(tmp_path):
     assert [r.path.parent.name for r in val.records] == ["Validation"] and val.problems == ()
     assert len(read_cvat(root=tmp_path).records) == 2
     write(tmp_path / "annotations.xml", cvat_file(cvat_image(BOX, "one/a.png"), ["x"]))
-    assert recognise(tmp_path, BOXES).settings == ("dataset.train_split=null", "dataset.val_split=null")
+    assert recognise(tmp_path, BOXES).settings == ("dataset.train_split=null", "dataset.val_share=0.2")
     with pytest.raises(
         UserError, match="annotations.xml puts no image into the split val: put the images of each split into"
     ):

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 from commands import run
+from omegaconf import OmegaConf
 from test_yolo import as_three
 
+from seg_det.commands.pointed import learned_from
 from seg_det.commands.pointing import point_at_data
-from seg_det.data.recognise import BOXES, CLASSES, MASKS, recognise
+from seg_det.data.recognise import BOXES, CLASSES, MASKS, SHAPES, recognise
 from seg_det.errors import UserError
+from seg_det.installed import installed
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -40,6 +43,100 @@ def coco(path: Path, image="a.jpg") -> None:
 )
 def test_by_what_lies_in_it(names, wanted, dataset, tmp_path):
     assert recognise(touch(tmp_path, *names), wanted).dataset == dataset
+
+
+VOC = "<annotation><object><name>x</name></object></annotation>"
+SHARE = "dataset.val_share=0.2"
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "dataset", "settings"),
+    [
+        # LabelImg: beside the images, in folders of their own, for each part
+        (("a.jpg", "a.xml"), BOXES, "custom_voc", ["images=.", "annotations=.", "train_split=null"]),
+        (("images/a.jpg", "annotations/a.xml"), BOXES, "custom_voc",
+         ["images=images", "annotations=annotations", "train_split=null"]),
+        (("JPEGImages/a.jpg", "Annotations/a.xml"), BOXES, "custom_voc", ["train_split=null"]),
+        (("JPEGImages/a.jpg", "Annotations/a.xml", "ImageSets/Main/trainval.txt"), BOXES, "custom_voc",
+         ["train_split=trainval"]),
+        (("JPEGImages/a.jpg", "Annotations/a.xml", "ImageSets/Main/train.txt"), BOXES, "custom_voc", []),
+        (("train/a.jpg", "train/a.xml"), BOXES, "custom_voc",
+         ["train_images=train", "train_annotations=train", "train_split=null"]),
+        # YOLO
+        (("images/a.jpg", "labels/a.txt", "classes.txt"), BOXES, "yolo", ["train_split=."]),
+        (("images/train/a.jpg", "labels/train/a.txt", "classes.txt"), BOXES, "yolo", []),
+        (("a.jpg", "a.txt", "classes.txt"), BOXES, "yolo", ["train_split=."]),
+        # masks and classes
+        (("images/a.jpg", "masks/a.png", "labels.txt"), MASKS, "custom_masks", ["train_split=."]),
+        (("train/images/a.jpg", "train/masks/a.png", "labels.txt"), MASKS, "custom_masks", []),
+        (("cat/a.jpg", "dog/b.JPG", ".cache/x"), CLASSES, "imagefolder", ["train_split=."]),
+        (("train/cat/a.jpg", "train/dog/b.jpg", "test/cat/c.jpg"), CLASSES, "imagefolder", []),
+    ],
+)  # fmt: skip
+def test_data_of_one_part(names, wanted, dataset, settings, tmp_path):
+    touch(tmp_path, *names)
+    for path in tmp_path.rglob("*.xml"):
+        path.write_text(VOC)
+    found = recognise(tmp_path, wanted)
+    assert found.dataset == dataset
+    assert set(found.settings) == {*(f"dataset.{setting}" for setting in settings), SHARE}
+
+
+def test_parts_whose_xml_lies_beside_the_images(tmp_path):
+    touch(tmp_path, "train/a.jpg", "train/a.xml", "valid/images/b.jpg", "valid/annotations/b.xml")
+    for path in tmp_path.rglob("*.xml"):
+        path.write_bytes(VOC.encode("utf-16"))
+    assert recognise(tmp_path, BOXES) == (
+        "custom_voc",
+        (
+            "dataset.train_images=train", "dataset.train_annotations=train", "dataset.train_split=null",
+            "dataset.val_images=valid/images", "dataset.val_annotations=valid/annotations", "dataset.val_split=null",
+        ),
+        "the XML files in train",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "image", "folder"),
+    [
+        ("annotations/instances_default.json", "a.jpg", "images/default"),  # CVAT
+        ("annotations/instances_default.json", "a.jpg", "images"),
+        ("result.json", "images/a.jpg", "."),  # Label Studio
+        ("result.json", "images\\\\a.jpg", "."),
+        ("coco.json", "a.jpg", "images"),
+        ("_annotations.coco.json", "a.jpg", "."),
+    ],
+)
+def test_one_file_of_coco(file, image, folder, tmp_path):
+    coco(tmp_path / file, "x")
+    text = json.dumps({"licenses": [], "categories": [], "images": [{"file_name": "x"}], "annotations": []})
+    (tmp_path / file).write_text(text.replace('"x"', f'"{image}"'))
+    touch(
+        tmp_path,
+        f"{folder}/{image.replace(chr(92) * 2, '/')}",
+        "annotations/person_keypoints_default.json",
+        "notes.json",
+    )
+    for wanted, dataset in ((BOXES, "custom_coco"), (MASKS, "coco_seg")):
+        found = recognise(tmp_path, wanted)
+        assert found.dataset == dataset and found.told_by == f"{file}, without a val part"
+        assert set(found.settings) == {
+            SHARE, f"dataset.train_annotations={tmp_path / file}", f"dataset.train_images={tmp_path / folder}",
+        }  # fmt: skip
+    (tmp_path / "again.json").write_text((tmp_path / file).read_text())
+    (tmp_path / "more.json").write_text((tmp_path / file).read_text())
+    if not file.startswith("annotations/instances"):
+        with pytest.raises(UserError, match="holds 3 files in COCO's format .*: say which, with dataset=custom_coco"):
+            recognise(tmp_path, BOXES)
+
+
+def test_what_is_no_annotation(tmp_path):
+    """The settings of a program, another program's XML, and text beside images without names of classes."""
+    touch(tmp_path, "a.jpg", "a.xml", "a.txt", "images/a.jpg", "settings.json")
+    (tmp_path / "a.xml").write_text("<notes><image/></notes>")
+    (tmp_path / "settings.json").write_text('{"images": "images/", "categories": 3}')
+    with pytest.raises(UserError, match="holds no data set that is known"):
+        recognise(tmp_path, BOXES)
 
 
 def test_masks_of_yolo_come_with_their_augmentation(tmp_path):
@@ -92,9 +189,6 @@ def test_what_cannot_be_recognised(tmp_path):
     with pytest.raises(UserError, match="notes.txt is a file: give the folder"):
         recognise(tmp_path / "notes.txt", BOXES)
     coco(tmp_path / "annotations" / "train.json", "gone.jpg")
-    with pytest.raises(UserError, match="train.json is in COCO's format, but there is no such file for validation"):
-        recognise(tmp_path, BOXES)
-    coco(tmp_path / "annotations" / "val.json", "gone.jpg")
     with pytest.raises(UserError, match="names the image gone.jpg, which is in none of"):
         recognise(tmp_path, BOXES)
 
@@ -115,14 +209,83 @@ def test_a_command_line(tmp_path, capsys):
     for named in ("dataset=coco", "experiment=bccd", "resume=runs/x"):
         assert point_at_data([root, named]) == [root, named]
     assert point_at_data(["data.size=64"]) == ["data.size=64"]
-    assert point_at_data(["-m", f"dataset.root={tmp_path}/a,{tmp_path}/b"]) == [
-        "-m",
-        f"dataset.root={tmp_path}/a,{tmp_path}/b",
-    ]
     with pytest.raises(SystemExit, match="error: dataset=auto wants the folder"):
         point_at_data(["dataset=auto"])
     with pytest.raises(SystemExit, match="error: dataset.root=.*none does not exist"):
         point_at_data([f"dataset.root={tmp_path}/none"])
+
+
+def test_the_folders_and_tasks_of_a_sweep(tmp_path, capsys):
+    for name in ("a", "b"):
+        coco(tmp_path / name / "coco.json")
+        touch(tmp_path, f"{name}/a.jpg")
+    text = json.dumps({"images": [{"file_name": "a.jpg"}], "annotations": [], "categories": []})
+    for name in ("a", "b"):
+        (tmp_path / name / "coco.json").write_text(text)
+    roots = f"dataset.root={tmp_path}/a,{tmp_path}/b"
+    assert point_at_data(["-m", roots]) == [
+        "-m",
+        roots,
+        "dataset=custom_coco",
+        "dataset.val_share=0.2",
+        "dataset.train_annotations='${dataset.root}/coco.json'",
+        "dataset.train_images='${dataset.root}'",
+    ]
+    touch(tmp_path, "b/data.yaml")
+    with pytest.raises(
+        SystemExit, match=r"a and .*b are laid out differently \(dataset=custom_coco by .*run them one by one"
+    ):
+        point_at_data(["-m", roots])
+    with pytest.raises(SystemExit, match="error: dataset.root=.*/c does not exist"):
+        point_at_data(["-m", f"{roots},{tmp_path}/c"])
+    one = f"dataset.root={tmp_path}/b"
+    assert point_at_data(["-m", one, "task=ssdlite,ssd"])[-1] == "dataset=yolo"
+    with pytest.raises(SystemExit, match="do not learn from the same .task=ssd from boxes, task=lraspp from masks"):
+        point_at_data(["-m", one, "task=ssd,lraspp"])
+
+
+def test_a_missing_folder_is_never_drawn_into(tmp_path):
+    """An experiment of the user's own may name no data set, and the default one is generated."""
+    root = f"dataset.root={tmp_path}/none"
+    for words in ([root], [root, "experiment=mine"], [root, "dataset=auto"]):
+        with pytest.raises(SystemExit, match="error: dataset.root=.*/none does not exist"):
+            point_at_data(words)
+    assert point_at_data([root, "dataset=shapes"]) == [root, "dataset=shapes"]
+
+
+def test_shapes_as_they_were_generated(tmp_path):
+    (tmp_path / "shapes.json").write_text('{"format": 1, "seed": 0, "train_images": 24, "val_images": 200}')
+    assert recognise(tmp_path, MASKS) == ("shapes", ("dataset.train_images=24",), "shapes.json")
+    defaults = OmegaConf.load(installed("conf") / "dataset" / "shapes.yaml").dataset
+    assert {key: defaults[key] for key in SHAPES} == SHAPES
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"), [("detection", BOXES), ("segmentation", MASKS), ("classification", CLASSES)]
+)
+def test_a_folder_is_read_for_the_model_that_is_measured(kind, wanted, tmp_path):
+    run_folder = Path(__file__).parents[1] / "fixtures" / "earlier" / kind
+    assert learned_from(str(run_folder)) == wanted
+    assert learned_from(str(next(run_folder.glob("*.onnx")))) == wanted
+    touch(tmp_path, "train/cat/a.jpg", "train/dog/b.jpg", "data.yaml", "SegmentationClass/a.png")
+    words = [f"model={run_folder}", f"dataset.root={tmp_path}"]
+    found = point_at_data(words, of_model=True)
+    assert found[2] == "dataset=yolo" and ("augmentation=segmentation" in found) == (wanted == MASKS)
+    assert point_at_data([words[0]], of_model=True) == [words[0]]
+
+
+def test_published_weights_need_the_data_set_s_name(tmp_path):
+    with pytest.raises(SystemExit, match="error: other.pth was not trained here: name the data set beside its folder"):
+        point_at_data(["model=other.pth", f"dataset.root={tmp_path}"], of_model=True)
+
+
+def test_what_says_where_the_val_part_is_needs_no_share(tmp_path):
+    coco(tmp_path / "train.json")
+    touch(tmp_path, "a.jpg")
+    root = f"dataset.root={tmp_path}"
+    assert "dataset.val_share=0.2" in point_at_data([root])
+    for own in ("dataset.val_annotations=other.json", "dataset.split_file=runs/x", "dataset.val_share=0.3"):
+        assert "dataset.val_share=0.2" not in point_at_data([root, own])
 
 
 def test_one_command_from_a_folder_to_a_model(tmp_path):
