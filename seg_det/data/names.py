@@ -16,7 +16,7 @@ def clean_name(name: object, where: str) -> str:
     Raises UserError for what is no text, for an empty name and for one with a control character inside.
     """
     if not isinstance(name, str | int | float) or isinstance(name, bool):
-        raise UserError(f"{where} has the name {name!r}, which is no text: give the class a name")
+        raise UserError(f"{where} has the name {name!r}, which is no text: put it in quotes, or give the class a name")
     text = str(name).strip().strip(INVISIBLE).strip()
     if not text:
         raise UserError(f"{where} has an empty name: give the class a name")

@@ -35,6 +35,7 @@ class Spellings:
         self._listings: dict[str, _Listing] = {}
         self._by_name: dict[str, list[str]] | None = None
         self._by_stem: dict[str, list[str]] = {}
+        self._here: dict[str, list[str]] | None = None
 
     def find(self, name: str) -> Path:
         """The file that ``name`` means, a path below the folder or an absolute one.
@@ -56,6 +57,24 @@ class Spellings:
         listing = self._listings.get(place) or self._listed(place)
         exact = [base + suffix for suffix in self._suffixes if base + suffix in listing.names]
         return listing.folder / exact[0] if len(exact) == 1 else self.find(name)
+
+    def find_here(self, name: str) -> Path | None:
+        """The file that ``name`` means in the folder itself, in other case or of composed letters; None where there is none."""
+        if name in self.names():
+            return self.folder / name
+        if self._here is None:
+            self._here = defaultdict(list)
+            for other in sorted(self.names()):
+                self._here[_folded(other)].append(other)
+        if len(found := self._here.get(_folded(name), [])) != 1:
+            return None
+        self._first = self._first if self.respelled else (name, found[0])
+        self.respelled += 1
+        return self.folder / found[0]
+
+    def names(self) -> frozenset[str]:
+        """What the folder itself holds."""
+        return (self._listings.get("") or self._listed("")).names
 
     def note(self, where: str, total: int, problems: Problems) -> None:
         """Say once how many names were found by another spelling; ``where`` are the names, of ``total`` files."""
@@ -110,7 +129,7 @@ class Spellings:
         near = self._by_name.get(base) or self._by_stem.get(Path(base).stem)
         if near:
             return f"but {', '.join(sorted(near)[:2])}"
-        names = sorted((self._listings.get("") or self._listed("")).names)
+        names = sorted(self.names())
         more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
         return f"{self.folder} holds {', '.join(names[:MOST_LISTED]) or 'nothing'}{more}"
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from seg_det.data.images import IMAGE_SUFFIXES
+from seg_det.data.names import clean_name
 from seg_det.data.problems import Problems, require
 from seg_det.data.texts import read_lines, read_text
 from seg_det.errors import UserError
@@ -92,12 +93,13 @@ def _names(content: dict[Any, Any], file: Path) -> tuple[str, ...]:
     count = content.get("nc")
     if isinstance(count, int) and count != len(names):
         raise UserError(f"{file} says nc: {count}, but has {len(names)} names: correct one of them.")
-    return _checked([str(name).strip() for name in names], file)
+    return _checked(["" if name is None else name for name in names], file)
 
 
-def _checked(names: list[str], file: Path) -> tuple[str, ...]:
-    if not names or not all(names):
+def _checked(names: list[Any], file: Path) -> tuple[str, ...]:
+    if not names or not all(str(name).strip() for name in names):
         raise UserError(f"{file} has a class without a name: give each one.")
+    names = [clean_name(name, f"{file}: class {number}") for number, name in enumerate(names)]
     if doubled := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{file} names the class {doubled[0]!r} twice: give each a name of its own.")
     return tuple(names)
