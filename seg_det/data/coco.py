@@ -22,7 +22,7 @@ from seg_det.data.coco_entries import (
     shortened,
 )
 from seg_det.data.coco_images import read_images
-from seg_det.data.doubts import judge_crowds, look_like_corners, note_repeats, require_pixels
+from seg_det.data.doubts import counted, judge_crowds, look_like_corners, note_repeats, require_pixels
 from seg_det.data.images import image_size
 from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes, require
 from seg_det.data.records import DetectionSource, ImageFile, ObjectTable, build_records
@@ -156,7 +156,7 @@ class _Objects(NamedTuple):
         wrong = np.flatnonzero(given & ~possible & usable)
         if len(wrong):
             self.problems.note(
-                f"{self.path}: {len(wrong)} annotations have an area that is not above 0 (the first: "
+                f"{self.path}: {counted(len(wrong), 'annotation has', 'annotations have')} an area that is not above 0 (the first: "
                 f"{self._name(rows.number[wrong[0]])}, {rows.area[wrong[0]]:g}); the area of the box is taken"
             )
         return np.where(possible, rows.area, of_boxes)

@@ -15,6 +15,11 @@ STICKING_OUT = 0.25  # share of the boxes from which they are corners
 MOST_CLASSES = 5  # in a message
 
 
+def counted(count: int, one: str, several: str) -> str:
+    """ "1 label file has", "2 label files have"."""
+    return f"{count} {one if count == 1 else several}"
+
+
 def require_pixels(values: np.ndarray, sizes: np.ndarray, what: str) -> None:
     """Raise UserError where all numbers f64 [N, ...] of ``what`` are shares of the image, (H, W) in ``sizes`` [N, 2]."""
     if values.size and values.min() >= 0 and values.max() <= 1 and values.max() > 0 and sizes.min() > 2:
@@ -63,9 +68,8 @@ def note_repeats(
     pairs = [(order[at], order[at + 1]) for at in same if (rows[order[at]] == rows[order[at + 1]]).all()]
     if pairs:
         earlier, later = min(pairs, key=lambda pair: pair[1])
-        objects = "object has" if len(pairs) == 1 else "objects have"
         problems.note(
-            f"{len(pairs)} {objects} the image, class and box of another and all are kept (the first: {describe(later)} "
+            f"{counted(len(pairs), 'object has', 'objects have')} the image, class and box of another and all are kept (the first: {describe(later)} "
             f"repeats {describe(earlier)}): remove them if the annotations were merged twice"
         )
 

@@ -16,6 +16,7 @@ import yaml
 from seg_det.data.images import IMAGE_SUFFIXES
 from seg_det.data.names import clean_name
 from seg_det.data.problems import Problems, require
+from seg_det.data.spelling import Spellings
 from seg_det.data.texts import read_lines, read_text
 from seg_det.errors import UserError
 
@@ -159,13 +160,14 @@ def _paths(place: Path, problems: Problems) -> Iterable[Path]:
                 if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES):
                     yield Path(folder) / name
         return
-    for number, line in enumerate(read_text(place).splitlines(), start=1):
+    spellings, lines = Spellings(place.parent), read_text(place).splitlines()
+    for number, line in enumerate(lines, start=1):
         if text := line.strip().replace("\\", "/"):
-            path = Path(text) if Path(text).is_file() else place.parent / text
-            if path.is_file():
-                yield path
-            else:
-                problems.add(f"{place}, line {number}: there is no image {text}", lost="image")
+            try:
+                yield Path(text) if Path(text).is_file() else spellings.find(text)
+            except UserError as error:
+                problems.add(f"{place}, line {number}: {error}", lost="image")
+    spellings.note(str(place), len(lines), problems)
 
 
 def label_file(image: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from seg_det.data.doubts import counted
 from seg_det.data.problems import Problems
 from seg_det.data.spelling import Spellings
 from seg_det.data.yolo_files import label_file
@@ -35,8 +36,8 @@ class LabelFiles:
                 orphans = [stem for stem in orphans if stem not in there]
             if orphans:
                 problems.note(
-                    f"{len(orphans)} label files in {folder} belong to no image of {self._images[folder]} and were not read (the "
-                    f"first: {orphans[0]}.txt)"
+                    f"{folder} holds {counted(len(orphans), 'label file', 'label files')} without an image in {self._images[folder]}, not "
+                    f"read (the first: {orphans[0]}.txt)"
                 )
 
     def _find(self, image: Path) -> Path | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from seg_det.data.doubts import counted
 from seg_det.data.problems import Problems
 from seg_det.data.texts import read_text
 from seg_det.errors import UserError
@@ -65,7 +66,7 @@ class LineReader:
         """Say once how many lines were passed over."""
         if self._passed:
             self._problems.note(
-                f"{len(self._passed)} lines of labels have no number or begin with # and were passed over (the first: "
+                f"{counted(len(self._passed), 'line', 'lines')} of labels without a number, or behind #, passed over (the first: "
                 f"{self._passed[0]})"
             )
 
