@@ -156,8 +156,8 @@ class _Objects(NamedTuple):
         wrong = np.flatnonzero(given & ~possible & usable)
         if len(wrong):
             self.problems.note(
-                f"{self.path}: {counted(len(wrong), 'annotation has', 'annotations have')} an area that is not above 0 (the first: "
-                f"{self._name(rows.number[wrong[0]])}, {rows.area[wrong[0]]:g}); the area of the box is taken"
+                f"{self.path}: {counted(len(wrong), 'annotation has', 'annotations have')} an area that is not above 0 "
+                f"(the first: {self._name(rows.number[wrong[0]])}, {rows.area[wrong[0]]:g}); the area of the box is taken"
             )
         return np.where(possible, rows.area, of_boxes)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from seg_det.data.coco_entries import DROPPED, MALFORMED, Key, key_of, numbered
-from seg_det.data.images import verify_image
+from seg_det.data.images import most_pixels, verify_image
 from seg_det.data.problems import Problems
 from seg_det.data.records import ImageFile
 from seg_det.data.spelling import Spellings
@@ -76,7 +76,7 @@ def _require_untaken(image: Path, key: Key, taken: dict[str, Key]) -> None:
 def _image_size(entry: _Entry, image: Path, *, verify: bool) -> tuple[int, int]:
     """(H, W) as declared, else of the file. ``verify`` finds now what would fail in training, hours later."""
     height, width = entry.height, entry.width
-    declared = all(isinstance(side, int) and side > 0 for side in (height, width))
+    declared = all(isinstance(side, int) and side > 0 for side in (height, width)) and height * width <= most_pixels()
     if declared and not verify:
         return height, width
     size = verify_image(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from seg_det.errors import UserError
 from seg_det.registry import READERS
 from seg_det.types import IGNORE, Category
 
+NO_PAIRS = "a polygon that is no list of pairs of finite numbers"
 NEEDS = "a segmentation, an image_id and a category_id"
 Outline = tuple[np.ndarray, ...] | dict[str, Any]  # polygons, f64 [2 N] x y x y ..., or COCO's run lengths
 
@@ -106,7 +108,7 @@ class _Regions:
         self.of_image: list[list[Region]] = [[] for _ in files]
         self._labels: list[int] = []
         self._crowd: list[bool] = []
-        self._largest = 0.0  # number of all polygons
+        self._largest = 0.0  # number of the polygons
 
     def read(self, entries: list[Any], declared: Declared) -> None:
         """All that can be drawn; the regions of images that were left out go silently with them."""
@@ -127,7 +129,7 @@ class _Regions:
         judge_crowds(labels, crowd, categories, str(self.path), self.problems)
 
     def _add(self, keys: Keys, outline: Outline) -> None:
-        if not isinstance(outline, dict):
+        if self._largest <= 1 and not isinstance(outline, dict):  # one polygon of pixels is enough
             self._largest = max(self._largest, *(float(polygon.max()) for polygon in outline))
         self._labels.append(keys.label)
         self._crowd.append(keys.crowd)
@@ -143,23 +145,25 @@ def _read_outline(entry: dict[str, Any], size: tuple[int, int]) -> Outline:
     try:
         polygons = tuple(np.array(polygon, np.float64) for polygon in segmentation)
     except (TypeError, ValueError, OverflowError):
-        raise UserError("has a polygon that is no list of pairs of finite numbers") from None
-    if not all(polygon.ndim == 1 and len(polygon) % 2 == 0 and np.isfinite(polygon).all() for polygon in polygons):
-        raise UserError("has a polygon that is no list of pairs of finite numbers")
+        raise UserError(f"has {NO_PAIRS}") from None
+    for polygon in polygons:
+        _require_sound(polygon, size)
     areas = tuple(polygon for polygon in polygons if len(polygon) >= 6)  # two points enclose nothing
     if not areas:
         raise UserError("has no polygon of three or more points")
-    for polygon in areas:
-        require_near(polygon, size)
     return areas
 
 
-def require_near(polygon: np.ndarray, size: tuple[int, int]) -> None:
-    """Raise UserError for a polygon, f64 [2 N] in pixels, that reaches farther outside than its image is large.
+def _require_sound(polygon: np.ndarray, size: tuple[int, int]) -> None:
+    """Raise UserError for a polygon, f64 [2 N] in pixels, that is none or reaches farther outside than its image is large.
 
     Drawing one takes time and memory by the length of its sides, and ends the program for the longest.
     """
-    reach = float(np.abs(polygon).max())
+    if polygon.ndim != 1 or len(polygon) % 2:
+        raise UserError(f"has {NO_PAIRS}")
+    reach = float(np.abs(polygon).max()) if len(polygon) else 0.0
+    if not math.isfinite(reach):
+        raise UserError(f"has {NO_PAIRS}")
     if reach > 2 * max(size):
         raise UserError(f"has a polygon that reaches {reach:g}, far outside its image of {size[1]} x {size[0]} pixels")
 
@@ -168,6 +172,6 @@ def _encode(outline: Outline, size: tuple[int, int]) -> dict[str, Any]:
     """COCO's compressed run lengths."""
     if not isinstance(outline, dict):
         for polygon in outline:
-            require_near(polygon, size)
+            _require_sound(polygon, size)
         return rle.merge(rle.frPyObjects(list(outline), *size))
     return rle.frPyObjects(outline, *size) if isinstance(outline["counts"], list) else outline

@@ -69,8 +69,8 @@ def note_repeats(
     if pairs:
         earlier, later = min(pairs, key=lambda pair: pair[1])
         problems.note(
-            f"{counted(len(pairs), 'object has', 'objects have')} the image, class and box of another and all are kept (the first: {describe(later)} "
-            f"repeats {describe(earlier)}): remove them if the annotations were merged twice"
+            f"{counted(len(pairs), 'object has', 'objects have')} the image, class and box of another and all are kept "
+            f"(the first: {describe(later)} repeats {describe(earlier)}): remove them if the annotations were merged twice"
         )
 
 

@@ -85,7 +85,7 @@ def _read_images(paths: Sequence[Path], problems: Problems) -> list[ImageFile]:
             )
             continue
         try:
-            files.append(ImageFile(path, ids.get(path.stem) or ids[str(path)], verify_image(path)))
+            files.append(ImageFile(path, ids.get(path.stem, ids.get(str(path), 0)), verify_image(path)))
         except UserError as error:
             problems.add(str(error), lost="image")
     return files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from seg_det.data.doubts import counted
@@ -36,8 +36,8 @@ class LabelFiles:
                 orphans = [stem for stem in orphans if stem not in there]
             if orphans:
                 problems.note(
-                    f"{folder} holds {counted(len(orphans), 'label file', 'label files')} without an image in {self._images[folder]}, not "
-                    f"read (the first: {orphans[0]}.txt)"
+                    f"{folder} holds {counted(len(orphans), 'label file', 'label files')} without an image in "
+                    f"{self._images[folder]}, not read (the first: {orphans[0]}.txt)"
                 )
 
     def _find(self, image: Path) -> Path | None:
@@ -48,10 +48,12 @@ class LabelFiles:
         return self._folders[path.parent].find_here(path.name)
 
 
-def shared_labels(images: Iterable[Path]) -> dict[Path, Path]:
+def shared_labels(images: Sequence[Path]) -> dict[Path, Path]:
     """Images whose label file, which exists, is that of an earlier image too: t1.png beside t1.jpg, with that one."""
     first: dict[Path, Path] = {}
     shared = {}
+    if len({image.stem for image in images}) == len(images):  # the usual case, told without looking at paths
+        return shared
     for image in images:
         path = label_file(image)
         if (earlier := first.setdefault(path, image)) != image and path.exists():

@@ -56,7 +56,7 @@ def test_val_fewer_categories():
 
 
 def test_names_are_shown_with_their_blanks():
-    with pytest.raises(UserError, match=r"only in the data: cat, dog, fox; only in the model m: 'cat ', bird\)"):
+    with pytest.raises(UserError, match=r"only in the data: cat, dog, fox; only in the model m: bird, 'cat '\)"):
         with_categories(source(), (Category(1, "cat "), Category(2, "bird")), "the model m")
 
 

@@ -118,6 +118,11 @@ def test_two_images_one_stem(root):
     assert [record.path.name for record in source.records] == ["a.jpg", "b.jpg", "b.png"] and source.lost.images == 1
 
 
+def test_an_image_of_the_name_0(root):
+    folder = root("0 0.5 0.5 0.25 0.5", images=("0.jpg", "1.jpg"), label="0.txt")
+    assert [(record.image_id, len(record.boxes)) for record in read(folder).records] == [(0, 1), (1, 0)]
+
+
 def test_lines_twice(root):
     source = read(root("0 0.5 0.5 0.25 0.5\n1 0.5 0.5 0.25 0.5\n0 0.5 0.5 0.25 0.5"))
     assert len(source.records[0].boxes) == 3 and "a.txt, line 3 repeats" in source.problems[0]
