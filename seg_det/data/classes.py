@@ -36,16 +36,7 @@ def with_categories(source: Source, categories: tuple[Category, ...], owner: str
     _require_distinct(source.name, source.categories)
     _require_distinct(owner, categories)
     index = {name: i for i, name in enumerate(names)}
-    here = {category.name for category in source.categories}
-    missing = [name for name in names if name not in here]
-    if not here <= set(index):
-        only = [f"only in the data: {_some(sorted(here - set(index)))}"]
-        only += [f"only in {owner}: {_some(sorted(missing))}"] if missing else []
-        raise UserError(
-            f"{source.name} has {len(here)} classes, {owner} has {len(index)}, and they are not the same "
-            f"({'; '.join(only)}): choose data with the same classes, or train anew on these, with "
-            "backbone.weights=CHECKPOINT to start from its backbone."
-        )
+    missing = _missing(source, names, owner)
     order = np.array([index[category.name] for category in source.categories], dtype=np.int64)
     note = f"{source.name} does not declare {len(missing)} of the {len(names)} classes of {owner} ({_some(missing)}): it is "
     return replace(
@@ -54,6 +45,21 @@ def with_categories(source: Source, categories: tuple[Category, ...], owner: str
         categories=_with_own_ids(categories, source.categories),
         problems=(*source.problems, *([note + "used without objects of them"] if missing else [])),
     )
+
+
+def _missing(source: Source, names: Sequence[str], owner: str) -> list[str]:
+    """The ``names`` that the source lacks. Raises UserError if it has others."""
+    here = {category.name for category in source.categories}
+    missing = [name for name in names if name not in here]
+    if others := sorted(here - set(names)):
+        only = [f"only in the data: {_some(others)}"]
+        only += [f"only in {owner}: {_some(sorted(missing))}"] if missing else []
+        raise UserError(
+            f"{source.name} has {len(here)} classes, {owner} has {len(names)}, and they are not the same "
+            f"({'; '.join(only)}): choose data with the same classes, or train anew on these, with "
+            "backbone.weights=CHECKPOINT to start from its backbone."
+        )
+    return missing
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -69,6 +69,10 @@ class _Object(NamedTuple):
     def describe(self) -> str:
         return _describe_object(self.path, self.number, self.name)
 
+    def describe_box(self) -> str:
+        box = ", ".join(f"{value:g}" for value in self.corners)
+        return f"{self.describe()}: its box [{', '.join(CORNERS)}] = [{box}]"
+
 
 def _describe_object(path: Path, number: int, name: str) -> str:
     # ElementTree forgets the lines; asking the text again costs time only where something is wrong.
@@ -234,9 +238,7 @@ def _check_objects(
         if labels[row] < 0:
             problems.add(f"{objects[row].describe()}: its class is not in the class list ({shown})", lost="object")
         else:
-            box = ", ".join(f"{value:g}" for value in corners[row])
-            fault = FAULTS[checked.faults[row]]
-            sentence = f"{objects[row].describe()}: its box [{', '.join(CORNERS)}] = [{box}] {fault}"
+            sentence = f"{objects[row].describe_box()} {FAULTS[checked.faults[row]]}"
             problems.add(sentence, lost="" if checked.usable[row] else "object")
     difficult = np.array([item.difficult for item in objects], bool)
     crowd, area = np.zeros(len(objects), bool), box_areas(checked.boxes)
