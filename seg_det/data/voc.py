@@ -233,7 +233,7 @@ def _check_objects(
     boxes = corners - (1, 1, 0, 0)
     # Equal inclusive corners would be a pixel, but nobody draws one: it is a click without a drag.
     checked = check_boxes(boxes, sizes, smallest=1.0)
-    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    shown = ", ".join(names[:20]) + ", ..." * (len(names) > 20)
     for row in np.flatnonzero((checked.faults > 0) | (labels < 0)):
         if labels[row] < 0:
             problems.add(f"{objects[row].describe()}: its class is not in the class list ({shown})", lost="object")
