@@ -18,7 +18,7 @@ from seg_det.commands.anchor_files import KEY, read_anchors, write_anchors
 from seg_det.commands.labelled import read_source
 from seg_det.commands.settings import height_and_width, plain, with_preferences
 from seg_det.data.images import limit_pixels
-from seg_det.data.objects import input_boxes
+from seg_det.data.objects import input_boxes, why_none
 from seg_det.data.records import DetectionSource
 from seg_det.errors import UserError
 from seg_det.files import relative
@@ -47,9 +47,7 @@ def main(config: DictConfig) -> None:
     size = height_and_width(config.data.size)
     boxes = input_boxes(source.records, size)
     if not len(boxes):
-        raise UserError(
-            f"{source.name} has no object in any of its {len(source.records)} images: check its annotations."
-        )
+        raise UserError(why_none(source.name, source.records, size))
     model = _model(config, len(source.categories))
     grid = Grid(tuple(model.map_sizes(size)), size, model.anchor_rule)
     torch.set_num_threads(1)  # on tensors this small, several wait for each other

@@ -30,7 +30,8 @@ def with_categories(source: Source, categories: tuple[Category, ...], owner: str
     """``source`` with its labels as indices of ``categories``, matched by name; ``owner`` is whose they are.
 
     The categories of the result stand in that order and keep the source's own ids, which its result files carry.
-    Raises UserError if the two do not name the same classes, or not in the same order where two share a name.
+    Classes that the source lacks have no objects in it, which its problems say. Raises UserError if it has classes of its own,
+    or not the same order where two share a name.
     """
     names = [category.name for category in categories]
     if [category.name for category in source.categories] == names:
@@ -38,22 +39,46 @@ def with_categories(source: Source, categories: tuple[Category, ...], owner: str
     _require_distinct(source.name, source.categories)
     _require_distinct(owner, categories)
     index = {name: i for i, name in enumerate(names)}
-    here = {category.name for category in source.categories}
-    if here != set(index):
-        only = [f"only in the data: {', '.join(sorted(here - set(index))[:5])}"] if here - set(index) else []
-        only += [f"only in {owner}: {', '.join(sorted(set(index) - here)[:5])}"] if set(index) - here else []
-        raise UserError(
-            f"{source.name} has {len(here)} classes, {owner} has {len(index)}, and they are not the same "
-            f"({'; '.join(only)}): choose data with the same classes, or train anew on these, with "
-            "backbone.weights=CHECKPOINT to start from its backbone."
-        )
+    missing = _missing(source, names, owner)
     order = np.array([index[category.name] for category in source.categories], dtype=np.int64)
-    own_ids = {category.name: category.id for category in source.categories}
+    note = f"{source.name} does not declare {len(missing)} of the {len(names)} classes of {owner} ({_some(missing)}): it is "
     return replace(
         source,
         records=tuple(_relabelled(record, order) for record in source.records),
-        categories=tuple(Category(own_ids[name], name) for name in index),
+        categories=_with_own_ids(categories, source.categories),
+        problems=(*source.problems, *([note + "used without objects of them"] if missing else [])),
     )
+
+
+def _missing(source: Source, names: Sequence[str], owner: str) -> list[str]:
+    """The ``names`` that the source lacks. Raises UserError if it has others."""
+    here = {category.name for category in source.categories}
+    missing = [name for name in names if name not in here]
+    if others := sorted(here - set(names)):
+        only = [f"only in the data: {_some(others)}"]
+        only += [f"only in {owner}: {_some(sorted(missing))}"] if missing else []
+        raise UserError(
+            f"{source.name} has {len(here)} classes, {owner} has {len(names)}, and they are not the same "
+            f"({'; '.join(only)}): choose data with the same classes, or train anew on these, with "
+            "backbone.weights=CHECKPOINT to start from its backbone."
+        )
+    return missing
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    """The first names, in quotes where blanks would not be seen."""
+    shown = [repr(name) if name != name.strip() or not name.isprintable() else name for name in names[:most]]
+    return ", ".join(shown) + (", ..." if len(names) > most else "")
+
+
+def _with_own_ids(categories: Sequence[Category], own: Sequence[Category]) -> tuple[Category, ...]:
+    """``categories`` with the ids of ``own``; those that are missing there get ids that it has not."""
+    ids = {category.name: category.id for category in own}
+    for category in categories:
+        if category.name not in ids:
+            taken = set(ids.values())
+            ids[category.name] = category.id if category.id not in taken else max(taken) + 1
+    return tuple(Category(ids[category.name], category.name) for category in categories)
 
 
 def _require_distinct(owner: str, categories: Sequence[Category]) -> None:

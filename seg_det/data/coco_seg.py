@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
 from dataclasses import dataclass, replace
-from operator import index as whole_number
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,15 +11,21 @@ import numpy as np
 from pycocotools import mask as rle
 from tqdm import tqdm
 
-from seg_det.data.coco import MALFORMED, default_name, load_document, read_categories, read_images
+from seg_det.data.coco import default_name
+from seg_det.data.coco_entries import DROPPED, Declared, Keys, describe, keys_of, load_document, read_categories
+from seg_det.data.coco_images import read_images
+from seg_det.data.doubts import judge_crowds, require_pixels
 from seg_det.data.masks import UNKNOWN, segmentation_source
 from seg_det.data.places import below
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import ImageFile, SegmentationRecord, SegmentationSource
+from seg_det.data.run_lengths import checked_runs
 from seg_det.errors import UserError
 from seg_det.registry import READERS
 from seg_det.types import IGNORE, Category
 
+NO_PAIRS = "a polygon that is no list of pairs of finite numbers"
+NEEDS = "a segmentation, an image_id and a category_id"
 Outline = tuple[np.ndarray, ...] | dict[str, Any]  # polygons, f64 [2 N] x y x y ..., or COCO's run lengths
 
 
@@ -76,7 +81,7 @@ def read_coco_seg(
     require(annotations, "the annotation file", part=True)
     require(images, "the image folder")
     document = load_document(annotations)
-    categories = read_categories(document["categories"], annotations, problems)
+    categories, labels = read_categories(document["categories"], annotations, problems)
     if background in {category.name for category in categories}:
         raise UserError(
             f"{annotations} has a category {background!r} of its own: set dataset.background to another name"
@@ -85,75 +90,91 @@ def read_coco_seg(
         raise UserError(
             f"{annotations} has {len(categories)} categories, but masks tell {UNKNOWN} classes apart at most"
         )
-    files, dropped = read_images(document["images"], images, annotations, problems)
-    labels = {category.id: label for label, category in enumerate(categories, start=1)}
-    regions = _read_regions(document["annotations"], files, set(dropped.tolist()), labels, annotations, problems)
+    files, places = read_images(document["images"], images, annotations, problems)
+    regions = _Regions(annotations, files, problems)
+    regions.read(document["annotations"], Declared(places, labels))
+    problems.settle()
+    regions.judge(categories)
     records = [
-        SegmentationRecord(file.path, DrawnMask(file.size, tuple(regions[file.image_id]), 0), file.image_id, file.size)
-        for file in files
+        SegmentationRecord(file.path, DrawnMask(file.size, tuple(some), 0), file.image_id, file.size)
+        for file, some in zip(files, regions.of_image, strict=True)
     ]
-    listed = (Category(min([0, *(i - 1 for i in labels)]), background), *categories)
+    listed = (Category(min([0, *(category.id - 1 for category in categories)]), background), *categories)
     return segmentation_source(name or default_name(images, annotations), records, listed, problems)
 
 
-def _read_regions(
-    entries: list[Any],
-    files: list[ImageFile],
-    dropped: set[int],
-    labels: dict[int, int],
-    path: Path,
-    problems: Problems,
-) -> dict[int, list[Region]]:
-    """The regions by image id; those of dropped images go silently with them."""
-    sizes = {file.image_id: file.size for file in files}
-    regions: dict[int, list[Region]] = defaultdict(list)
-    for number, entry in enumerate(tqdm(entries, desc=f"reading {path}", unit="object", delay=2, leave=False)):
-        try:
-            image_id, category_id = whole_number(entry["image_id"]), whole_number(entry["category_id"])
-            if image_id in dropped:
-                continue
-            if image_id not in sizes or category_id not in labels:
-                missing = f"image id {image_id}" if image_id not in sizes else f"category id {category_id}"
-                raise UserError(f"is about {missing}, which the file does not declare")
-            outline = _read_outline(entry["segmentation"], sizes[image_id])
-        except UserError as error:
-            problems.add(f"{path}: {_describe(entry, number)} {error}", lost="object")
-        except MALFORMED:
-            needs = "a segmentation, a whole number image_id and category_id"
-            problems.add(f"{path}: {_describe(entry, number)} needs {needs}", lost="object")
-        else:
-            label = IGNORE if entry.get("iscrowd") else labels[category_id]
-            regions[image_id].append(Region(label, outline))
-    return regions
+class _Regions:
+    """The regions of each image of a file, in the order of ``files``."""
+
+    def __init__(self, path: Path, files: list[ImageFile], problems: Problems) -> None:
+        self.path, self.files, self.problems = path, files, problems
+        self.of_image: list[list[Region]] = [[] for _ in files]
+        self._labels: list[int] = []
+        self._crowd: list[bool] = []
+        self._largest = 0.0  # number of the polygons
+
+    def read(self, entries: list[Any], declared: Declared) -> None:
+        """All that can be drawn; the regions of images that were left out go silently with them."""
+        for at, entry in enumerate(tqdm(entries, desc=f"reading {self.path}", unit="object", delay=2, leave=False)):
+            try:
+                keys = keys_of(entry, declared, NEEDS)
+                if keys.image != DROPPED:
+                    self._add(keys, _read_outline(entry, self.files[keys.image].size))
+            except UserError as error:
+                self.problems.add(f"{self.path}: {describe(entry, at)} {error}", lost="object")
+
+    def judge(self, categories: tuple[Category, ...]) -> None:
+        """Note what is doubtful with the regions as a whole. Raises UserError for what makes all of them wrong."""
+        if 0 < self._largest <= 1:
+            sizes = np.array([file.size for file in self.files])
+            require_pixels(np.array([self._largest]), sizes, f"{self.path}: the polygons of all annotations")
+        labels, crowd = np.array(self._labels, np.int64), np.array(self._crowd, bool)
+        judge_crowds(labels, crowd, categories, str(self.path), self.problems)
+
+    def _add(self, keys: Keys, outline: Outline) -> None:
+        if self._largest <= 1 and not isinstance(outline, dict):  # one polygon of pixels is enough
+            self._largest = max(self._largest, *(float(polygon.max()) for polygon in outline))
+        self._labels.append(keys.label)
+        self._crowd.append(keys.crowd)
+        self.of_image[keys.image].append(Region(IGNORE if keys.crowd else keys.label + 1, outline))
 
 
-def _describe(entry: Any, number: int) -> str:
-    own_id = entry.get("id") if isinstance(entry, dict) else None
-    return f"annotations[{number}] (which has no id)" if own_id is None else f"annotation id {own_id}"
-
-
-def _read_outline(segmentation: Any, size: tuple[int, int]) -> Outline:
+def _read_outline(entry: dict[str, Any], size: tuple[int, int]) -> Outline:
+    segmentation = entry.get("segmentation")
     if isinstance(segmentation, dict):
-        written = tuple(segmentation["size"])
-        if written != tuple(size):
-            raise UserError(
-                f"has run lengths for {written[1]} x {written[0]} pixels on an image of {size[1]} x {size[0]}"
-            )
-        counts = segmentation["counts"]
-        if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
-            raise UserError(f"has run lengths for {sum(counts)} pixels on an image of {size[1]} x {size[0]}")
-        return {"size": list(written), "counts": counts}
-    polygons = tuple(np.array(polygon, np.float64) for polygon in segmentation)
-    if not all(polygon.ndim == 1 and len(polygon) % 2 == 0 and np.isfinite(polygon).all() for polygon in polygons):
-        raise UserError("has a polygon that is no list of pairs of finite numbers")
+        return checked_runs(segmentation, size)
+    if not isinstance(segmentation, list):
+        raise UserError(f"needs {NEEDS}")
+    try:
+        polygons = tuple(np.array(polygon, np.float64) for polygon in segmentation)
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"has {NO_PAIRS}") from None
+    for polygon in polygons:
+        _require_sound(polygon, size)
     areas = tuple(polygon for polygon in polygons if len(polygon) >= 6)  # two points enclose nothing
     if not areas:
         raise UserError("has no polygon of three or more points")
     return areas
 
 
+def _require_sound(polygon: np.ndarray, size: tuple[int, int]) -> None:
+    """Raise UserError for a polygon, f64 [2 N] in pixels, that is none or reaches farther outside than its image is large.
+
+    Drawing one takes time and memory by the length of its sides, and ends the program for the longest.
+    """
+    if polygon.ndim != 1 or len(polygon) % 2:
+        raise UserError(f"has {NO_PAIRS}")
+    reach = float(np.abs(polygon).max()) if len(polygon) else 0.0
+    if not math.isfinite(reach):
+        raise UserError(f"has {NO_PAIRS}")
+    if reach > 2 * max(size):
+        raise UserError(f"has a polygon that reaches {reach:g}, far outside its image of {size[1]} x {size[0]} pixels")
+
+
 def _encode(outline: Outline, size: tuple[int, int]) -> dict[str, Any]:
     """COCO's compressed run lengths."""
     if not isinstance(outline, dict):
+        for polygon in outline:
+            _require_sound(polygon, size)
         return rle.merge(rle.frPyObjects(list(outline), *size))
     return rle.frPyObjects(outline, *size) if isinstance(outline["counts"], list) else outline

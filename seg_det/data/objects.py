@@ -19,14 +19,44 @@ def input_boxes(records: Sequence[DetectionRecord], size: tuple[int, int]) -> Te
     Every rule of resizing for detection stretches. Crowd regions are no targets and left out, and so is what is less than a
     pixel wide or high then.
     """
+    boxes = _stretched(records, size)
+    return torch.from_numpy(boxes[_large(boxes)].astype(np.float32))
+
+
+def share_lost(records: Sequence[DetectionRecord], size: tuple[int, int]) -> float:
+    """The share of the objects that are less than a pixel wide or high when each image is stretched to ``size`` (H, W)."""
+    boxes = _stretched(records, size)
+    return 1 - float(_large(boxes).mean()) if len(boxes) else 0.0
+
+
+def why_none(name: str, records: Sequence[DetectionRecord], size: tuple[int, int] | None = None) -> str:
+    """One sentence on why there is no object to learn in the split ``name``, at the input size (H, W) if one is given."""
+    crowds = sum(len(record.boxes) for record in records)
+    if size is not None and (objects := sum(int((~record.crowd).sum()) for record in records)):
+        return (
+            f"all {objects} objects of {name} are less than a pixel wide or high at {size[0]} x {size[1]}: choose a larger "
+            "data.size, or cut the images into tiles."
+        )
+    if crowds:
+        return (
+            f"all {crowds} objects of {name} are marked as crowds (iscrowd=1), so nothing can be learned: set iscrowd to 0 for "
+            "what are single objects."
+        )
+    return f"{name} has no object in any of its {len(records)} images: check its annotations."
+
+
+def _stretched(records: Sequence[DetectionRecord], size: tuple[int, int]) -> np.ndarray:
+    """The boxes of all objects but crowds, f64 [N, 4], when each image is stretched to ``size``."""
     if not records:
-        return torch.zeros(0, 4)
+        return np.zeros((0, 4))
     counts = [len(record.boxes) for record in records]
     sizes = np.repeat(np.array([record.size for record in records], np.float64), counts, axis=0)  # [N, (H, W)]
     boxes = np.concatenate([record.boxes for record in records]) * np.tile((np.array(size) / sizes)[:, ::-1], 2)
-    wanted = ~np.concatenate([record.crowd for record in records])
-    wanted &= (boxes[:, 2:] - boxes[:, :2] >= SMALLEST_SIDE).all(axis=1)
-    return torch.from_numpy(boxes[wanted].astype(np.float32))
+    return boxes[~np.concatenate([record.crowd for record in records])]
+
+
+def _large(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:] - boxes[:, :2] >= SMALLEST_SIDE).all(axis=1)
 
 
 def to_xywh(boxes: np.ndarray) -> np.ndarray:

@@ -165,7 +165,9 @@ def _image_folder(root: Path, split: str, file: Path) -> Path:
     stem = re.sub(r"^instances_", "", file.stem)  # instances_train2017.json and train2017/
     folders = [root / stem, *(root / part for part in PARTS[split]), root / "images" / stem]
     folders += [*(root / "images" / part for part in PARTS[split]), root / "images", root, file.parent]
-    there = [folder for folder in folders if folder.is_dir() and (name is None or (folder / name).is_file())]
+    existing = [folder for folder in folders if folder.is_dir()]
+    there = [folder for folder in existing if name is None or (folder / name).is_file()]
+    there = there or [folder for folder in existing if _has_respelled(folder, name)][:1]
     if not there:
         tried = ", ".join(dict.fromkeys(map(str, folders)))
         raise UserError(
@@ -173,6 +175,16 @@ def _image_folder(root: Path, split: str, file: Path) -> Path:
             f"dataset.{split}_images=FOLDER."
         )
     return there[0]
+
+
+def _has_respelled(folder: Path, name: str) -> bool:
+    """Whether the reader will find ``name`` there in another spelling."""
+    from seg_det.data.spelling import Spellings  # imports numpy, which --help need not
+
+    try:
+        return Spellings(folder).find(name).is_file()
+    except UserError:
+        return False
 
 
 def _tools(root: Path, wanted: str) -> Recognised | None:

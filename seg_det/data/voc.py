@@ -13,15 +13,20 @@ from xml.etree import ElementTree
 import numpy as np
 from tqdm import tqdm
 
+from seg_det.data.doubts import note_repeats, require_pixels
 from seg_det.data.images import IMAGE_SUFFIXES, is_turned, verify_image
 from seg_det.data.places import below
 from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes, require
 from seg_det.data.records import DetectionSource, ImageFile, ObjectTable, build_records
+from seg_det.data.spelling import Spellings
 from seg_det.data.texts import read_lines
+from seg_det.data.voc_classes import class_names, class_of
+from seg_det.data.voc_xml import parse_annotation, text_of
 from seg_det.errors import UserError
 from seg_det.registry import READERS
 from seg_det.types import Category
 
+TRUE = ("1", "true", "yes")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -54,9 +59,9 @@ def read_voc(
     for folder in (root, folders.annotations, folders.images):
         require(folder, "the VOC folder")
     stems = _stems(root, split, folders, problems)
-    names = _class_names(root, categories, [below(root, folder) for folder in named_in] or [folders.annotations])
+    names = class_names(root, categories, [below(root, folder) for folder in named_in] or [folders.annotations])
     files, objects = _read_annotations(folders, stems, problems)
-    table = _check_objects(objects, files, names, problems)
+    table = _check_objects(objects, files, names, folders.annotations, problems)
     sentences = problems.settle()
     if not files:
         of_split = f"split {split}" if split else str(folders.annotations)
@@ -92,11 +97,16 @@ class _Object(NamedTuple):
     def describe(self) -> str:
         return _describe_object(self.path, self.number, self.name)
 
+    def describe_box(self) -> str:
+        box = ", ".join(f"{value:g}" for value in self.corners)
+        return f"{self.describe()}: its box [{', '.join(CORNERS)}] = [{box}]"
+
 
 def _describe_object(path: Path, number: int, name: str) -> str:
     # ElementTree forgets the lines; asking the text again costs time only where something is wrong.
     text = path.read_text(encoding="utf-8", errors="replace")
-    starts = [match.start() for match in re.finditer(r"<object\b", text)]
+    text = re.sub(r"<!--.*?-->", lambda comment: "\n" * comment.group().count("\n"), text, flags=re.DOTALL)
+    starts = [match.start() for match in re.finditer(r"<(?:\w+:)?object\b", text, re.IGNORECASE)]
     line = f", line {text.count(chr(10), 0, starts[number - 1]) + 1}" if number <= len(starts) else ""
     return f"{path}{line}: object {number} ({name or 'without a name'})"
 
@@ -129,42 +139,6 @@ def read_split(path: Path, problems: Problems) -> list[str]:
     return stems
 
 
-def _class_names(root: Path, categories: Sequence[str] | None, folders: Sequence[Path]) -> tuple[str, ...]:
-    labels = root / "labels.txt"
-    if categories is not None:
-        source, names = "dataset.categories", [str(name).strip() for name in categories]
-    elif labels.exists():
-        source, names = str(labels), read_lines(labels)
-    else:
-        # Of all splits, not of one: train and val must agree on the indices.
-        source = " and ".join(dict.fromkeys(f"{folder} (all files)" for folder in folders))
-        names = sorted(set().union(*(_names_in(folder) for folder in dict.fromkeys(folders))))
-    names = [name for name in names if name]
-    if not names:
-        raise UserError(
-            f"{source} names no class; set dataset.categories=[NAME,...] or write {labels}, one name a line"
-        )
-    if len(set(names)) < len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise UserError(f"{source} lists the class {twice!r} twice; list it once")
-    return tuple(names)
-
-
-def _names_in(folder: Path) -> set[str]:
-    """The names of all objects in a folder of XML files; a broken file is left to the split that lists it."""
-    found: set[str] = set()
-    for path in sorted(folder.glob("*.xml")):
-        # Most files bring no new name, and a look at the text is ten times faster than parsing it.
-        texts = re.findall(rb"<name>([^<]*)</name>", path.read_bytes())
-        if not texts or any(text.decode(errors="replace").strip() not in found for text in texts):
-            try:
-                root = ElementTree.parse(path).getroot()
-            except (ElementTree.ParseError, ValueError):
-                continue
-            found |= {_text(element, "name") for element in root.findall("object")}
-    return found - {""}
-
-
 def image_ids(stems: Sequence[str]) -> dict[str, int]:
     """2007_000027 -> 2007000027 where all names are like that, else the 1-based position in the sorted list."""
     numbers = [int(stem.replace("_", "")) for stem in stems if re.fullmatch(r"_*[0-9][0-9_]{0,17}", stem)]
@@ -175,93 +149,146 @@ def image_ids(stems: Sequence[str]) -> dict[str, int]:
 
 def list_images(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
     """Image files by stem; of several the first by ``suffixes``. Hidden files are passed over."""
+    return {stem: paths[0] for stem, paths in images_by_stem(folder, suffixes).items()}
+
+
+def images_by_stem(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, list[Path]]:
+    """All image files of a stem, ordered by ``suffixes``. Hidden files are passed over."""
     paths = [Path(entry.path) for entry in os.scandir(folder) if not entry.name.startswith(".")]
     known = [path for path in paths if path.suffix.lower() in suffixes]
-    ordered = sorted(known, key=lambda path: (suffixes.index(path.suffix.lower()), path.name), reverse=True)
-    return {path.stem: path for path in ordered}
+    found: dict[str, list[Path]] = {}
+    for path in sorted(known, key=lambda path: (suffixes.index(path.suffix.lower()), path.name)):
+        found.setdefault(path.stem, []).append(path)
+    return found
+
+
+class _Files:
+    """The images and annotations that the lines of a split list mean."""
+
+    def __init__(self, folders: Folders) -> None:
+        self.images = Spellings(folders.images, IMAGE_SUFFIXES)
+        self.annotations = Spellings(folders.annotations)
+        self.listed = folders.listed
+        self._by_stem = images_by_stem(self.images.folder)
+        self._lines: dict[Path, str] = {}
+
+    def image(self, line: str, problems: Problems) -> Path:
+        """Raises UserError where there is none, several could be meant, or another line means it too."""
+        paths = self._by_stem.get(line) or [self._below(line)]
+        if len(paths) > 1:
+            names = " and ".join(path.name for path in paths[:2])
+            problems.add(
+                f"{self.images.folder} holds {names}, which both are {line}: remove or rename one of them", lost="image"
+            )
+        if (first := self._lines.setdefault(paths[0], line)) != line:
+            raise UserError(f"the split lists {line} and {first}, which both are {paths[0]}: keep one of the lines")
+        return paths[0]
+
+    def annotation(self, image: Path) -> Path:
+        """The XML of an image, in the same sub-folder."""
+        name = image.relative_to(self.images.folder).with_suffix(".xml").as_posix()
+        try:
+            return self.annotations.find(name)
+        except UserError:
+            return self.annotations.folder / name  # which parse_annotation says is missing
+
+    def _below(self, line: str) -> Path:
+        try:
+            return self.images.find_stem(line)
+        except UserError as error:
+            known = ", ".join(IMAGE_SUFFIXES)
+            folder = self.images.folder
+            named = f"the split lists {line}" if self.listed else f"{self.annotations.folder / line}.xml is there"
+            raise UserError(f"{named}, but {folder} holds no {line} with {known} ({error})") from None
 
 
 def _read_annotations(folders: Folders, stems: list[str], problems: Problems) -> tuple[list[ImageFile], list[_Object]]:
-    images, ids = list_images(folders.images), image_ids(stems)
+    found, ids = _Files(folders), image_ids(stems)
     files: list[ImageFile] = []
     objects: list[_Object] = []
     for stem in tqdm(stems, desc=f"reading {folders.annotations}", unit="image", delay=2, leave=False):
-        path = folders.annotations / f"{stem}.xml"
         try:
-            if stem not in images:
-                known = ", ".join(IMAGE_SUFFIXES)
-                named = f"the split lists {stem}" if folders.listed else f"{path} is there"
-                raise UserError(f"{named}, but {folders.images} holds no {stem} with {known}")
-            tree = _parse(path)
-            size = _true_size(tree, path, images[stem])
+            image = found.image(stem, problems)
+            path = found.annotation(image)
+            tree = parse_annotation(path)
+            size = _true_size(tree, path, image)
         except UserError as error:
             problems.add(str(error), lost="image")
             continue
         objects += _read_objects(tree, path, len(files), problems)
-        files.append(ImageFile(images[stem], ids[stem], size))
+        files.append(ImageFile(image, ids[stem], size))
+    for spellings in (found.images, found.annotations):
+        spellings.note(str(spellings.folder), len(stems), problems)
     return files, objects
 
 
-def _parse(path: Path) -> ElementTree.Element:
-    try:
-        return ElementTree.parse(path).getroot()
-    except FileNotFoundError:
-        remedy = "an image without objects needs an XML without <object>"
-        raise UserError(f"the annotation {path} is missing ({remedy})") from None
-    except (ElementTree.ParseError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not valid XML ({error})") from error
-
-
 def _true_size(tree: ElementTree.Element, path: Path, image: Path) -> tuple[int, int]:
-    """(H, W) from the image: many tools write none, zeros or swapped sides into the XML."""
-    size = verify_image(image)
-    written = tuple(_text(tree, f"size/{side}") for side in ("width", "height"))
-    if size[0] != size[1] and written == (str(size[0]), str(size[1])) and is_turned(image):
-        stored = f"it gives the size {written[0]}x{written[1]} that {image.name} has before its EXIF rotation"
+    """(H, W) from the image: many tools write none, zeros or exchanged sides into the XML.
+
+    Raises UserError for a size that shows that the boxes are for another image: before its EXIF rotation, or resized.
+    """
+    height, width = verify_image(image)
+    written = tuple(_side(text_of(tree, f"size/{side}")) for side in ("width", "height"))
+    if written == (height, width) and height != width and is_turned(image):
+        stored = f"it gives the size {height}x{width} that {image.name} has before its EXIF rotation"
         remedy = "save the image upright or correct the size"
         raise UserError(f"{path}: {stored}, so its boxes may be unrotated too ({remedy})")
-    return size
+    if min(written) > 0 and written not in ((width, height), (height, width)):
+        raise UserError(
+            f"{path}: it gives the size {written[0]:g}x{written[1]:g}, but {image.name} has {width}x{height} pixels, so "
+            "its boxes may be for another size of it (take the image that was annotated, or scale the boxes and correct the size)"
+        )
+    return height, width
 
 
-def _text(element: ElementTree.Element, tag: str) -> str:
-    return (element.findtext(tag) or "").strip()
+def _side(text: str) -> float:
+    """A width or height; 0 where there is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def _read_objects(tree: ElementTree.Element, path: Path, image: int, problems: Problems) -> Iterable[_Object]:
     # Direct children only: the <part>s of a person have names and boxes of their own.
     for number, element in enumerate(tree.findall("object"), start=1):
-        name = _text(element, "name")
+        name = class_of(element)
         try:
-            corners = tuple(float(_text(element, f"bndbox/{corner}")) for corner in CORNERS)
+            corners = tuple(float(text_of(element, f"bndbox/{corner}")) for corner in CORNERS)
         except ValueError:
             problems.add(
                 f"{_describe_object(path, number, name)} has no bndbox with four numbers {' '.join(CORNERS)}",
                 lost="object",
             )
             continue
-        yield _Object(image, path, number, name, corners, _text(element, "difficult") == "1")
+        yield _Object(image, path, number, name, corners, text_of(element, "difficult").lower() in TRUE)
 
 
 def _check_objects(
-    objects: list[_Object], files: list[ImageFile], names: tuple[str, ...], problems: Problems
+    objects: list[_Object], files: list[ImageFile], names: tuple[str, ...], where: Path, problems: Problems
 ) -> ObjectTable:
     index = {name: label for label, name in enumerate(names)}
     labels = np.array([index.get(item.name, -1) for item in objects], np.int64)
     image = np.array([item.image for item in objects], np.int64)
     corners = np.array([item.corners for item in objects], np.float64).reshape(-1, 4)
+    sizes = np.array([file.size for file in files]).reshape(-1, 2)[image]
+    require_pixels(
+        corners[np.isfinite(corners).all(axis=1)], sizes, f"the boxes of all {len(objects)} objects of {where}"
+    )
     boxes = corners - (1, 1, 0, 0)
     # Equal inclusive corners would be a pixel, but nobody draws one: it is a click without a drag.
-    checked = check_boxes(boxes, np.array([file.size for file in files]).reshape(-1, 2)[image], smallest=1.0)
-    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    checked = check_boxes(boxes, sizes, smallest=1.0)
+    shown = ", ".join(names[:20]) + ", ..." * (len(names) > 20)
     for row in np.flatnonzero((checked.faults > 0) | (labels < 0)):
         if labels[row] < 0:
             problems.add(f"{objects[row].describe()}: its class is not in the class list ({shown})", lost="object")
         else:
-            box = ", ".join(f"{value:g}" for value in corners[row])
-            fault = FAULTS[checked.faults[row]]
-            sentence = f"{objects[row].describe()}: its box [{', '.join(CORNERS)}] = [{box}] {fault}"
+            sentence = f"{objects[row].describe_box()} {FAULTS[checked.faults[row]]}"
             problems.add(sentence, lost="" if checked.usable[row] else "object")
     difficult = np.array([item.difficult for item in objects], bool)
     crowd, area = np.zeros(len(objects), bool), box_areas(checked.boxes)
     table = ObjectTable(image, checked.boxes, labels, crowd, difficult, area)
-    return ObjectTable(*(column[checked.usable & (labels >= 0)] for column in table))
+    keep = checked.usable & (labels >= 0)
+    table, own = ObjectTable(*(column[keep] for column in table)), np.flatnonzero(keep)
+    note_repeats(table.image, table.labels, table.boxes, lambda row: objects[own[row]].describe(), problems)
+    return table

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from seg_det.data.coco_seg import DrawnMask, Region
+from seg_det.data.doubts import note_repeats
 from seg_det.data.images import verify_image
 from seg_det.data.masks import segmentation_source
 from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes
@@ -21,35 +21,13 @@ from seg_det.data.records import (
     SegmentationSource,
     build_records,
 )
-from seg_det.data.texts import read_text
 from seg_det.data.voc import image_ids
 from seg_det.data.yolo_files import Description, images_of, label_file, read_description
+from seg_det.data.yolo_labels import LabelFiles, shared_labels
+from seg_det.data.yolo_lines import CORNERS, Line, LineReader
 from seg_det.errors import UserError
 from seg_det.registry import READERS
 from seg_det.types import Category
-
-BOX, CORNERS = 5, 9  # numbers of a line: class and box; class and four corners
-PIXELS = 2.0  # a share above it is a number of pixels
-FORMS = "class x y width height, or class and the x y of three or more corners, as shares of the image"
-
-
-class Line(NamedTuple):
-    """An object as it stands in a label file."""
-
-    image: int  # position in the split
-    file: Path
-    number: int  # of the line, from 1
-    label: int
-    values: tuple[float, ...]  # shares of the image: centre x, centre y, width, height, or x y of each corner
-
-    @property
-    def is_box(self) -> bool:
-        """Whether there is a box, and no polygon."""
-        return len(self.values) == BOX - 1
-
-    def describe(self) -> str:
-        """Where it stands."""
-        return f"{self.file}, line {self.number}"
 
 
 @READERS.register
@@ -72,7 +50,7 @@ def read_yolo(
     problems, description = Problems(on_bad), read_description(Path(root))
     paths = images_of(description, split, problems)
     files = _read_images(paths, problems)
-    lines = list(_read_lines(files, len(description.names), problems))
+    lines = _read_lines(files, description.names, problems)
     _require_labels(files, lines, description)
     if not polygons:
         _refuse_oriented(lines)
@@ -99,10 +77,15 @@ def _read_images(paths: Sequence[Path], problems: Problems) -> list[ImageFile]:
     if len(set(keys)) < len(keys):  # one stem in several folders
         keys = [str(path) for path in paths]
     ids = image_ids(keys)
-    files = []
-    for path, key in tqdm(
-        zip(paths, keys, strict=True), f"reading {paths[0].parent}", len(paths), unit="image", delay=2, leave=False
-    ):
+    shared, files = shared_labels(paths), []
+    shown = {"desc": f"reading {paths[0].parent}", "unit": "image", "delay": 2, "leave": False}
+    for path, key in zip(tqdm(paths, **shown), keys, strict=True):
+        if path in shared:
+            problems.add(
+                f"{shared[path]} and {path.name} have the same label file {label_file(path)}: remove or rename one of them",
+                lost="image",
+            )
+            continue
         try:
             files.append(ImageFile(path, ids[key], verify_image(path)))
         except UserError as error:
@@ -110,41 +93,15 @@ def _read_images(paths: Sequence[Path], problems: Problems) -> list[ImageFile]:
     return files
 
 
-def _read_lines(files: Sequence[ImageFile], classes: int, problems: Problems) -> Iterator[Line]:
+def _read_lines(files: Sequence[ImageFile], names: Sequence[str], problems: Problems) -> list[Line]:
+    labels, reader = LabelFiles(file.path for file in files), LineReader(names, problems)
+    lines = []
     for position, file in enumerate(files):
-        path = label_file(file.path)
-        try:
-            text = read_text(path)
-        except FileNotFoundError:
-            continue
-        except (OSError, UserError) as error:
-            problems.add(f"{path} cannot be read ({error})")
-            continue
-        for number, line in enumerate(text.splitlines(), start=1):
-            if words := line.split():
-                try:
-                    yield _parsed(position, path, number, words, classes)
-                except UserError as error:
-                    problems.add(f"{path}, line {number}: {error}", lost="object")
-
-
-def _parsed(position: int, path: Path, number: int, words: list[str], classes: int) -> Line:
-    """The object of a line. Raises UserError that says what is wrong with it."""
-    try:
-        values = tuple(map(float, words))
-    except ValueError:
-        raise UserError(f"{' '.join(words)[:60]!r} is not {FORMS}") from None
-    count = len(values)
-    if count == BOX + 1:
-        raise UserError("six numbers are a prediction with its score, or a box and a track: labels have " + FORMS)
-    if count < BOX or (count > BOX and count % 2 == 0):
-        raise UserError(f"{count} numbers are not {FORMS}")
-    label, values = values[0], values[1:]
-    if label != int(label) or not 0 <= label < classes:
-        raise UserError(f"the class {words[0]} is none of 0 to {classes - 1}, which the names have")
-    if max(values) > PIXELS:
-        raise UserError(f"the numbers reach {max(values):g}, so they are pixels: write {FORMS}")
-    return Line(position, path, number, int(label), values)
+        if (path := labels.of_image[file.path]) is not None:
+            lines += reader.read(position, path)
+    reader.note()
+    labels.note(problems)
+    return lines
 
 
 def _require_labels(files: Sequence[ImageFile], lines: Sequence[Line], description: Description) -> None:
@@ -185,7 +142,9 @@ def _objects(lines: Sequence[Line], files: Sequence[ImageFile], problems: Proble
     labels = np.array([line.label for line in lines], np.int64)
     no = np.zeros(len(lines), bool)
     table = ObjectTable(image, checked.boxes, labels, no, no, box_areas(checked.boxes))
-    return ObjectTable(*(column[checked.usable] for column in table))
+    table, own = ObjectTable(*(column[checked.usable] for column in table)), np.flatnonzero(checked.usable)
+    note_repeats(table.image, table.labels, table.boxes, lambda row: lines[own[row]].describe(), problems)
+    return table
 
 
 def _masks(

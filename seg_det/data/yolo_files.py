@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from seg_det.data.images import IMAGE_SUFFIXES
+from seg_det.data.names import clean_name
 from seg_det.data.problems import MissingPart, Problems, require
+from seg_det.data.spelling import Spellings
 from seg_det.data.texts import read_lines, read_text
 from seg_det.errors import UserError
 
@@ -93,12 +95,13 @@ def _names(content: dict[Any, Any], file: Path) -> tuple[str, ...]:
     count = content.get("nc")
     if isinstance(count, int) and count != len(names):
         raise UserError(f"{file} says nc: {count}, but has {len(names)} names: correct one of them.")
-    return _checked([str(name).strip() for name in names], file)
+    return _checked(["" if name is None else name for name in names], file)
 
 
-def _checked(names: list[str], file: Path) -> tuple[str, ...]:
-    if not names or not all(names):
+def _checked(names: list[Any], file: Path) -> tuple[str, ...]:
+    if not names or not all(str(name).strip() for name in names):
         raise UserError(f"{file} has a class without a name: give each one.")
+    names = [clean_name(name, f"{file}: class {number}") for number, name in enumerate(names)]
     if doubled := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{file} names the class {doubled[0]!r} twice: give each a name of its own.")
     return tuple(names)
@@ -165,13 +168,14 @@ def _paths(place: Path, problems: Problems) -> Iterable[Path]:
                 if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES):
                     yield Path(folder) / name
         return
-    for number, line in enumerate(read_text(place).splitlines(), start=1):
+    spellings, lines = Spellings(place.parent), read_text(place).splitlines()
+    for number, line in enumerate(lines, start=1):
         if text := line.strip().replace("\\", "/"):
-            path = Path(text) if Path(text).is_file() else place.parent / text
-            if path.is_file():
-                yield path
-            else:
-                problems.add(f"{place}, line {number}: there is no image {text}", lost="image")
+            try:
+                yield Path(text) if Path(text).is_file() else spellings.find(text)
+            except UserError as error:
+                problems.add(f"{place}, line {number}: {error}", lost="image")
+    spellings.note(str(place), len(lines), problems)
 
 
 def label_file(image: Path) -> Path:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_det.data.loaders import read_image
-from seg_det.data.objects import input_boxes
+from seg_det.data.objects import input_boxes, share_lost, why_none
 from seg_det.data.plain_transforms import resize_antialiased_only, resize_only
 from seg_det.data.records import DetectionRecord, DetectionSource
 from seg_det.data.transforms import DetectionTransform
@@ -35,6 +35,7 @@ from seg_det.types import Category, DenseDetections, DetectionBatch, Detections,
 TRANSFORMS = {"stretch": resize_only, "stretch_antialiased": resize_antialiased_only}  # of ModelCard.resize
 VIEW = 420  # pixels of the longer side of each of the two views of an image in a report
 UNMATCHED = 0.25  # share of objects without a good anchor match above which training warns
+VANISHING = 0.01  # share of objects below a pixel from which training warns
 MARKS = (
     "Detections from the score with the best F1 of their class on; found at IoU 0.5. Marked red: on the left objects that are "
     "missed, on the right detections that find none."
@@ -62,7 +63,24 @@ def _best_anchors(model: nn.Module, card: ModelCard, source: DetectionSource) ->
 
 
 def _doubts(predictor: Detector, source: DetectionSource, loss: Callable[..., DetectionLosses]) -> str | None:
-    """The share of objects without a good anchor match, by size, and what to do, where it is large."""
+    """What may go wrong with the objects of a split at the input size, and what to do."""
+    found = (_vanishing(predictor, source), _unmatched(predictor, source, loss))
+    return " ".join(sentence for sentence in found if sentence) or None
+
+
+def _vanishing(predictor: Detector, source: DetectionSource) -> str | None:
+    """The share of objects that are smaller than a pixel of the input, where it is not negligible."""
+    size = predictor.card.input_size
+    if (share := share_lost(source.records, size)) < VANISHING:
+        return None
+    return (
+        f"{_percent(share)} of the objects of {source.name} are less than a pixel wide or high at {size[0]} x {size[1]} and are "
+        "left out of the training: choose a larger data.size, or cut the images into tiles."
+    )
+
+
+def _unmatched(predictor: Detector, source: DetectionSource, loss: Callable[..., DetectionLosses]) -> str | None:
+    """The share of objects without a good anchor match, by size, where it is large."""
     if (threshold := _match_threshold(loss)) is None:
         return None
     boxes, best = _best_anchors(predictor.model, predictor.card, source)
@@ -147,9 +165,7 @@ def _metric(source: DetectionSource, *, count_difficult: bool = False, evaluator
 
 def _check(source: DetectionSource, *, every: bool = False) -> None:
     if not any((~record.crowd).any() for record in source.records):
-        raise UserError(
-            f"{source.name} has no object in any of its {len(source.records)} images: check its annotations."
-        )
+        raise UserError(why_none(source.name, source.records))
 
 
 def _details(metric: DetectionMetric, report: DetectionReport, source: DetectionSource) -> Details:

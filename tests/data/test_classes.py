@@ -43,6 +43,23 @@ def test_classes_are_of_boxes():
         only_classes(ClassificationSource("photos", (), CATEGORIES), ["dog"])
 
 
+def test_val_fewer_categories():
+    """A class that the split does not declare has no objects in it; its id is one that the split does not use."""
+    model = (Category(1, "fox"), Category(5, "cow"), Category(3, "dog"), Category(2, "cat"), Category(4, "emu"))
+    found = with_categories(source(), model, "the model m")
+    assert [c.name for c in found.categories] == ["fox", "cow", "dog", "cat", "emu"]
+    assert [c.id for c in found.categories] == [9, 10, 5, 3, 4]  # cow's 5 is the split's dog
+    assert found.records[0].labels.tolist() == [3, 2, 0, 2]
+    assert found.problems == (
+        "pets val does not declare 2 of the 5 classes of the model m (cow, emu): it is used without objects of them",
+    )
+
+
+def test_names_are_shown_with_their_blanks():
+    with pytest.raises(UserError, match=r"only in the data: cat, dog, fox; only in the model m: bird, 'cat '\)"):
+        with_categories(source(), (Category(1, "cat "), Category(2, "bird")), "the model m")
+
+
 def test_two_classes_of_one_name():
     """Data of the same classes in the same order needs no names; any other cannot tell them apart."""
     twice = (Category(3, "cup"), Category(5, "dog"), Category(9, "cup"))

@@ -62,7 +62,8 @@ def test_records(tree):
         annotation(3, 5, 7, (20, 10, 20, 10), area=7, iscrowd=0),
     ]
     source = read_coco(**tree(annotations=rows))
-    assert source.name == "tiny val" and source.problems == ()
+    assert source.name == "tiny val" and len(source.problems) == 1
+    assert "class toothbrush has 1 of 1 objects marked iscrowd=1 and will not be learned" in source.problems[0]
     assert source.categories == (Category(7, "train"), Category(90, "toothbrush"))  # by ascending id
     a, b = source.records
     assert (a.path.name, a.image_id, a.size) == ("a.jpg", 11, (20, 40))
@@ -181,12 +182,16 @@ def test_duplicate_categories(tree):
         {"id": 4, "image_id": 5, "category_id": 7},
         {"id": 4, "image_id": 5, "category_id": 7, "bbox": [1, 2, 3]},
         {"id": 4, "image_id": 5, "category_id": 7, "bbox": [1, 2, None, 3]},
-        {"id": 4, "image_id": "five", "category_id": 7, "bbox": [1, 2, 3, 4]},
+        {"id": 4, "category_id": 7, "bbox": [1, 2, 3, 4]},
     ],
 )
 def test_malformed_annotation(tree, entry):
     arguments = tree(annotations=[annotation(1, 5), entry])
-    check_problem(arguments, r"val\.json: annotations\[1\] \(id 4\) needs a bbox of four numbers", kept=[0, 1])
+    check_problem(
+        arguments,
+        r"val\.json: annotation id 4 needs a bbox of four numbers, an image_id and a category_id",
+        kept=[0, 1],
+    )
 
 
 def test_malformed_image(tree):

@@ -113,7 +113,7 @@ def test_name_and_id_of_the_background(tree):
         ),
         (
             {"image_id": 1, "category_id": 1},
-            r"annotations\[0\] \(which has no id\) needs a segmentation, a whole number",
+            r"annotations\[0\] \(which has no id\) needs a segmentation, an image_id",
         ),
         ("nonsense", r"annotations\[0\] .* needs a segmentation"),
     ],

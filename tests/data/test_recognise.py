@@ -317,3 +317,14 @@ def test_real_folders(real_data):
     assert {
         name: (wanted, recognise(data / name, wanted).dataset) for name, (wanted, _) in expected.items()
     } == expected
+
+
+def test_images_in_another_spelling_than_the_json_has(tmp_path):
+    """The reader finds a.jpg as a.JPG and, with a backslash, below images/; so the folder is recognised too."""
+    for name, written, there in (("one", "a.jpg", "a.JPG"), ("two", "images\\a.jpg", "images/a.jpg")):
+        for split in ("train", "val"):
+            (tmp_path / name / split / there).parent.mkdir(parents=True)
+            (tmp_path / name / split / there).touch()
+            (tmp_path / name / f"{split}.json").write_text(json.dumps({"images": [{"id": 1, "file_name": written}]}))
+        settings = recognise(tmp_path / name, BOXES).settings
+        assert f"dataset.train_images={tmp_path / name / 'train'}" in settings

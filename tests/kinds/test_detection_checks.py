@@ -74,6 +74,19 @@ def test_fitted_anchors_need_no_warning():
     assert DETECTION.doubts(detector(anchor_shapes=shapes), boxes, multibox_loss) is None
 
 
+def test_objects_below_a_pixel_are_told():
+    small = source((0, 0, 3, 3), MATCHED, size=(200, 328 * 4))
+    assert DETECTION.doubts(detector(), small, multibox_loss).startswith(
+        "50 % of the objects of pets train are less than a pixel wide or high at 200 x 328 and are left out of the training: "
+        "choose a larger data.size"
+    )
+
+
+def test_a_source_of_crowds_alone():
+    with pytest.raises(UserError, match="all 1 objects of pets train are marked as crowds"):
+        DETECTION.check(source(TINY, crowd=True))
+
+
 def test_crowds_and_other_tasks_have_nothing_to_say():
     assert DETECTION.doubts(detector(), source(TINY, crowd=True), multibox_loss) is None
 
