@@ -1,0 +1,231 @@
+"""Image files as people's tools write them: turned by rare metadata, of more than 8 bits, damaged inside, of other formats."""
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from image_files import encoded
+from PIL import Image, ImageOps, PngImagePlugin
+
+from seg_det.data.images import image_size, is_turned, read_rgb, read_values, verify_image
+from seg_det.errors import UserError
+
+WIDE = 40, 24  # of the stored image
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation%s/></x:xmpmeta>'
+
+
+def stored(mode="RGB"):
+    """40 x 24, with a white patch in its upper left quarter."""
+    pixels = np.zeros((24, 40, 3), np.uint8)
+    pixels[:12, :20] = 255
+    return Image.fromarray(pixels).convert(mode)
+
+
+def exif(orientation, order=">", kind=3):
+    """EXIF data with the orientation as a BYTE (1), a SHORT (3) or a LONG (4)."""
+    value = struct.pack(order + {1: "B3x", 3: "H2x", 4: "I"}[kind], orientation)
+    mark = b"MM\0*" if order == ">" else b"II*\0"
+    entry = struct.pack(order + "HHI", 274, kind, 1) + value
+    return b"Exif\0\0" + mark + struct.pack(order + "IH", 8, 1) + entry + bytes(4)
+
+
+def raw_profile(orientation):
+    digits = exif(orientation).hex()
+    return f"\nexif\n      {len(digits) // 2}\n{digits}\n"
+
+
+def with_text(key, value, zipped=False):
+    info = PngImagePlugin.PngInfo()
+    info.add_text(key, value, zip=zipped)
+    return encoded(stored(), "PNG", pnginfo=info)
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def behind(kind, content):
+    """A PNG with a chunk between the pixels and the end, where ExifTool puts it."""
+    data = encoded(stored(), "PNG")
+    return data[:-12] + chunk(kind, content) + data[-12:]
+
+
+def tiff(orientation, image=None, **options):
+    tags = Image.Exif()
+    tags[274] = orientation
+    return encoded(image or stored(), "TIFF", exif=tags, **options)
+
+
+def wide_tiff(orientation):
+    """16 bits a channel, which Pillow does not write."""
+    data = cv2.imencode(".tif", np.asarray(stored()).astype(np.uint16) * 257)[1].tobytes()
+    order = "<" if data[:2] == b"II" else ">"
+    (start,) = struct.unpack_from(order + "I", data, 4)
+    (count,) = struct.unpack_from(order + "H", data, start)
+    entries = [data[start + 2 + 12 * i : start + 14 + 12 * i] for i in range(count)]
+    entries.append(struct.pack(order + "HHIHxx", 274, 3, 1, orientation))
+    entries.sort(key=lambda entry: struct.unpack_from(order + "H", entry)[0])
+    head = data[:4] + struct.pack(order + "I", len(data)) + data[8:]
+    return head + struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+def xmp(orientation, quote=b'="%d"'):
+    return XMP % (quote % orientation)
+
+
+TURNING = {
+    "short.jpg": lambda o: encoded(stored(), "JPEG", exif=exif(o)),
+    "long.jpg": lambda o: encoded(stored(), "JPEG", exif=exif(o, kind=4)),
+    "long_little.jpg": lambda o: encoded(stored(), "JPEG", exif=exif(o, "<", kind=4)),
+    "byte.jpg": lambda o: encoded(stored(), "JPEG", exif=exif(o, kind=1)),
+    "xmp.jpg": lambda o: encoded(stored(), "JPEG", xmp=xmp(o)),
+    "grey.jpg": lambda o: encoded(stored("L"), "JPEG", exif=exif(o)),
+    "progressive.jpg": lambda o: encoded(stored(), "JPEG", exif=exif(o), progressive=True),
+    "cmyk.jpg": lambda o: encoded(ImageOps.invert(stored()).convert("CMYK"), "JPEG", exif=exif(o)),
+    "chunk.png": lambda o: encoded(stored(), "PNG", exif=exif(o)[6:]),
+    "xmp.png": lambda o: with_text("XML:com.adobe.xmp", xmp(o).decode()),
+    "xmp_element.png": lambda o: with_text("XML:com.adobe.xmp", f"<tiff:Orientation>{o}</tiff:Orientation>"),
+    "raw.png": lambda o: with_text("Raw profile type exif", raw_profile(o)),
+    "raw_app1.png": lambda o: with_text("Raw profile type APP1", raw_profile(o), zipped=True),
+    "chunk_behind.png": lambda o: behind(b"eXIf", exif(o)[6:]),
+    "raw_behind.png": lambda o: behind(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(raw_profile(o).encode())),
+    "xmp_behind.png": lambda o: behind(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(o, b"='%d'")),
+    "raw.tif": tiff,
+    "lzw.tif": lambda o: tiff(o, compression="tiff_lzw"),
+    "wide.tif": wide_tiff,
+    "xmp.tif": lambda o: encoded(stored(), "TIFF", tiffinfo={700: xmp(o)}),
+    "a.webp": lambda o: encoded(stored(), "WEBP", exif=exif(o), lossless=True),
+    "xmp.webp": lambda o: encoded(stored(), "WEBP", xmp=xmp(o), lossless=True),
+}
+
+
+@pytest.mark.parametrize("name", TURNING)
+def test_image_turned_by_any_metadata(tmp_path, name):
+    """(image_turned_in_xmp) The size in the header is that of the pixels, and a patch of the upper left lies where it belongs."""
+    for orientation, centre in ((6, (10, 18)), (3, (18, 30)), (8, (30, 6)), (1, (6, 10))):
+        (path := tmp_path / name).write_bytes(TURNING[name](orientation))
+        pixels = read_rgb(path)
+        if name == "cmyk.jpg":
+            pixels = 255 - pixels
+        turned = orientation in (6, 8)
+        assert pixels.shape == ((40, 24, 3) if turned else (24, 40, 3)), orientation
+        assert image_size(path) == verify_image(path) == pixels.shape[:2]
+        assert is_turned(path) == turned
+        assert (pixels[centre] > 200).all() and (pixels > 128).mean() == pytest.approx(0.25, abs=0.03), orientation
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_image_turned_as_pillow_turns_it(tmp_path, orientation):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
+    for name in ("a.png", "b.webp"):
+        Image.fromarray(pixels).save(tmp_path / name, exif=exif(orientation), lossless=True)
+        with Image.open(tmp_path / name) as image:
+            assert (read_rgb(tmp_path / name) == np.asarray(ImageOps.exif_transpose(image).convert("RGB"))).all()
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "mask.png", exif=exif(orientation))
+    with Image.open(tmp_path / "mask.png") as image:  # a mask to which the photo's metadata were copied
+        assert (read_values(tmp_path / "mask.png") == np.asarray(ImageOps.exif_transpose(image))).all()
+    Image.fromarray(pixels[..., 0].astype(np.uint16) + 1000).save(tmp_path / "m.png", exif=exif(orientation))
+    assert image_size(tmp_path / "m.png") == read_values(tmp_path / "m.png").shape
+
+
+@pytest.mark.parametrize("data", [exif(0), exif(9), exif(6)[:20], b"Exif\0\0rubbish", exif(6).replace(b"MM", b"XX")])
+def test_image_with_an_orientation_that_is_none(tmp_path, data):
+    (path := tmp_path / "a.jpg").write_bytes(encoded(stored(), "JPEG", exif=data))
+    assert read_rgb(path).shape[:2] == image_size(path) == (24, 40) and not is_turned(path)
+
+
+def saved(path, values):
+    if path.suffix == ".png" or values.ndim == 3:
+        cv2.imwrite(str(path), values[..., ::-1] if values.ndim == 3 else values)
+    else:
+        Image.fromarray(values).save(path)
+    return path
+
+
+GREY = np.array([[61, 94, 80]])
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "want"),
+    [
+        ("8_of_16.png", GREY.astype(np.uint16), GREY),
+        ("8_of_16_colour.png", np.dstack([GREY, GREY + 1, GREY + 2]).astype(np.uint16), GREY),
+        ("8_of_16_colour.tif", np.dstack([GREY, GREY + 1, GREY + 2]).astype(np.uint16), GREY),
+        ("10.png", np.array([[244, 1023]], np.uint16), [[61, 255]]),
+        ("12.png", np.array([[976, 1504, 4095]], np.uint16), [[61, 94, 255]]),
+        ("12_colour.png", np.array([[[976, 1504, 4095]]], np.uint16), [[61]]),
+        ("16.png", np.array([[15616, 65535]], np.uint16), [[61, 255]]),
+        ("16_colour.png", np.array([[[15616, 0, 65535]]], np.uint16), [[61]]),
+        ("16.tif", np.array([[976, 1504]], np.uint16), [[61, 94]]),
+        ("whole.tif", GREY.astype(np.int32), GREY),
+        ("whole_12.tif", np.array([[976, 4000]], np.int32), [[61, 250]]),
+        ("fractions.tif", np.array([[0.24, 1, 0]], np.float32), [[61, 255, 0]]),
+        ("whole_fractions.tif", GREY.astype(np.float32), GREY),
+    ],
+)
+def test_images_dark_16bit(tmp_path, name, values, want):
+    """Values of 8, 10 or 12 bits in 16, whole numbers of 32 bits and fractions from 0 to 1 are as bright as they are meant."""
+    pixels = read_rgb(saved(tmp_path / name, values))
+    assert pixels.dtype == np.uint8 and pixels[..., 0].tolist() == np.array(want).tolist()
+    if values.ndim == 3:
+        depth = 0 if values.max() < 256 else 4 if values.max() < 4096 else 8
+        assert pixels.tolist() == (values >> depth).tolist()
+    else:
+        assert (pixels == pixels[..., :1]).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.array([[-5, 70]], np.int32), "holds whole numbers from -5 to 70, and which"),
+        (np.array([[0, 70000]], np.int32), "holds whole numbers from 0 to 70000, and which"),
+        (np.array([[0.5, 3.7]], np.float32), "holds fractions from 0.5 to 3.7, and which"),
+        (np.array([[-0.5, 0.7]], np.float32), "holds fractions from -0.5 to 0.7, and which"),
+        (np.array([[np.nan, 0.7]], np.float32), "holds fractions from nan to nan, and which"),
+    ],
+)
+def test_images_of_unknown_brightness_are_refused(tmp_path, values, said):
+    with pytest.raises(
+        UserError, match=rf"the image .*a\.tif {said} of them is white .*; save it with 8 bits a channel$"
+    ):
+        read_rgb(saved(tmp_path / "a.tif", values))
+
+
+def test_mask_colours_of_16_bits(tmp_path):
+    """Colours of 8 bits, as they are or spread over 16."""
+    colours = np.array([[[128, 64, 0], [0, 0, 200]]], np.uint16)
+    for factor in (1, 257):
+        cv2.imwrite(str(tmp_path / "m.png"), colours[..., ::-1] * factor)
+        assert read_values(tmp_path / "m.png").tolist() == colours.tolist()
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"hevc", b"mif1", b"msf1"])
+def test_image_heic_named_jpg(tmp_path, brand):
+    (path := tmp_path / "photo.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(50))
+    for read in (read_rgb, image_size, verify_image):
+        with pytest.raises(
+            UserError, match=r"photo\.jpg is HEIC inside, which is not read .*; save it as JPEG or take"
+        ):
+            read(path)
+
+
+def test_colour_tiff_of_fractions_is_named(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.tif"), np.zeros((4, 5, 3), np.float32))
+    with pytest.raises(
+        UserError, match=r"a\.tif is a TIFF that is broken, or of a kind that is not read .*; save it as"
+    ):
+        read_rgb(tmp_path / "a.tif")
+
+
+def test_cmyk_of_adobe_is_not_inverted(tmp_path):
+    """Adobe writes CMYK upside down and says so in a segment; Pillow writes it that way too."""
+    ink = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red
+    data = encoded(ink, "JPEG", quality=95)
+    assert b"Adobe" in data
+    (path := tmp_path / "a.jpg").write_bytes(data)
+    assert read_rgb(path)[8, 8, 0] > 240 and read_rgb(path)[8, 8, 1:].max() < 15
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.abs(read_rgb(path).astype(int) - np.asarray(image.convert("RGB"))).max() < 8
