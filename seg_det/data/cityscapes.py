@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seg_det.data.masks import MaskedImage, MaskFile, mask_code, masked_records, segmentation_source
+from seg_det.data.pairs import alone, files_below
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
 from seg_det.errors import UserError
@@ -63,8 +64,11 @@ def read_cityscapes(
     images = root / "leftImg8bit" / split
     require(images, "the folder of images")
     require(root / annotations / split, "the folder of masks")
-    found = sorted(path for suffix in SUFFIXES for path in images.glob(f"*/*{IMAGE}{suffix}"))
-    if not found:
+    named = {
+        stem: paths for stem, paths in files_below(images, SUFFIXES).items() if stem.endswith(IMAGE) and "/" in stem
+    }
+    found = sorted(path for paths in named.values() for path in alone(paths, problems))
+    if not named:
         raise UserError(f"{images} holds no CITY/*{IMAGE}.png; datasets/README.md draws the tree")
     ids = [category.id for category in CLASSES]
     codes = {

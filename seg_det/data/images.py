@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -50,9 +51,11 @@ __all__ = [
     "most_pixels",
     "pixels_of",
     "read_rgb",
+    "read_stored",
     "read_values",
     "verify_image",
 ]
+LOSSY = ("JPEG", "MPO")  # formats that change values
 PNG_END = b"IEND\xaeB`\x82"
 STRIP = 2**20  # pixels that are converted at a time, so that the whole image exists but once as Pillow has it
 
@@ -83,15 +86,38 @@ def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
     return upright(pixels, orientation_in(header.exif, header.xmp))
 
 
+class Stored(NamedTuple):
+    """The pixels of a mask file as they are stored."""
+
+    values: np.ndarray  # [H, W] u8 or i64, or a colour, u8 [H, W, 3] RGB
+    greys: np.ndarray | None = None  # u8 [K], of a palette with nothing but greys: that of each index
+
+
 def read_values(path: Path, *, colours: bool = False) -> np.ndarray:
     """The pixels of a mask file, upright as :func:`read_rgb`'s: one number each, [H, W] u8 or i64, or a colour, u8 [H, W, 3] RGB.
 
     A palette file gives its indices, or with ``colours`` the colours that they stand for; a bit gives 0 or 1.
-    Raises UserError as :func:`read_rgb` does, and for fractions.
+    Raises UserError as :func:`read_rgb` does, for fractions, and for a JPEG.
     """
+    return read_stored(path, colours=colours).values
+
+
+def read_stored(path: Path, *, colours: bool = False) -> Stored:
+    """:func:`read_values` with what a palette of greys says."""
     data = read_bytes(path)
     with opened(io.BytesIO(data), path) as image:
-        return _upright(image, data, path, lambda: _stored_values(image, data, path, colours=colours))
+        if image.format in LOSSY:
+            raise UserError(
+                f"the mask {path} is JPEG inside, which has lost its values; draw it again and save it as PNG"
+            )
+        greys = _greys(image) if image.mode == "P" and not colours else None
+        values = _upright(image, data, path, lambda: _stored_values(image, data, path, colours=colours))
+        return Stored(values, greys)
+
+
+def _greys(image: Image.Image) -> np.ndarray | None:
+    palette = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
+    return palette[:, 0] if len(palette) and (palette == palette[:, :1]).all() else None
 
 
 def _stored_values(image: Image.Image, data: bytes, path: Path, *, colours: bool) -> np.ndarray:

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 from tqdm import tqdm
 
+from seg_det.data.class_lists import class_names
 from seg_det.data.images import IMAGE_SUFFIXES, is_turned, verify_image
 from seg_det.data.problems import FAULTS, Problems, box_areas, check_boxes, require
 from seg_det.data.records import DetectionSource, ImageFile, ObjectTable, build_records
@@ -91,7 +92,7 @@ def _class_names(root: Path, categories: Sequence[str] | None) -> tuple[str, ...
     if categories is not None:
         source, names = "dataset.categories", [str(name).strip() for name in categories]
     elif labels.exists():
-        source, names = str(labels), read_lines(labels)
+        source, names = str(labels), class_names(labels, first=(0, 1))
     else:
         # Of all splits, not of one: train and val must agree on the indices.
         source, names = f"{root / 'Annotations'} (all files)", sorted(_names_in(root / "Annotations"))
