@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from seg_det.data.image_files import (
     require_moderate,
 )
 from seg_det.data.jpeg import JPEG_END, JPEG_START, has_end, read_header
+from seg_det.data.jpeg_damage import is_suspect, jpeg_damage
 from seg_det.data.orientation import (
     PNG_HEAD,
     TAIL,
@@ -34,8 +36,11 @@ from seg_det.data.orientation import (
     stored_size,
     upright,
 )
+from seg_det.data.png import PNG_END, PNG_START, wrong_checksum
 from seg_det.errors import UserError
 
+log = logging.getLogger(__name__)
+_looked_at: set[str] = set()  # JPEGs that were suspected of damage
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # formats that keep every value
 __all__ = [
@@ -44,6 +49,7 @@ __all__ = [
     "LIMIT",
     "MASK_SUFFIXES",
     "MOST_PIXELS",
+    "damage",
     "decode_rgb",
     "image_size",
     "is_turned",
@@ -56,7 +62,6 @@ __all__ = [
     "verify_image",
 ]
 LOSSY = ("JPEG", "MPO")  # formats that change values
-PNG_END = b"IEND\xaeB`\x82"
 STRIP = 2**20  # pixels that are converted at a time, so that the whole image exists but once as Pillow has it
 
 
@@ -83,6 +88,8 @@ def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
     pixels = _decode_with_opencv(data)
     if pixels is None:  # Pillow knows rarer kinds of JPEG, and says what is wrong with the others
         return _decode_with_pillow(data, name)
+    if is_suspect(data, header):
+        _warn_of_damage(data, name)
     return upright(pixels, orientation_in(header.exif, header.xmp))
 
 
@@ -141,14 +148,53 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def verify_image(path: Path) -> tuple[int, int]:
-    """:func:`image_size` after a cheap search for damage: the header must be sound and the file must have its end."""
+    """:func:`image_size` after a cheap search for damage: the header must be sound and the file must have its end.
+
+    Of JPEGs the image data are searched for long runs of equal bytes, and only files with one are decoded.
+    """
     size = image_size(path)
-    with path.open("rb") as file:
-        file.seek(-min(len(PNG_END), path.stat().st_size), io.SEEK_END)
-        complete = file.read().endswith((JPEG_END, PNG_END))
-    if not complete:  # other formats, and JPEGs with bytes appended: only decoding tells
-        read_rgb(path)
+    data = read_bytes(path)
+    if not data.endswith((JPEG_END, PNG_END)):  # other formats, and JPEGs with bytes appended: only decoding tells
+        decode_rgb(data, path)
+    if data.startswith(JPEG_START) and is_suspect(data, read_header(data)) and (sentence := _damage_inside(data, path)):
+        raise UserError(sentence)
     return size
+
+
+def damage(path: Path) -> str | None:
+    """A sentence for an image file whose content is damaged, None for a sound one; decodes the whole file, several times a JPEG.
+
+    Damaged is also what cannot be read at all. Of a PNG the checksums must be right.
+    """
+    try:
+        image_size(path)
+        data = read_bytes(path)
+        decode_rgb(data, path)
+    except UserError as error:
+        return str(error)
+    if data.startswith(JPEG_START):
+        return _damage_inside(data, path)
+    if data.startswith(PNG_START) and (chunk := wrong_checksum(data)):
+        return f"the image {path} is damaged inside (the checksum of its chunk {chunk} is wrong); {REMEDY}"
+    return None
+
+
+def _warn_of_damage(data: bytes, name: Path | str) -> None:
+    """Say once in a process that an image is damaged; others that are suspected are looked at once, too."""
+    if str(name) not in _looked_at:
+        _looked_at.add(str(name))
+        if (sentence := _damage_inside(data, name)) is not None:
+            log.warning("%s; its pixels are taken as they are.", sentence)
+
+
+def _damage_inside(data: bytes, name: Path | str) -> str | None:
+    reason = jpeg_damage(data, read_header(data), lambda content: _as_decoded(content, name))
+    return reason and f"the JPEG {name} is damaged inside ({reason}); {REMEDY}"
+
+
+def _as_decoded(data: bytes, name: Path | str) -> np.ndarray:
+    with opened(io.BytesIO(data), name) as image:
+        return np.asarray(image)
 
 
 def is_turned(path: Path) -> bool:

@@ -11,6 +11,7 @@ from seg_det.data.orientation import EXIF_NAME, XMP_NAME
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame's header, whatever its coding
 JPEG_BARE = {0x00, 0x01, *range(0xD0, 0xD8)}  # markers without a length, which libjpeg skips
+APP0 = 0xE0  # markers from here on are not about the pixels
 APP1 = 0xE1  # the marker of EXIF data and of XMP
 
 
@@ -21,6 +22,7 @@ class JpegHeader(NamedTuple):
     exif: bytes | None = None
     xmp: bytes | None = None
     frame: int = 0  # the place of the frame's marker
+    tables: int = 0  # of the first segment that is about the pixels: a table as a rule
     scan: int = 0  # the place of the first scan's marker, 0 without one
 
 
@@ -29,7 +31,7 @@ def read_header(data: bytes) -> JpegHeader:
 
     Walks over the markers as libjpeg does, so that no other frame header can be put in the way of the one that it decodes.
     """
-    size, exif, xmp, frame, place = (0, 0), None, None, 0, 2
+    size, exif, xmp, frame, tables, place = (0, 0), None, None, 0, 0, 2
     while (place := data.find(b"\xff", place)) >= 0 and place + 4 <= len(data):
         marker = data[place + 1]
         if marker == 0xFF:  # markers may be preceded by any number of these
@@ -39,15 +41,17 @@ def read_header(data: bytes) -> JpegHeader:
             place += 2
             continue
         if marker in (JPEG_SCAN[1], JPEG_END[1]):
-            return JpegHeader(size, exif, xmp, frame, place if marker == JPEG_SCAN[1] else 0)
+            return JpegHeader(size, exif, xmp, frame, tables, place if marker == JPEG_SCAN[1] else 0)
         length = max(2, struct.unpack_from(">H", data, place + 2)[0])
         if marker == APP1:
             exif, xmp = _metadata(data[place + 4 : place + 2 + length], exif, xmp)
         elif marker in JPEG_FRAMES and not frame and place + 9 <= len(data):
             height, width = struct.unpack_from(">HH", data, place + 5)
             size, frame = (width, height), place
+        if not tables and marker < APP0:
+            tables = place
         place += 2 + length
-    return JpegHeader(size, exif, xmp, frame)
+    return JpegHeader(size, exif, xmp, frame, tables)
 
 
 def _metadata(segment: bytes, exif: bytes | None, xmp: bytes | None) -> tuple[bytes | None, bytes | None]:

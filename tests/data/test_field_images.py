@@ -10,7 +10,7 @@ import pytest
 from image_files import encoded
 from PIL import Image, ImageOps, PngImagePlugin
 
-from seg_det.data.images import image_size, is_turned, read_rgb, read_values, verify_image
+from seg_det.data.images import damage, decode_rgb, image_size, is_turned, read_rgb, read_values, verify_image
 from seg_det.errors import UserError
 
 WIDE = 40, 24  # of the stored image
@@ -229,3 +229,107 @@ def test_cmyk_of_adobe_is_not_inverted(tmp_path):
     assert read_rgb(path)[8, 8, 0] > 240 and read_rgb(path)[8, 8, 1:].max() < 15
     with Image.open(io.BytesIO(data)) as image:
         assert np.abs(read_rgb(path).astype(int) - np.asarray(image.convert("RGB"))).max() < 8
+
+
+def photo(**options):
+    """Smooth shapes with some noise, 160 x 120, as a JPEG."""
+    rows, columns = np.mgrid[:120, :160]
+    noise = np.random.default_rng(0).normal(0, 8, (120, 160, 3))
+    pixels = np.stack([rows * 2, columns, 255 - rows], axis=-1) + noise
+    return encoded(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), "JPEG", quality=85, **options)
+
+
+def damaged(data, place=0.4, content=bytes(40)):
+    start = int(len(data) * place)
+    return data[:start] + content + data[start + len(content) :]
+
+
+KINDS = (
+    {},
+    {"optimize": True},
+    {"subsampling": 0},
+    {"restart_marker_rows": 1},
+    {"restart_marker_blocks": 7},
+    {"progressive": True},
+)
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_jpeg_damaged_inside(tmp_path, caplog, options):
+    """40 bytes of zero in the image data of a file that has its end."""
+    (path := tmp_path / "photo.jpg").write_bytes(photo(**options))
+    assert damage(path) is None and verify_image(path) == (120, 160)
+    read_rgb(path)
+    assert not caplog.records
+    path.write_bytes(damaged(photo(**options)))
+    said = r"the JPEG .*photo\.jpg is damaged inside \(.*\); fetch the file again or take it out of the data set"
+    with pytest.raises(UserError, match=said + "$"):
+        verify_image(path)
+    assert "photo.jpg is damaged inside" in damage(path)
+    for _ in range(2):  # said once
+        assert read_rgb(path).shape == (120, 160, 3)
+    assert (
+        len(caplog.records) == 1 and "photo.jpg is damaged inside" in caplog.text and "taken as they are" in caplog.text
+    )
+
+
+RANDOM = np.random.default_rng(1).integers(1, 255, 60, dtype=np.uint8).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (damaged(photo(), content=RANDOM), ""),
+        (photo()[:-2000] + photo()[-1000:], "bytes of its image data are missing or changed"),
+        (photo()[:-2] + RANDOM + b"\xff\xd9", "its image data hold bytes too many, or changed ones"),
+        (photo()[:-2000] + b"\xff\xc0" + photo()[-1998:], "the marker FF C0 stands in its image data"),
+        (photo(restart_marker_rows=1).replace(b"\xff\xd2", b"\xff\xd5", 1), "its restart markers are out of order"),
+        (
+            photo(progressive=True)[:-900] + photo(progressive=True)[-300:],
+            "bytes of its image data are missing or changed",
+        ),
+    ],
+)
+def test_damage_that_only_decoding_finds(tmp_path, data, reason):
+    (path := tmp_path / "photo.jpg").write_bytes(data)
+    assert f"photo.jpg is damaged inside ({reason}" in damage(path)
+
+
+def test_restart_markers_that_are_missing(tmp_path):
+    data = photo(restart_marker_rows=1)
+    first, second = data.index(b"\xff\xd0"), data.index(b"\xff\xd8", 2) if b"\xff\xd8" in data[2:] else None
+    assert second is None
+    pieces = data[first:].split(b"\xff\xd1")[0]
+    (path := tmp_path / "photo.jpg").write_bytes(data[:first] + pieces * 9 + data[first:])
+    assert "photo.jpg is damaged inside (its restart markers are out of order" in damage(path)
+
+
+@pytest.mark.parametrize("options", [*KINDS, {"comment": bytes(90)}, {"exif": exif(6) + bytes(900)}], ids=str)
+def test_sound_jpegs_are_not_called_damaged(tmp_path, options):
+    """Among them white pages, whose image data hold long runs of equal bytes, and files with bytes behind their end."""
+    page = Image.new("L", (400, 300), 255)
+    page.paste(0, (30, 40, 90, 200))
+    for data in (photo(**options), encoded(page, "JPEG", **options), encoded(page.convert("CMYK"), "JPEG", **options)):
+        for more in (b"", bytes(100)):
+            (path := tmp_path / "photo.jpg").write_bytes(data + more)
+            assert damage(path) is None
+            assert verify_image(path) in ((120, 160), (160, 120), (300, 400), (400, 300))
+            assert damage(path) is None
+    padded = photo()[:-2] + bytes(30) + photo()[-2:]  # as some webcams write
+    path.write_bytes(padded)
+    assert damage(path) is None and (decode_rgb(padded, "a") == decode_rgb(photo(), "a")).all()
+
+
+def test_damage_of_other_formats(tmp_path):
+    (path := tmp_path / "a.png").write_bytes(data := encoded(Image.open(io.BytesIO(photo())), "PNG", compress_level=0))
+    assert damage(path) is None
+    path.write_bytes(data[:-15] + bytes([data[-15] ^ 1]) + data[-14:])
+    assert read_rgb(path).shape == (120, 160, 3)
+    assert "a.png is damaged inside (the checksum of its chunk IDAT is wrong)" in damage(path)
+    path.write_bytes(data[:5000])
+    assert "a.png is broken" in damage(path)
+    assert "there is no image" in damage(tmp_path / "missing.jpg")
+    (path := tmp_path / "a.webp").write_bytes(encoded(stored(), "WEBP", lossless=True)[:-20])
+    assert "a.webp is broken" in damage(path)
+    (path := tmp_path / "a.tif").write_bytes(encoded(stored(), "TIFF"))
+    assert damage(path) is None
