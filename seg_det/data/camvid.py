@@ -31,7 +31,7 @@ def read_camvid(*, root: str | Path, split: str, on_bad: str = "error") -> Segme
     require(images, "the folder of images")
     require(masks, "the folder of masks")
     code = mask_code(range(len(CLASSES)), ignored=[UNLABELLED])
-    named = files_below(images)
+    named = files_below(images, problems=problems)
     found = sorted((stem, path) for stem, paths in named.items() for path in alone(paths, problems))
     if not named:
         raise UserError(f"{images} holds no image; datasets/README.md draws the tree")

@@ -11,7 +11,7 @@ import numpy as np
 from seg_det.data.class_lists import Listed, find_class_list, read_class_list
 from seg_det.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, read_values
 from seg_det.data.masks import MaskCode, MaskedImage, MaskFile, mask_code, masked_records, segmentation_source
-from seg_det.data.pairs import Files, files_below, find_ending, mask_name, note_unread, same_name
+from seg_det.data.pairs import Files, files_below, find_ending, mask_name, same_name
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
 from seg_det.errors import UserError
@@ -105,8 +105,7 @@ def _one_class(label: Listed, listed: Sequence[MaskedImage], path: Path) -> str:
 
 
 def _masked_images(folder: Path, code: MaskCode, ending: str, problems: Problems) -> list[MaskedImage]:
-    images, masks = files_below(folder / "images"), files_below(folder / "masks", MASK_SUFFIXES)
-    note_unread(folder / "images", problems)
+    images, masks = files_below(folder / "images", problems=problems), files_below(folder / "masks", MASK_SUFFIXES)
     if not images:
         raise UserError(f"{folder / 'images'} holds no image ({', '.join(IMAGE_SUFFIXES)})")
     added = ending or find_ending(images, masks)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+PHOTOMETRIC = 262  # a tag of TIFF: 0 says that 0 is white
 DEPTHS = (8, 10, 12, 16)  # bits of a channel
 
 
@@ -47,6 +48,11 @@ def to_eight_bits(values: np.ndarray, bits: int) -> np.ndarray:
     if not bits:
         return (values * 255).round().astype(np.uint8)
     return (values.astype(np.uint16) >> (bits - DEPTHS[0])).astype(np.uint8)
+
+
+def is_negative(image: Image.Image) -> bool:
+    """Whether 0 is white in the file of an opened image of more than 8 bits; of 8 bits Pillow turns it round itself."""
+    return image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0
 
 
 def has_wide_colours(image: Image.Image) -> bool:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from seg_det.data.depth import depth_of, has_wide_colours, read_wide_colours, to_eight_bits
+from seg_det.data.depth import depth_of, has_wide_colours, is_negative, read_wide_colours, to_eight_bits
 from seg_det.data.image_files import (
     FORMATS,
     LIMIT,
@@ -243,8 +243,8 @@ def pixels_of(image: Image.Image) -> np.ndarray:
     """
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image)
-        bits = depth_of(values)
-        return np.repeat(to_eight_bits(values, bits)[..., None], 3, axis=2)
+        grey = to_eight_bits(values, depth_of(values))
+        return np.repeat((~grey if is_negative(image) else grey)[..., None], 3, axis=2)
     _require_palette(image)
     return _in_strips(image, _opaque, np.uint8, channels=3)
 

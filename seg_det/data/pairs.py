@@ -28,19 +28,30 @@ TRIED = 50  # images whose masks' names are compared
 COMMON = 0.5  # share of the images that an ending must fit
 
 
-def files_below(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, list[Path]]:
+def files_below(
+    folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES, problems: Problems | None = None
+) -> dict[str, list[Path]]:
     """The files with one of ``suffixes`` in a folder and below it, by their path in it without suffix.
 
-    Several of one name come in the order of ``suffixes``. Hidden files and folders are passed over.
+    Several of one name come in the order of ``suffixes``. Hidden files and folders are passed over; other images too, which
+    ``problems`` note.
     """
     found: dict[str, list[Path]] = defaultdict(list)
+    unread = []
     for path, name in _walk(folder, ""):
         stem, dot, suffix = name.rpartition(".")
         if dot + suffix.lower() in suffixes:
             found[stem].append(Path(path))
+        elif dot + suffix.lower() in UNREAD:
+            unread.append(name)
     for paths in found.values():
         if len(paths) > 1:
             paths.sort(key=lambda path: (suffixes.index(path.suffix.lower()), path.name))
+    if unread and problems is not None:
+        problems.note(
+            f"{folder}: {len(unread)} images are passed over for their suffix, as {min(unread)} "
+            f"(read are {', '.join(suffixes)}): convert them"
+        )
     return dict(found)
 
 
@@ -78,16 +89,6 @@ def alone(paths: Sequence[Path], problems: Problems) -> Sequence[Path]:
     for path in paths:
         problems.add(same_name(path, next(other for other in paths if other != path)), lost="image")
     return ()
-
-
-def note_unread(folder: Path, problems: Problems) -> None:
-    """Note images in a folder that are passed over for their suffix."""
-    names = [name for _, name in _walk(folder, "") if name.lower().endswith(UNREAD)]
-    if names:
-        problems.note(
-            f"{folder}: {len(names)} images are not read for their suffix, {min(names)} say ({', '.join(IMAGE_SUFFIXES)} are): "
-            "convert them"
-        )
 
 
 def mask_name(stem: str, image: Path, ending: str | None) -> str:

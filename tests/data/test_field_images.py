@@ -220,15 +220,34 @@ def test_colour_tiff_of_fractions_is_named(tmp_path):
         read_rgb(tmp_path / "a.tif")
 
 
-def test_cmyk_of_adobe_is_not_inverted(tmp_path):
-    """Adobe writes CMYK upside down and says so in a segment; Pillow writes it that way too."""
-    ink = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red
-    data = encoded(ink, "JPEG", quality=95)
-    assert b"Adobe" in data
-    (path := tmp_path / "a.jpg").write_bytes(data)
-    assert read_rgb(path)[8, 8, 0] > 240 and read_rgb(path)[8, 8, 1:].max() < 15
-    with Image.open(io.BytesIO(data)) as image:
+def test_sixteen_bits_of_which_0_is_white(tmp_path):
+    Image.fromarray(np.array([[0, 0xFFFF, 0x4000]], np.uint16)).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    assert read_rgb(tmp_path / "a.tif")[..., 0].tolist() == [[255, 0, 191]]
+
+
+@pytest.mark.parametrize("transform", [None, 0, 2])
+def test_cmyk_is_as_pillow_reads_it(tmp_path, transform):
+    """Adobe's inverted CMYK, YCCK, and without Adobe's segment."""
+    squares = np.kron(
+        np.random.default_rng(0).integers(0, 256, (3, 3, 4), dtype=np.uint8), np.ones((16, 16, 1), np.uint8)
+    )
+    data = encoded(Image.fromarray(squares, "CMYK"), "JPEG", quality=95)
+    place = data.index(b"\xff\xee\0\x0eAdobe")
+    segment = b"" if transform is None else data[place : place + 15] + bytes([transform])
+    (path := tmp_path / "a.jpg").write_bytes(data[:place] + segment + data[place + 16 :])
+    with Image.open(path) as image:
         assert np.abs(read_rgb(path).astype(int) - np.asarray(image.convert("RGB"))).max() < 8
+    if transform == 0:
+        assert (
+            np.abs(read_rgb(path).astype(int) - np.asarray(Image.fromarray(squares, "CMYK").convert("RGB"))).mean() < 4
+        )
+
+
+def test_grey_with_transparency_of_16_bits(tmp_path):
+    pixels = np.zeros((2, 3, 4), np.uint16)
+    pixels[..., :3], pixels[..., 3] = 1500, 4000
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    assert (read_rgb(tmp_path / "a.png") == 1500 >> 4).all()
 
 
 def photo(**options):

@@ -324,7 +324,7 @@ def test_two_stems_of_other_formats(folder):
 def test_images_of_other_suffixes_are_noted(folder):
     source = read(own(folder, **{"train/images/t5.heic": b"x", "train/images/notes.txt": b"x"}))
     assert len(source.records) == 2 and len(source.problems) == 1
-    assert "1 images are not read for their suffix, t5.heic say" in source.problems[0]
+    assert "1 images are passed over for their suffix, as t5.heic (read are .jpg" in source.problems[0]
 
 
 def palette_mask(tmp_path, indices, greys):
