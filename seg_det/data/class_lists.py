@@ -71,18 +71,26 @@ def read_class_list(path: Path, *, known: Collection[str] = ()) -> list[Listed]:
     Lines that are all among the names ``known`` are taken as they are. Raises UserError, with the line, for what cannot be
     read, and for what may be read in two ways.
     """
-    numbered = enumerate(read_text(path).splitlines(), start=1)
-    lines = [_Line(text.strip(), f"{path}, line {number}") for number, text in numbered if text.strip()]
+    lines = _lines(path)
     if known and all(line.text in known for line in lines):
         return [Listed(line.text) for line in lines]
-    lines = [line for line in lines if not COMMENT.match(line.text)]
-    _refuse_marks(lines)
+    lines = _classes_alone(lines)
     if lines and (columns := _columns(lines[0])):
         return [_of_table(line, *columns) for line in lines[1:]]
+    return _of_form(lines) or _numbered(lines) or [_of_columns(line) for line in lines]
+
+
+def _lines(path: Path) -> list[_Line]:
+    numbered = enumerate(read_text(path).splitlines(), start=1)
+    return [_Line(text.strip(), f"{path}, line {number}") for number, text in numbered if text.strip()]
+
+
+def _of_form(lines: Sequence[_Line]) -> list[Listed]:
+    """The classes by the first of FORMS that all lines have; none without one."""
     for form in FORMS:
         if matches := _matches(form, lines):
             return [_of_match(match, line) for match, line in zip(matches, lines, strict=True)]
-    return _numbered(lines) or [_of_columns(line) for line in lines]
+    return []
 
 
 def class_names(path: Path, *, first: Sequence[int] = (0,), known: Collection[str] = ()) -> list[str]:
@@ -101,8 +109,12 @@ def class_names(path: Path, *, first: Sequence[int] = (0,), known: Collection[st
     return [one.name for one in listed]
 
 
-def _refuse_marks(lines: Sequence[_Line]) -> None:
-    """Raises UserError for a line that may be a comment or a name, and for a first line that looks like a heading."""
+def _classes_alone(lines: Sequence[_Line]) -> list[_Line]:
+    """The lines without comments.
+
+    Raises UserError for a line that may be a comment or a name, and for a first line that looks like a heading.
+    """
+    lines = [line for line in lines if not COMMENT.match(line.text)]
     for line in lines:
         if line.text.startswith("#"):
             raise UserError(
@@ -114,6 +126,7 @@ def _refuse_marks(lines: Sequence[_Line]) -> None:
             f"{lines[0].where}: {lines[0].text!r} looks like a heading and not like a class: remove the line, or begin it "
             "with # and a blank; a class of that name is given by dataset.categories"
         )
+    return lines
 
 
 def _columns(line: _Line) -> tuple[str, dict[str, int]] | None:
@@ -182,18 +195,25 @@ def _numbered(lines: Sequence[_Line]) -> list[Listed]:
     """
     for form in NUMBERED:
         matches = [match for line in lines if (match := form.fullmatch(line.text))]
-        if len(matches) < 2:
-            continue
-        values, names = [int(match["value"]) for match in matches], [match["name"].strip() for match in matches]
-        if len(set(values)) < len(values) or len(set(names)) < len(names) or max(values) > TOP:
+        if not _may_be_values(matches):
             continue
         if len(matches) < len(lines):
             _refuse_mixed(lines, form)
-        elif 0 in values or all(match["between"].strip(" .") for match in matches):
-            return [Listed(name, value) for name, value in zip(names, values, strict=True)]
+        elif any(match["value"].strip("0") == "" for match in matches) or all(_is_marked(match) for match in matches):
+            return [Listed(match["name"].strip(), int(match["value"])) for match in matches]
         else:
             raise _two_ways(lines[0], matches[0])
     return []
+
+
+def _may_be_values(matches: Sequence[re.Match[str]]) -> bool:
+    values, names = {int(match["value"]) for match in matches}, {match["name"].strip() for match in matches}
+    return len(matches) > 1 and len(values) == len(names) == len(matches) and max(values) <= TOP
+
+
+def _is_marked(match: re.Match[str]) -> bool:
+    """Whether something else than a blank stands between name and number."""
+    return bool(match["between"].strip(" ."))
 
 
 def _refuse_mixed(lines: Sequence[_Line], form: re.Pattern[str]) -> None:
@@ -201,7 +221,7 @@ def _refuse_mixed(lines: Sequence[_Line], form: re.Pattern[str]) -> None:
     matches = [form.fullmatch(line.text) for line in lines]
     values = [int(match["value"]) if match else place for place, match in enumerate(matches)]
     order = list(range(len(lines)))
-    blanks = [place for place, match in enumerate(matches) if match and not match["between"].strip(" .")]
+    blanks = [place for place, match in enumerate(matches) if match and not _is_marked(match)]
     if blanks and values != order and sorted(values) == order:
         raise _two_ways(lines[blanks[0]], matches[blanks[0]])
 

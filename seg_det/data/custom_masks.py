@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +58,7 @@ def read_custom_masks(
     listed = _masked_images(root / split, code, mask_ending, problems)
     if len(counted) == 1:
         raise UserError(_one_class(counted[0], listed, file))
-    if len(counted) == 2 and code.lookup[IGNORE] == IGNORE and not len(code.colours):
-        _check_black_and_white(listed, counted, problems)
+    _check_black_and_white(listed, counted, code, problems)
     name = f"{root.name} {split}"
     classes = [Category(label.value, label.name) for label in counted]
     return segmentation_source(name, masked_records(listed, problems, name), classes, problems)
@@ -153,13 +153,20 @@ def _wanted(folder: Path, stem: str) -> str:
 
 
 def _values_in(listed: Sequence[MaskedImage]) -> set[int]:
-    """The values in a few masks."""
-    some = listed[:: max(1, len(listed) // LOOKED_AT)][:LOOKED_AT]
-    return {value for image in some for value in np.unique(read_values(image.mask.path)).tolist()}
+    """The values in a few masks; those that cannot be read are told of when all are looked at."""
+    found: set[int] = set()
+    for image in listed[:: max(1, len(listed) // LOOKED_AT)][:LOOKED_AT]:
+        with suppress(UserError):
+            found |= set(np.unique(read_values(image.mask.path)).tolist())
+    return found
 
 
-def _check_black_and_white(listed: Sequence[MaskedImage], labels: list[Listed], problems: Problems) -> None:
+def _check_black_and_white(
+    listed: Sequence[MaskedImage], labels: Sequence[Listed], code: MaskCode, problems: Problems
+) -> None:
     """Two classes are often drawn in black and white, 0 and 255: but 255 is ignored unless the list says otherwise."""
+    if len(labels) != 2 or code.lookup[IGNORE] != IGNORE or len(code.colours):
+        return
     found = _values_in(listed)
     if 255 in found and labels[0].value in found and labels[1].value not in found:
         problems.add(

@@ -31,27 +31,34 @@ def read_header(data: bytes) -> JpegHeader:
 
     Walks over the markers as libjpeg does, so that no other frame header can be put in the way of the one that it decodes.
     """
-    size, exif, xmp, frame, tables, place = (0, 0), None, None, 0, 0, 2
+    header, place = JpegHeader(), 2
     while (place := data.find(b"\xff", place)) >= 0 and place + 4 <= len(data):
         marker = data[place + 1]
         if marker == 0xFF:  # markers may be preceded by any number of these
             place += 1
-            continue
-        if marker in JPEG_BARE:
+        elif marker in JPEG_BARE:
             place += 2
-            continue
-        if marker in (JPEG_SCAN[1], JPEG_END[1]):
-            return JpegHeader(size, exif, xmp, frame, tables, place if marker == JPEG_SCAN[1] else 0)
-        length = max(2, struct.unpack_from(">H", data, place + 2)[0])
-        if marker == APP1:
-            exif, xmp = _metadata(data[place + 4 : place + 2 + length], exif, xmp)
-        elif marker in JPEG_FRAMES and not frame and place + 9 <= len(data):
-            height, width = struct.unpack_from(">HH", data, place + 5)
-            size, frame = (width, height), place
-        if not tables and marker < APP0:
-            tables = place
-        place += 2 + length
-    return JpegHeader(size, exif, xmp, frame, tables)
+        elif marker in (JPEG_SCAN[1], JPEG_END[1]):
+            return header._replace(scan=place if marker == JPEG_SCAN[1] else 0)
+        else:
+            length = max(2, struct.unpack_from(">H", data, place + 2)[0])
+            header = _with_segment(header, data, place, length)
+            place += 2 + length
+    return header
+
+
+def _with_segment(header: JpegHeader, data: bytes, place: int, length: int) -> JpegHeader:
+    """The header with what the segment says whose marker stands at ``place``; of several frames the first counts."""
+    marker = data[place + 1]
+    if marker == APP1:
+        exif, xmp = _metadata(data[place + 4 : place + 2 + length], header.exif, header.xmp)
+        return header._replace(exif=exif, xmp=xmp)
+    if not header.tables and marker < APP0:
+        header = header._replace(tables=place)
+    if marker in JPEG_FRAMES and not header.frame and place + 9 <= len(data):
+        height, width = struct.unpack_from(">HH", data, place + 5)
+        header = header._replace(size=(width, height), frame=place)
+    return header
 
 
 def _metadata(segment: bytes, exif: bytes | None, xmp: bytes | None) -> tuple[bytes | None, bytes | None]:

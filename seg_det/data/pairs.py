@@ -105,10 +105,7 @@ def find_ending(images: Files, masks: Collection[str]) -> str | None:
         return ""
     if _share(images, masks, None) >= COMMON:
         return None
-    tried: Counter[str] = Counter()
-    for stem in list(images)[:TRIED]:
-        tried.update(name[len(stem) :] for name in masks if name.startswith(stem))
-    shares = {ending: _share(images, masks, ending) for ending, _ in tried.most_common(TRIED)}
+    shares = {ending: _share(images, masks, ending) for ending in _endings(images, masks)}
     best = max(shares.values(), default=0.0)
     fitting = sorted(ending for ending, share in shares.items() if share == best >= COMMON)
     if len(fitting) > 1:
@@ -117,6 +114,14 @@ def find_ending(images: Files, masks: Collection[str]) -> str | None:
             f"say which with dataset.mask_ending={fitting[0]}"
         )
     return fitting[0] if fitting else ""
+
+
+def _endings(images: Files, masks: Collection[str]) -> list[str]:
+    """What some masks have behind the names of a few images, the most frequent first."""
+    tried: Counter[str] = Counter()
+    for stem in list(images)[:TRIED]:
+        tried.update(name[len(stem) :] for name in masks if name.startswith(stem))
+    return [ending for ending, _ in tried.most_common(TRIED)]
 
 
 def _share(images: Files, masks: Collection[str], ending: str | None) -> float:

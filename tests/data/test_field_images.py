@@ -273,7 +273,7 @@ KINDS = (
 )
 
 
-@pytest.mark.parametrize("options", KINDS, ids=str)
+@pytest.mark.parametrize("options", KINDS, ids=" ".join)
 def test_jpeg_damaged_inside(tmp_path, caplog, options):
     """40 bytes of zero in the image data of a file that has its end."""
     (path := tmp_path / "photo.jpg").write_bytes(photo(**options))
@@ -323,7 +323,7 @@ def test_restart_markers_that_are_missing(tmp_path):
     assert "photo.jpg is damaged inside (its restart markers are out of order" in damage(path)
 
 
-@pytest.mark.parametrize("options", [*KINDS, {"comment": bytes(90)}, {"exif": exif(6) + bytes(900)}], ids=str)
+@pytest.mark.parametrize("options", [*KINDS, {"comment": bytes(90)}, {"exif": exif(6) + bytes(900)}], ids=" ".join)
 def test_sound_jpegs_are_not_called_damaged(tmp_path, options):
     """Among them white pages, whose image data hold long runs of equal bytes, and files with bytes behind their end."""
     page = Image.new("L", (400, 300), 255)

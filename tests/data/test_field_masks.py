@@ -359,3 +359,10 @@ def test_masks_with_a_palette_of_greys(tmp_path, values, indices, greys, want):
         UserError, match=r"m\.png has a palette of greys: its index \d is shown as \d+, and both are values"
     ):
         mask.read()
+
+
+def test_a_broken_mask_is_left_out_of_black_and_white_ones(folder):
+    root = own(folder, labels="background\npolyp\n", mask=[[0, 1, 1]])
+    (root / "train/masks/t1.png").write_bytes(b"no mask")
+    source = read(root, on_bad="skip")
+    assert [record.path.name for record in source.records] == ["t2.jpg"] and "t1.png is broken" in source.problems[0]
