@@ -153,10 +153,11 @@ def verify_image(path: Path) -> tuple[int, int]:
     Of JPEGs the image data are searched for long runs of equal bytes, and only files with one are decoded.
     """
     size = image_size(path)
-    data = read_bytes(path)
-    if not data.endswith((JPEG_END, PNG_END)):  # other formats, and JPEGs with bytes appended: only decoding tells
-        decode_rgb(data, path)
-    if data.startswith(JPEG_START) and is_suspect(data, read_header(data)) and (sentence := _damage_inside(data, path)):
+    head, tail = _ends(path, len(PNG_END))
+    data = read_bytes(path) if head.startswith(JPEG_START) else b""
+    if not tail.endswith((JPEG_END, PNG_END)):  # other formats, and JPEGs with bytes appended: only decoding tells
+        decode_rgb(data or read_bytes(path), path)
+    if data and is_suspect(data, read_header(data)) and (sentence := _damage_inside(data, path)):
         raise UserError(sentence)
     return size
 
@@ -283,9 +284,9 @@ def _read_size(path: Path) -> tuple[tuple[int, int], bool]:
         return stored_size(image), orientation_of(image, path, head, tail) in TURNED
 
 
-def _ends(path: Path) -> tuple[bytes, bytes]:
-    """The first bytes of a file, and the last ones."""
+def _ends(path: Path, count: int = TAIL) -> tuple[bytes, bytes]:
+    """The first bytes of a file, and the last ``count`` ones."""
     with path.open("rb") as file:
         head = file.read(PNG_HEAD)
-        file.seek(-min(TAIL, path.stat().st_size), io.SEEK_END)
+        file.seek(-min(count, path.stat().st_size), io.SEEK_END)
         return head, file.read()
