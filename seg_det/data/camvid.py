@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from seg_det.data.masks import MaskedImage, MaskFile, mask_code, masked_records, segmentation_source
+from seg_det.data.pairs import alone, files_below
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
-from seg_det.data.voc import list_images
 from seg_det.errors import UserError
 from seg_det.registry import READERS
 from seg_det.types import Category
@@ -31,8 +31,9 @@ def read_camvid(*, root: str | Path, split: str, on_bad: str = "error") -> Segme
     require(images, "the folder of images")
     require(masks, "the folder of masks")
     code = mask_code(range(len(CLASSES)), ignored=[UNLABELLED])
-    found = sorted(list_images(images).items())
-    if not found:
+    named = files_below(images, problems=problems)
+    found = sorted((stem, path) for stem, paths in named.items() for path in alone(paths, problems))
+    if not named:
         raise UserError(f"{images} holds no image; datasets/README.md draws the tree")
     listed = [
         MaskedImage(path, MaskFile(masks / f"{stem}.png", code), number)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seg_det.data.masks import MaskedImage, MaskFile, mask_code, masked_records, segmentation_source
+from seg_det.data.pairs import alone, files_below
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
 from seg_det.errors import UserError
@@ -63,9 +64,7 @@ def read_cityscapes(
     images = root / "leftImg8bit" / split
     require(images, "the folder of images")
     require(root / annotations / split, "the folder of masks")
-    found = sorted(path for suffix in SUFFIXES for path in images.glob(f"*/*{IMAGE}{suffix}"))
-    if not found:
-        raise UserError(f"{images} holds no CITY/*{IMAGE}.png; datasets/README.md draws the tree")
+    found = _images(images, problems)
     ids = [category.id for category in CLASSES]
     codes = {
         "labelIds": mask_code(ids, ignored=set(IDS) - set(ids)),
@@ -73,8 +72,7 @@ def read_cityscapes(
     }
     listed = []
     for number, path in enumerate(found, start=1):
-        stem = path.stem.removesuffix(IMAGE)
-        folder = root / annotations / split / path.parent.name
+        stem, folder = path.stem.removesuffix(IMAGE), root / annotations / split / path.parent.name
         masks = [
             MaskFile(folder / f"{stem}{MASK.format(annotations=annotations, labels=labels)}", code)
             for labels, code in codes.items()
@@ -84,3 +82,13 @@ def read_cityscapes(
     name = f"{root.name} {split}"
     categories = [Category(category.id, category.name) for category in CLASSES]
     return segmentation_source(name, masked_records(listed, problems, name), categories, problems)
+
+
+def _images(folder: Path, problems: Problems) -> list[Path]:
+    """The images in the folders of cities, sorted. Raises UserError if there are none."""
+    named = {
+        stem: paths for stem, paths in files_below(folder, SUFFIXES).items() if stem.endswith(IMAGE) and "/" in stem
+    }
+    if not named:
+        raise UserError(f"{folder} holds no CITY/*{IMAGE}.png; datasets/README.md draws the tree")
+    return sorted(path for paths in named.values() for path in alone(paths, problems))

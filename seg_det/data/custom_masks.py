@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
+import glob
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from seg_det.data.class_lists import Listed, find_class_list, read_class_list
 from seg_det.data.images import IMAGE_SUFFIXES, MASK_SUFFIXES, read_values
-from seg_det.data.masks import Colour, MaskCode, MaskedImage, MaskFile, mask_code, masked_records, segmentation_source
+from seg_det.data.masks import MaskCode, MaskedImage, MaskFile, mask_code, masked_records, segmentation_source
+from seg_det.data.pairs import Files, files_below, find_ending, mask_name, same_name
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
-from seg_det.data.texts import read_text
-from seg_det.data.voc import list_images
 from seg_det.errors import UserError
 from seg_det.registry import READERS
 from seg_det.types import IGNORE, Category
@@ -34,9 +34,11 @@ def read_custom_masks(
 ) -> SegmentationSource:
     """Read one split: images in root/SPLIT/images/, masks in root/SPLIT/masks/ with their names, ``mask_ending`` added.
 
-    The classes are the lines of root/labels.txt, ``name``, then if you like a tab and its value in the masks, a tab and its
-    colour ``r,g,b``; or the names ``categories``, with the values 0, 1, ... Names in ``ignore`` are no classes: their pixels
-    are not counted, nor is 255 where no class has it. Ids are the values; image ids are places in the sorted list, from 1.
+    Folders below those are read too, the same ones on both sides. Without ``mask_ending``, one that all masks have is found and
+    noted. The classes are the lines of root/labels.txt, or of CVAT's labelmap.txt: ``name``, then if you like a tab and its value
+    in the masks, a tab and its colour ``r,g,b`` (see :mod:`seg_det.data.class_lists` for further forms); or the names
+    ``categories``, with the values 0, 1, ... Names in ``ignore`` are no classes: their pixels are not counted, nor is 255 where
+    no class has it. Ids are the values; image ids are places in the sorted list, from 1.
 
     Only headers of files are read, and a few masks if there are two classes. What is bad is raised (``on_bad="error"``) or
     left out and listed (``"skip"``). Raises UserError.
@@ -44,8 +46,9 @@ def read_custom_masks(
     problems, root = Problems(on_bad), Path(root)
     require(root / split / "images", "the folder of images", part=True)
     require(root / split / "masks", "the folder of masks")
-    labels = _read_labels(root / "labels.txt") if categories is None else _numbered(categories)
-    counted = _counted(labels, ignore, root / "labels.txt")
+    file = find_class_list(root)
+    labels = _listed(file) if categories is None else _numbered(categories)
+    counted = _counted(labels, ignore, file)
     code = mask_code(
         [label.value for label in counted],
         ignored=[label.value for label in labels if label.name in ignore],
@@ -53,51 +56,26 @@ def read_custom_masks(
         void=[label.colour for label in labels if label.name in ignore and label.colour],
     )
     listed = _masked_images(root / split, code, mask_ending, problems)
-    if len(counted) == 2 and code.lookup[IGNORE] == IGNORE and not len(code.colours):
-        _check_black_and_white(listed, counted, problems)
+    if len(counted) == 1:
+        raise UserError(_one_class(counted[0], listed, file))
+    _check_black_and_white(listed, counted, code, problems)
     name = f"{root.name} {split}"
     classes = [Category(label.value, label.name) for label in counted]
     return segmentation_source(name, masked_records(listed, problems, name), classes, problems)
 
 
-class _Label(NamedTuple):
-    """A line of the class list."""
-
-    name: str
-    value: int
-    colour: Colour | None
+def _numbered(names: Sequence[str]) -> list[Listed]:
+    return [Listed(str(name).strip(), value) for value, name in enumerate(names)]
 
 
-def _numbered(names: Sequence[str]) -> list[_Label]:
-    return [_Label(str(name).strip(), value, None) for value, name in enumerate(names)]
-
-
-def _read_labels(path: Path) -> list[_Label]:
+def _listed(path: Path) -> list[Listed]:
+    """The classes of a list; a value that is not given is the place in it."""
     require(path, "the list of classes (one name a line, in the order of their values in the masks)")
-    labels: list[_Label] = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if line.strip():
-            labels.append(_read_label(line, len(labels), f"{path}, line {number}"))
-    return labels
+    labels = read_class_list(path)
+    return [label._replace(value=place) if label.value is None else label for place, label in enumerate(labels)]
 
 
-def _read_label(line: str, value: int, where: str) -> _Label:
-    name, *columns = (column.strip() for column in line.split("\t"))
-    colour = None
-    for column in columns:
-        numbers = [int(digits) for digits in re.findall(r"\d+", column)]
-        if re.fullmatch(r"\d+", column):
-            value = numbers[0]
-        elif re.fullmatch(r"\d+[ ,]+\d+[ ,]+\d+", column) and max(numbers) <= 255:
-            colour = (numbers[0], numbers[1], numbers[2])
-        elif column:
-            raise UserError(
-                f"{where}: {column!r} is neither a value (7) nor a colour (128,64,0); separate them by tabs"
-            )
-    return _Label(name, value, colour)
-
-
-def _counted(labels: list[_Label], ignore: Sequence[str], path: Path) -> list[_Label]:
+def _counted(labels: list[Listed], ignore: Sequence[str], path: Path) -> list[Listed]:
     """The labels that are classes."""
     names = [label.name for label in labels]
     if missing := sorted(set(ignore) - set(names)):
@@ -114,35 +92,82 @@ def _counted(labels: list[_Label], ignore: Sequence[str], path: Path) -> list[_L
     return counted
 
 
+def _one_class(label: Listed, listed: Sequence[MaskedImage], path: Path) -> str:
+    """What to say of data with a single class."""
+    found = sorted(_values_in(listed))
+    black_and_white = len(found) == 2 and found[0] == 0
+    lines = (
+        f": the masks hold 0 and {found[1]}, so background<tab>0 and {label.name}<tab>{found[1]}"
+        if black_and_white
+        else ""
+    )
+    return f"{path} names only one class, {label.name!r}, which has nothing to be told from; add a line for the background{lines}"
+
+
 def _masked_images(folder: Path, code: MaskCode, ending: str, problems: Problems) -> list[MaskedImage]:
-    images, masks = list_images(folder / "images"), list_images(folder / "masks", MASK_SUFFIXES)
+    images, masks = files_below(folder / "images", problems=problems), files_below(folder / "masks", MASK_SUFFIXES)
     if not images:
         raise UserError(f"{folder / 'images'} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    listed = []
-    for number, (stem, path) in enumerate(sorted(images.items()), start=1):
-        if mask := masks.pop(stem + ending, None):
-            listed.append(MaskedImage(path, MaskFile(mask, code), number))
-        else:
-            problems.add(
-                f"the mask of {path} is missing: {folder / 'masks'} holds no {_wanted(folder, stem + ending)}",
-                lost="image",
-            )
-    for path in masks.values():
+    added = ending or find_ending(images, masks)
+    if added is None:
+        problems.note(f"{folder / 'masks'}: the masks have the whole names of the images, with their suffixes")
+    elif added != ending:
+        problems.note(
+            f"{folder / 'masks'}: to the names of the images the masks add {added!r} (dataset.mask_ending={added})"
+        )
+    pairs = _pairs(folder, images, masks, added, problems)
+    for path in (path for paths in masks.values() for path in paths):
         problems.add(f"the mask {path} belongs to no image in {folder / 'images'}")
-    return listed
+    return [MaskedImage(image, MaskFile(mask, code), number) for number, (image, mask) in pairs]
+
+
+def _pairs(
+    folder: Path, images: Files, masks: dict[str, list[Path]], ending: str | None, problems: Problems
+) -> list[tuple[int, tuple[Path, Path]]]:
+    """The images with their masks, numbered by their places in the sorted list; the masks are taken out of ``masks``."""
+    files = sorted((stem, path) for stem, paths in images.items() for path in paths)
+    found = []
+    for number, (stem, path) in enumerate(files, start=1):
+        name = mask_name(stem, path, ending)
+        same = [other for other in images[stem] if other != path] if ending is not None else []
+        mask = masks.get(name, [])
+        if same:
+            problems.add(same_name(path, same[0]), lost="image")
+        elif not mask:
+            problems.add(
+                f"the mask of {path} is missing: {folder / 'masks'} holds no {_wanted(folder, name)}", lost="image"
+            )
+        elif len(mask) > 1:
+            problems.add(f"{path} has two masks, {mask[0]} and {mask[1].name}: remove one", lost="image")
+        else:
+            found.append((number, (path, mask[0])))
+    for stem, path in files:
+        masks.pop(mask_name(stem, path, ending), None)
+    return found
 
 
 def _wanted(folder: Path, stem: str) -> str:
     known = ", ".join(MASK_SUFFIXES)
-    lossy = next((folder / "masks").glob(f"{stem}.jp*g"), None)
+    lossy = next((folder / "masks").glob(f"{glob.escape(stem)}*.jp*g"), None)
     return f"{stem} with {known}" + (f" (as JPEG, {lossy.name} has lost its values)" if lossy else "")
 
 
-def _check_black_and_white(listed: list[MaskedImage], labels: list[_Label], problems: Problems) -> None:
-    """Two classes are often drawn in black and white, 0 and 255: but 255 is ignored unless the list says otherwise."""
+def _values_in(listed: Sequence[MaskedImage]) -> set[int]:
+    """The values in a few masks; those that cannot be read are told of when all are looked at."""
     found: set[int] = set()
     for image in listed[:: max(1, len(listed) // LOOKED_AT)][:LOOKED_AT]:
-        found |= set(np.unique(read_values(image.mask.path)).tolist())
+        with suppress(UserError):
+            found |= set(np.unique(read_values(image.mask.path)).tolist())
+    return found
+
+
+def _check_black_and_white(
+    listed: Sequence[MaskedImage], labels: Sequence[Listed], code: MaskCode, problems: Problems
+) -> None:
+    """Two classes are often drawn in black and white, 0 and 255: but 255 is ignored unless the list says otherwise."""
+    if len(labels) != 2 or code.lookup[IGNORE] != IGNORE or len(code.colours):
+        return
+    found = _values_in(listed)
     if 255 in found and labels[0].value in found and labels[1].value not in found:
         problems.add(
             f"{listed[0].mask.path.parent}: the masks hold 255, which is ignored, and never {labels[1].value} for "

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from seg_det.data.class_lists import class_names
 from seg_det.data.images import IMAGE_SUFFIXES
 from seg_det.data.places import below
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import ClassificationRecord, ClassificationSource
-from seg_det.data.texts import read_lines
 from seg_det.errors import UserError
 from seg_det.registry import READERS
 from seg_det.types import Category
@@ -116,12 +116,12 @@ def _class_names(root: Path, categories: Sequence[str] | None, num_classes: int 
     if categories is not None:
         source, names = "dataset.categories", [str(name).strip() for name in categories]
     elif file.exists():
-        source, names = str(file), read_lines(file)
+        source, names = str(file), class_names(file, known=_folders(part.path))
     elif part.rows is not None:
         source, names = str(part.path), _listed_names(part.rows, num_classes)
     else:
         require(part.path, "the folder with a folder for each class")
-        source, names = str(part.path), sorted(entry.name for entry in _entries(part.path) if entry.is_dir())
+        source, names = str(part.path), sorted(_folders(part.path))
     names = [name for name in names if name]
     if not names:
         raise UserError(f"{source} names no class; put the images of each class into a folder with its name")
@@ -131,6 +131,11 @@ def _class_names(root: Path, categories: Sequence[str] | None, num_classes: int 
     if num_classes not in (None, len(names)):
         raise UserError(f"dataset.num_classes is {num_classes}, but {source} names {len(names)} classes; leave it out")
     return tuple(names)
+
+
+def _folders(path: Path) -> set[str]:
+    """The names of the folders in a folder; none of a list."""
+    return {entry.name for entry in _entries(path) if entry.is_dir()} if path.is_dir() else set()
 
 
 def _listed_names(rows: list[_Row], num_classes: int | None) -> list[str]:

@@ -1,67 +1,68 @@
-"""Image files to pixels: always upright, always three channels of RGB, or one sentence that names the broken file.
-
-Only the decoders of :data:`FORMATS` ever see a file, whatever its name: Pillow by itself would start Ghostscript for an EPS.
-"""
+"""Image files to pixels: always upright, always three channels of RGB, or one sentence that names the broken file."""
 
 from __future__ import annotations
 
 import io
-import os
-import struct
-import threading
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
+from seg_det.data.depth import depth_of, has_wide_colours, is_negative, read_wide_colours, to_eight_bits
+from seg_det.data.image_files import (
+    FORMATS,
+    LIMIT,
+    MOST_PIXELS,
+    REMEDY,
+    limit_pixels,
+    most_pixels,
+    opened,
+    read_bytes,
+    require_moderate,
+)
+from seg_det.data.jpeg import JPEG_END, JPEG_START, has_end, read_header
+from seg_det.data.jpeg_damage import is_suspect, jpeg_damage
+from seg_det.data.orientation import (
+    PNG_HEAD,
+    TAIL,
+    TURNED,
+    has_own_tag,
+    orientation_in,
+    orientation_of,
+    stored_size,
+    upright,
+)
+from seg_det.data.png import PNG_END, PNG_START, wrong_checksum
 from seg_det.errors import UserError
 
+log = logging.getLogger(__name__)
+_looked_at: set[str] = set()  # JPEGs that were suspected of damage
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # formats that keep every value
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")  # Pillow's names; its JPEG reads MPO too, which phones write
-READ = "JPEG, PNG, BMP, WebP, TIFF and GIF"
-OTHERS = (  # formats that are not read: what their files hold, and where
-    (0, b"%!PS", "PostScript (EPS)"),
-    (0, b"\xc5\xd0\xd3\xc6", "PostScript (EPS)"),
-    (0, b"%PDF", "PDF"),
-    (0, b"DDS ", "DDS"),
-    (0, b"8BPS", "Photoshop"),
-    (4, b"ftypavi", "AVIF"),
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
-    (4, b"jP  \r\n", "JPEG 2000"),
-)
-LONGEST_SIGNATURE = 16  # bytes from the beginning in which those lie
-# Three bytes of JPEG's: of OpenCV's decoders none but libjpeg's takes a file that begins with them.
-JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
-JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame's header, whatever its coding
-JPEG_BARE = {0x00, 0x01, *range(0xD0, 0xD8)}  # markers without a length, which libjpeg skips
-PNG_END = b"IEND\xaeB`\x82"
-MOST_PIXELS = 2**28  # 268 million, 0.8 GB of RGB; the largest cameras of phones take 200 million
-LIMIT = "SEG_DET_MAX_PIXELS"  # the environment variable that carries another limit to loader processes
+__all__ = [
+    "FORMATS",
+    "IMAGE_SUFFIXES",
+    "LIMIT",
+    "MASK_SUFFIXES",
+    "MOST_PIXELS",
+    "damage",
+    "decode_rgb",
+    "image_size",
+    "is_turned",
+    "limit_pixels",
+    "most_pixels",
+    "pixels_of",
+    "read_rgb",
+    "read_stored",
+    "read_values",
+    "verify_image",
+]
+LOSSY = ("JPEG", "MPO")  # formats that change values
 STRIP = 2**20  # pixels that are converted at a time, so that the whole image exists but once as Pillow has it
-NEW_SUBFILE_TYPE = 254  # the tag of a TIFF that says what a page is for
-NOT_FULL = (0x1, 0x4)  # bits of it: a smaller copy of another page, a mask of its transparency
-SHRINK = "make it smaller, cut it into parts or take it out of the data set"
-REMEDY = "fetch the file again or take it out of the data set"
-
-
-def limit_pixels(wanted: int | None) -> None:
-    """Set data.max_pixels, the most pixels of an image that is read, for this process and those that it starts.
-
-    None sets the default. Raises UserError for what is no such number.
-    """
-    if wanted is not None and (not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1):
-        raise UserError(f"data.max_pixels must be a whole number from 1, got {wanted}.")
-    os.environ[LIMIT] = str(wanted or MOST_PIXELS)
-
-
-def most_pixels() -> int:
-    """The limit in force."""
-    return int(os.environ.get(LIMIT, MOST_PIXELS))
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -71,38 +72,73 @@ def read_rgb(path: Path) -> np.ndarray:
     Raises UserError naming the file where it is missing, empty, truncated, of another format,
     of several pictures, or of more pixels than the limit.
     """
-    return decode_rgb(_read_bytes(path), path)
+    return decode_rgb(read_bytes(path), path)
 
 
 def decode_rgb(data: bytes, name: Path | str) -> np.ndarray:
     """:func:`read_rgb` for the content of a file; ``name`` is what messages call it."""
     if not data.startswith(JPEG_START):
         return _decode_with_pillow(data, name)
-    _require_moderate(_jpeg_size(data), name)
-    if not _has_jpeg_end(data):
+    header = read_header(data)
+    require_moderate(header.size, name)
+    if not has_end(data):
         raise UserError(f"the JPEG {name} is truncated (its end is missing after {len(data)} bytes); {REMEDY}")
-    if not any(_jpeg_size(data)):
+    if not any(header.size):
         raise UserError(f"the image {name} is broken (a JPEG without a frame); {REMEDY}")
     pixels = _decode_with_opencv(data)
-    # Pillow knows rarer kinds of JPEG, and says what is wrong with the others.
-    return _decode_with_pillow(data, name) if pixels is None else pixels
+    if pixels is None:  # Pillow knows rarer kinds of JPEG, and says what is wrong with the others
+        return _decode_with_pillow(data, name)
+    if is_suspect(data, header):
+        _warn_of_damage(data, name)
+    return upright(pixels, orientation_in(header.exif, header.xmp))
+
+
+class Stored(NamedTuple):
+    """The pixels of a mask file as they are stored."""
+
+    values: np.ndarray  # [H, W] u8 or i64, or a colour, u8 [H, W, 3] RGB
+    greys: np.ndarray | None = None  # u8 [K], of a palette with nothing but greys: that of each index
 
 
 def read_values(path: Path, *, colours: bool = False) -> np.ndarray:
-    """The pixels of a mask file as they are stored: one number each, [H, W] u8 or i64, or a colour, u8 [H, W, 3] RGB.
+    """The pixels of a mask file, upright as :func:`read_rgb`'s: one number each, [H, W] u8 or i64, or a colour, u8 [H, W, 3] RGB.
 
     A palette file gives its indices, or with ``colours`` the colours that they stand for; a bit gives 0 or 1.
-    Raises UserError as :func:`read_rgb` does, and for fractions.
+    Raises UserError as :func:`read_rgb` does, for fractions, and for a JPEG.
     """
-    with _opened(io.BytesIO(_read_bytes(path)), path) as image:
-        if image.mode == "F":
-            raise UserError(f"the mask {path} holds fractions: save it with whole numbers, 8 or 16 bits each.")
-        if image.mode == "L" or (image.mode == "P" and not colours):
-            return _in_strips(image, np.asarray, np.uint8)
-        if image.mode == "1" or image.mode.startswith("I"):
-            return _in_strips(image, np.asarray, np.uint8 if image.mode == "1" else np.int64)
-        _require_palette(image)
-        return _in_strips(image, lambda strip: np.asarray(strip.convert("RGB")), np.uint8, channels=3)
+    return read_stored(path, colours=colours).values
+
+
+def read_stored(path: Path, *, colours: bool = False) -> Stored:
+    """:func:`read_values` with what a palette of greys says."""
+    data = read_bytes(path)
+    with opened(io.BytesIO(data), path) as image:
+        if image.format in LOSSY:
+            raise UserError(
+                f"the mask {path} is JPEG inside, which has lost its values; draw it again and save it as PNG"
+            )
+        greys = _greys(image) if image.mode == "P" and not colours else None
+        values = _upright(image, data, path, lambda: _stored_values(image, data, path, colours=colours))
+        return Stored(values, greys)
+
+
+def _greys(image: Image.Image) -> np.ndarray | None:
+    palette = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
+    return palette[:, 0] if len(palette) and (palette == palette[:, :1]).all() else None
+
+
+def _stored_values(image: Image.Image, data: bytes, path: Path, *, colours: bool) -> np.ndarray:
+    if image.mode == "F":
+        raise UserError(f"the mask {path} holds fractions: save it with whole numbers, 8 or 16 bits each.")
+    if image.mode == "L" or (image.mode == "P" and not colours):
+        return _in_strips(image, np.asarray, np.uint8)
+    if image.mode == "1" or image.mode.startswith("I"):
+        return _in_strips(image, np.asarray, np.uint8 if image.mode == "1" else np.int64)
+    wide = read_wide_colours(data) if has_wide_colours(image) else None
+    if wide is not None:
+        return to_eight_bits(wide, 8 if wide.max() <= 255 else 16)  # between those a colour is never written
+    _require_palette(image)
+    return _in_strips(image, lambda strip: np.asarray(strip.convert("RGB")), np.uint8, channels=3)
 
 
 def read_small_grey(path: Path, side: int) -> Image.Image:
@@ -110,169 +146,77 @@ def read_small_grey(path: Path, side: int) -> Image.Image:
 
     Raises UserError as :func:`read_rgb` does.
     """
-    with _opened(path, path) as image:
+    with opened(path, path) as image:
         image.draft("L", (side, side))
         return Image.fromarray(pixels_of(image)).convert("L")
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """(H, W) of the upright image, read from the file's header alone. Raises UserError as :func:`read_rgb` does."""
-    (height, width), turned = _read_header(path)
+    (height, width), turned = _read_size(path)
     return (width, height) if turned else (height, width)
 
 
 def verify_image(path: Path) -> tuple[int, int]:
-    """:func:`image_size` after a cheap search for damage: the header must be sound and the file must have its end."""
+    """:func:`image_size` after a cheap search for damage: the header must be sound and the file must have its end.
+
+    Of JPEGs the image data are searched for long runs of equal bytes, and only files with one are decoded.
+    """
     size = image_size(path)
-    with path.open("rb") as file:
-        file.seek(-min(len(PNG_END), path.stat().st_size), io.SEEK_END)
-        complete = file.read().endswith((JPEG_END, PNG_END))
-    if not complete:  # other formats, and JPEGs with bytes appended: only decoding tells
-        read_rgb(path)
+    head, tail = _ends(path, len(PNG_END))
+    data = read_bytes(path) if head.startswith(JPEG_START) else b""
+    if not tail.endswith((JPEG_END, PNG_END)):  # other formats, and JPEGs with bytes appended: only decoding tells
+        decode_rgb(data or read_bytes(path), path)
+    if data and is_suspect(data, read_header(data)) and (sentence := _damage_inside(data, path)):
+        raise UserError(sentence)
     return size
 
 
+def damage(path: Path) -> str | None:
+    """A sentence for an image file whose content is damaged, None for a sound one; decodes the whole file, several times a JPEG.
+
+    Damaged is also what cannot be read at all. Of a PNG the checksums must be right.
+    """
+    try:
+        image_size(path)
+        data = read_bytes(path)
+        decode_rgb(data, path)
+    except UserError as error:
+        return str(error)
+    if data.startswith(JPEG_START):
+        return _damage_inside(data, path)
+    if data.startswith(PNG_START) and (chunk := wrong_checksum(data)):
+        return f"the image {path} is damaged inside (the checksum of its chunk {chunk} is wrong); {REMEDY}"
+    return None
+
+
+def _warn_of_damage(data: bytes, name: Path | str) -> None:
+    """Say once in a process that an image is damaged; others that are suspected are looked at once, too."""
+    if str(name) not in _looked_at:
+        _looked_at.add(str(name))
+        if (sentence := _damage_inside(data, name)) is not None:
+            log.warning("%s; its pixels are taken as they are.", sentence)
+
+
+def _damage_inside(data: bytes, name: Path | str) -> str | None:
+    reason = jpeg_damage(data, read_header(data), lambda content: _as_decoded(content, name))
+    return reason and f"the JPEG {name} is damaged inside ({reason}); {REMEDY}"
+
+
+def _as_decoded(data: bytes, name: Path | str) -> np.ndarray:
+    with opened(io.BytesIO(data), name) as image:
+        return np.asarray(image)
+
+
 def is_turned(path: Path) -> bool:
-    """Whether the EXIF orientation turns the image by 90 degrees, so that height and width change places."""
-    return _read_header(path)[1]
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"there is no image {path}; {REMEDY}") from None
-    except OSError as error:
-        raise UserError(f"the image {path} cannot be read ({error.strerror}); {REMEDY}") from error
-    if not data:
-        raise UserError(f"the image {path} is empty (0 bytes); {REMEDY}")
-    return data
-
-
-class _WithoutPillowLimit:
-    """Pillow's own limit is off while an image is opened and decoded: it refuses 200 million pixels, and warns of half of that.
-
-    The limit is the whole process's, so it is put back when the last image is done: it protects what else reads images there.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._limit: int | None = None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._users:
-                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            self._users += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if not self._users:
-                Image.MAX_IMAGE_PIXELS = self._limit
-
-
-_without_pillow_limit = _WithoutPillowLimit()
-
-
-@contextmanager
-def _opened(source: Path | io.BytesIO, path: Path | str) -> Iterator[Image.Image]:
-    """A file of which only the header is read yet. Raises UserError for all that goes wrong with it, here or in the block."""
-    try:
-        with _without_pillow_limit, Image.open(source, formats=FORMATS) as image:
-            _require_moderate(image.size, path)
-            _require_single(image, path)
-            yield image
-    except UserError:
-        raise
-    except MemoryError:
-        raise UserError(f"the memory does not suffice for the image {path}; {SHRINK}") from None
-    except FileNotFoundError:
-        raise UserError(f"there is no image {path}; {REMEDY}") from None
-    except Image.UnidentifiedImageError as error:
-        raise _unknown(source, path) from error
-    except Exception as error:  # a broken file makes the decoders raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"the image {path} is broken ({reason}); {REMEDY}") from error
-
-
-def _unknown(source: Path | io.BytesIO, path: Path | str) -> UserError:
-    """What to say of a file that is of none of FORMATS."""
-    head = (source.read_bytes() if isinstance(source, Path) else source.getvalue())[:LONGEST_SIGNATURE]
-    for place, signature, name in OTHERS:
-        if head[place:].startswith(signature):
-            return UserError(
-                f"the image {path} is {name} inside, which is not read ({READ} are); convert it or take it out of the data set"
-            )
-    return UserError(f"the image {path} is broken (no known image format); {READ} are read; {REMEDY}")
-
-
-def _require_moderate(size: tuple[int, int], path: Path | str) -> None:
-    """Raises UserError for a (width, height) of more pixels than the limit."""
-    width, height = size
-    if width * height > (limit := most_pixels()):
-        raise UserError(
-            f"the image {path} has {width} x {height} pixels, which would take {width * height * 3 / 1e9:.1f} GB of memory "
-            f"(at most {limit / 1e6:.3g} million pixels are read; data.max_pixels={width * height} raises that); {SHRINK}"
-        )
-
-
-def _require_single(image: Image.Image, path: Path | str) -> None:
-    """Raises UserError for an animation, and for a TIFF of several pages."""
-    if (count := _pictures(image)) > 1:
-        raise UserError(
-            f"the image {path} holds {count} pictures, and which of them is meant cannot be known; "
-            "save that one as a file of its own"
-        )
-
-
-def _pictures(image: Image.Image) -> int:
-    """How many pictures a file holds, without those that only go with another: an MPO's, and smaller copies in a TIFF."""
-    if image.format == "MPO" or not getattr(image, "is_animated", False):
-        return 1
-    if image.format != "TIFF":
-        return image.n_frames
-    count = 0
-    for page in range(image.n_frames):
-        image.seek(page)
-        kind = image.tag_v2.get(NEW_SUBFILE_TYPE, 0)
-        count += not any(kind & bit for bit in NOT_FULL)
-    image.seek(0)
-    return count
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """(width, height) that the frame header says, in a hundredth of Pillow's time; (0, 0) without one.
-
-    Walks over the markers as libjpeg does, so that no other frame header can be put in the way of the one that it decodes.
-    """
-    place = 2
-    while (place := data.find(b"\xff", place)) >= 0 and place + 9 <= len(data):
-        marker = data[place + 1]
-        if marker == 0xFF:  # markers may be preceded by any number of these
-            place += 1
-        elif marker in JPEG_BARE:
-            place += 2
-        elif marker in JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", data, place + 5)
-            return width, height
-        elif marker in (JPEG_SCAN[1], JPEG_END[1]):
-            break
-        else:
-            place += 2 + max(2, struct.unpack_from(">H", data, place + 2)[0])
-    return 0, 0
-
-
-def _has_jpeg_end(data: bytes) -> bool:
-    # The thumbnail in a header has an end of its own, and some cameras append bytes: so the last end must follow
-    # the last scan. Decoders would paint the missing rest grey, or not, depending on their version.
-    return data.endswith(JPEG_END) or data.rfind(JPEG_END) > data.rfind(JPEG_SCAN)
+    """Whether the file's metadata turn the image by 90 degrees, so that height and width change places."""
+    return _read_size(path)[1]
 
 
 def _decode_with_opencv(data: bytes) -> np.ndarray | None:
+    """As it lies: which way up it belongs is decided elsewhere."""
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # applies the EXIF orientation
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         return None
     if pixels is not None:
@@ -282,18 +226,36 @@ def _decode_with_opencv(data: bytes) -> np.ndarray | None:
 
 
 def _decode_with_pillow(data: bytes, path: Path | str) -> np.ndarray:
-    with _opened(io.BytesIO(data), path) as image:
-        ImageOps.exif_transpose(image, in_place=True)
-        return pixels_of(image)
+    with opened(io.BytesIO(data), path) as image:
+        return _upright(image, data, path, lambda: _stored_pixels(image, data))
+
+
+def _stored_pixels(image: Image.Image, data: bytes) -> np.ndarray:
+    wide = read_wide_colours(data) if has_wide_colours(image) else None
+    return pixels_of(image) if wide is None else to_eight_bits(wide, depth_of(wide))
+
+
+def _upright(image: Image.Image, data: bytes, name: Path | str, decode: Callable[[], np.ndarray]) -> np.ndarray:
+    """What ``decode`` makes of an opened file, turned as its metadata say."""
+    own_tag, wide, orientation = (
+        has_own_tag(image),
+        has_wide_colours(image),
+        orientation_of(image, name, data, data[-TAIL:]),
+    )
+    pixels = decode()
+    applied = own_tag and (wide or not has_own_tag(image))  # by OpenCV, by Pillow
+    return pixels if applied else upright(pixels, orientation)
 
 
 def pixels_of(image: Image.Image) -> np.ndarray:
     """The pixels of an opened image as :func:`read_rgb` gives those of a file, but as it lies: u8 [H, W, 3], RGB.
 
-    Raises ValueError for a pixel that the palette has no colour for.
+    Raises ValueError for a pixel that the palette has no colour for, and for values of which white is not known.
     """
-    if image.mode.startswith("I"):
-        return _in_strips(image, _grey, np.uint8, channels=3)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        grey = to_eight_bits(values, depth_of(values))
+        return np.repeat((~grey if is_negative(image) else grey)[..., None], 3, axis=2)
     _require_palette(image)
     return _in_strips(image, _opaque, np.uint8, channels=3)
 
@@ -302,11 +264,6 @@ def _require_palette(image: Image.Image) -> None:
     """Raises ValueError for pixels that the palette has no colour for; Pillow would make them black."""
     if image.mode == "P" and (most := image.getextrema()[1]) >= (colours := len(image.getpalette() or []) // 3):
         raise ValueError(f"its palette has {colours} colours and a pixel has number {most}")
-
-
-def _grey(image: Image.Image) -> np.ndarray:
-    """16-bit grey as 8-bit [H, W, 1]; Pillow's own conversion would clip it at 255."""
-    return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255)[..., None]
 
 
 def _opaque(image: Image.Image) -> np.ndarray:
@@ -330,9 +287,16 @@ def _strips(height: int, width: int) -> Iterator[slice]:
     return (slice(top, min(height, top + rows)) for top in range(0, height, rows))
 
 
-def _read_header(path: Path) -> tuple[tuple[int, int], bool]:
-    """(H, W) as stored, and whether EXIF turns it."""
-    with _opened(path, path) as image:
-        # Pillow decodes a whole PNG in search of EXIF data that its header does not announce.
-        exif = image.getexif() if "exif" in image.info else {}
-        return (image.height, image.width), exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+def _read_size(path: Path) -> tuple[tuple[int, int], bool]:
+    """(H, W) as stored, and whether metadata turn it."""
+    with opened(path, path) as image:
+        head, tail = _ends(path) if image.format == "PNG" else (b"", b"")
+        return stored_size(image), orientation_of(image, path, head, tail) in TURNED
+
+
+def _ends(path: Path, count: int = TAIL) -> tuple[bytes, bytes]:
+    """The first bytes of a file, and the last ``count`` ones."""
+    with path.open("rb") as file:
+        head = file.read(PNG_HEAD)
+        file.seek(-min(count, path.stat().st_size), io.SEEK_END)
+        return head, file.read()

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from seg_det.data.images import image_size, is_turned, read_values, verify_image
+from seg_det.data.images import image_size, is_turned, read_stored, verify_image
 from seg_det.data.problems import Problems
 from seg_det.data.records import SegmentationRecord, SegmentationSource
 from seg_det.errors import UserError
@@ -94,8 +94,10 @@ class MaskFile:
 
         Raises UserError for a broken file, and for values or colours that the code does not have.
         """
-        pixels = read_values(self.path, colours=len(self.code.colours) > 0)
-        return self._from_colours(pixels) if pixels.ndim == 3 else self._from_values(pixels)
+        pixels, greys = read_stored(self.path, colours=len(self.code.colours) > 0)
+        if pixels.ndim == 3:
+            return self._from_colours(pixels)
+        return self._from_values(pixels if greys is None else self._of_greys(pixels, greys))
 
     def remapped(self, table: np.ndarray) -> MaskFile:
         """The same file read as other classes."""
@@ -111,6 +113,29 @@ class MaskFile:
             value = int(pixels[unknown].min())
             self._refuse(f"value {value}", int((pixels == value).sum()))
         return labels
+
+    def _of_greys(self, indices: np.ndarray, greys: np.ndarray) -> np.ndarray:
+        """The values that a palette file with nothing but greys stands for: its indices, else the greys.
+
+        Raises UserError where both can be meant. As a rule a palette is there to be looked at, but tools that reduce the
+        number of colours move the values of a grey mask into it.
+        """
+        used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
+        shown = np.arange(256, dtype=np.uint8)
+        shown[: len(greys)] = greys
+        by_index, by_grey = self.code.lookup[used], self.code.lookup[shown[used]]
+        if (shown[used] == used).all() or (by_grey == UNKNOWN).any():
+            return indices
+        if (by_index == UNKNOWN).any():
+            return shown[indices]
+        classes = by_grey[by_grey != IGNORE]
+        if len(classes) < len(used) and len(classes) < 2:  # two classes in black and white, to be looked at
+            return indices
+        other = used[shown[used] != used][0]
+        raise UserError(
+            f"the mask {self.path} has a palette of greys: its index {other} is shown as {shown[other]}, and both are values of "
+            "classes or ignored, so which is meant cannot be known: save it as greyscale, without a palette"
+        )
 
     def _from_colours(self, pixels: np.ndarray) -> np.ndarray:
         packed = _packed(np.moveaxis(pixels.astype(np.int64), -1, 0))
@@ -175,21 +200,54 @@ def segmentation_source(
 
 
 def require_counted_pixels(source: SegmentationSource, *, every: bool = False) -> None:
-    """Read masks until one has a pixel that counts, or ``every`` file: a wrong value is better found before an epoch is lost.
+    """Read masks until two classes are found, or ``every`` file: a wrong value is better found before an epoch is lost.
 
-    Masks that are drawn from polygons cannot be wrong.
-    Raises UserError if every pixel of all of them is ignored, and as the masks do.
+    Masks that are drawn from polygons cannot be wrong. Raises UserError if every pixel of all of them is ignored, if all that
+    count are of one class (any model would be right everywhere), and as the masks do.
     """
-    files = [record.mask for record in source.records if isinstance(record.mask, MaskFile)]
-    if every:
+    seen = np.zeros(256, bool)
+    files = [record.mask for record in source.records if isinstance(record.mask, MaskFile)] if every else []
+    if files:
         with ThreadPoolExecutor() as pool:  # decoding leaves Python free
-            for _ in tqdm(pool.map(MaskFile.read, files), f"checking {source.name}", len(files), delay=2, leave=False):
-                pass
-    if not any((record.mask.read() != IGNORE).any() for record in source.records):
-        raise UserError(
-            f"every pixel of the {len(source.records)} masks of {source.name} is ignored, so there is nothing to learn or "
-            "measure: check which value each class has in them"
-        )
+            for labels in tqdm(
+                pool.map(MaskFile.read, files), f"checking {source.name}", len(files), delay=2, leave=False
+            ):
+                _see(labels, seen)
+    for record in source.records:
+        if _several(seen):
+            return
+        if not every or not isinstance(record.mask, MaskFile):
+            _see(record.mask.read(), seen)
+    if not _several(seen):
+        raise UserError(_nothing_to_tell(source, seen))
+
+
+def _see(labels: np.ndarray, seen: np.ndarray) -> None:
+    """Mark in ``seen`` the values of a mask; not further ones once there are several classes."""
+    if not _several(seen):
+        seen |= np.bincount(labels.ravel(), minlength=256) > 0
+
+
+def _several(seen: np.ndarray) -> bool:
+    return seen[:IGNORE].sum() > 1
+
+
+def _nothing_to_tell(source: SegmentationSource, seen: np.ndarray) -> str:
+    """What to say of masks without two classes."""
+    masks = f"the {len(source.records)} masks of {source.name}"
+    if not seen[:IGNORE].any():
+        return f"every pixel of {masks} is ignored, so nothing can be learned or measured: check the value of each class in them"
+    name = source.categories[int(np.flatnonzero(seen)[0])].name
+    ignored = ", and the others are ignored" if seen[IGNORE] else ""
+    remedy = (
+        "give the value 255 to a class in the class list if it is one"
+        if seen[IGNORE]
+        else "add masks with another class"
+    )
+    return (
+        f"every pixel that counts in {masks} is of the class {name!r}{ignored}, so any model would be right everywhere: "
+        f"{remedy}, or check which value each class has in them"
+    )
 
 
 def _common_size(image: Path, mask: Path, *, verify: bool) -> tuple[int, int]:

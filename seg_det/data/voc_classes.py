@@ -9,8 +9,8 @@ from pathlib import Path
 from unicodedata import normalize
 from xml.etree import ElementTree
 
+from seg_det.data.class_lists import class_names as listed_names
 from seg_det.data.names import clean_name
-from seg_det.data.texts import read_lines
 from seg_det.data.voc_xml import parse_annotation, text_of
 from seg_det.errors import UserError
 
@@ -24,7 +24,7 @@ def class_names(root: Path, categories: Sequence[str] | None, folders: Sequence[
     if categories is not None:
         source, names = "dataset.categories", [str(name) for name in categories]
     elif labels.exists():
-        source, names = str(labels), read_lines(labels)
+        source, names = str(labels), list(listed_names(labels, first=(0, 1)))
     else:
         # Of all splits, not of one: train and val must agree on the indices.
         folders = list(dict.fromkeys(folders))

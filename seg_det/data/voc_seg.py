@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from seg_det.data.class_lists import class_names, find_class_list
 from seg_det.data.images import IMAGE_SUFFIXES
 from seg_det.data.masks import (
     LIST_COLOURS,
@@ -17,10 +18,11 @@ from seg_det.data.masks import (
     masked_records,
     segmentation_source,
 )
+from seg_det.data.pairs import Files, files_below, single
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import SegmentationSource
-from seg_det.data.texts import read_text
-from seg_det.data.voc import image_ids, list_images, read_split
+from seg_det.data.voc import image_ids, read_split
+from seg_det.errors import UserError
 from seg_det.registry import READERS
 from seg_det.types import IGNORE, Category
 
@@ -44,8 +46,8 @@ def read_voc_seg(
 
     A mask lies in the first of the folders ``masks`` that has it; its rim of 255 is ignored. With ``colours`` masks may also
     be pictures in the colours of VOC's palette, which are converted as they are read. Class names come from
-    ``categories``, else from root/labels.txt, else they are VOC's 21 with the background; ids are the indices.
-    Only headers of files are read. What is bad is raised (``on_bad="error"``) or left out and listed (``"skip"``).
+    ``categories``, else from root/labels.txt or CVAT's labelmap.txt, else they are VOC's 21 with the background; ids are the
+    indices. Only headers of files are read. What is bad is raised (``on_bad="error"``) or left out and listed (``"skip"``).
     Raises UserError.
     """
     problems, root = Problems(on_bad), Path(root)
@@ -72,13 +74,20 @@ def voc_colours(count: int) -> np.ndarray:
 
 
 def _class_names(root: Path, categories: Sequence[str] | None) -> list[str]:
-    labels = root / "labels.txt"
+    labels = find_class_list(root)
     if categories is not None:
-        return [str(name).strip() for name in categories]
-    if labels.exists():
-        lines = read_text(labels).splitlines()
-        return [line.strip() for line in lines if line.strip()]
-    return list(CLASSES)
+        source, names = "dataset.categories", [str(name).strip() for name in categories]
+    elif labels.exists():
+        source, names = str(labels), class_names(labels)
+    else:
+        return list(CLASSES)
+    if len(names) < 2:
+        raise UserError(
+            f"{source} names {len(names)} classes, but masks need two or more: write the background first, then the others"
+        )
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"{source} lists the class {twice!r} twice; list it once")
+    return names
 
 
 def _code(num_classes: int, colours: bool) -> MaskCode:
@@ -92,20 +101,25 @@ def _code(num_classes: int, colours: bool) -> MaskCode:
 def _masked_images(
     root: Path, stems: Sequence[str], folders: Sequence[str], code: MaskCode, problems: Problems
 ) -> list[MaskedImage]:
-    images, ids = list_images(root / "JPEGImages"), image_ids(stems)
-    there = {folder: list_images(root / folder, (".png",)) for folder in folders if (root / folder).is_dir()}
+    images, ids = files_below(root / "JPEGImages"), image_ids(stems)
+    there = {folder: files_below(root / folder, (".png",)) for folder in folders if (root / folder).is_dir()}
     listed = []
     for stem in stems:
-        masks = [files[stem] for files in there.values() if stem in files]
-        if stem not in images:
-            known = ", ".join(IMAGE_SUFFIXES)
-            problems.add(
-                f"the split lists {stem}, but {root / 'JPEGImages'} holds no {stem} with {known}", lost="image"
-            )
-        elif not masks:
-            problems.add(
-                f"the mask of {images[stem]} is missing: there is no {stem}.png in {' or '.join(folders)}", lost="image"
-            )
-        else:
-            listed.append(MaskedImage(images[stem], MaskFile(masks[0], code), ids[stem]))
+        try:
+            image, mask = _pair(stem, root, images, there)
+            listed.append(MaskedImage(image, MaskFile(mask, code), ids[stem]))
+        except UserError as error:
+            problems.add(str(error), lost="image")
     return listed
+
+
+def _pair(stem: str, root: Path, images: Files, masks: Mapping[str, Files]) -> tuple[Path, Path]:
+    """The image and the mask of a name in the split. Raises UserError where one is missing or not the only one."""
+    if stem not in images:
+        known = ", ".join(IMAGE_SUFFIXES)
+        raise UserError(f"the split lists {stem}, but {root / 'JPEGImages'} holds no {stem} with {known}")
+    image = single(images[stem])
+    found = [files[stem] for files in masks.values() if stem in files]
+    if not found:
+        raise UserError(f"the mask of {image} is missing: there is no {stem}.png in {' or '.join(masks)}")
+    return image, single(found[0])

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from seg_det.data.class_lists import class_names
 from seg_det.data.images import IMAGE_SUFFIXES
 from seg_det.data.names import clean_name
 from seg_det.data.problems import MissingPart, Problems, require
 from seg_det.data.spelling import Spellings
-from seg_det.data.texts import read_lines, read_text
+from seg_det.data.texts import read_text
 from seg_det.errors import UserError
 
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # of keys and folders
@@ -46,8 +47,7 @@ def read_description(root: Path) -> Description:
             return _of_yaml(root / name)
     for file in (root / "classes.txt", root / "labels" / "classes.txt", root / "obj.names"):
         if file.is_file():
-            names = read_lines(file)
-            return Description(file, root, _checked([n for n in names if n], file), {})
+            return Description(file, root, _checked(class_names(file), file), {})
     raise UserError(f"{root} has neither data.yaml nor classes.txt, which name the classes: write one of them.")
 
 

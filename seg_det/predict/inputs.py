@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from seg_det.data.depth import NoBrightness
 from seg_det.data.images import pixels_of, read_rgb
 from seg_det.errors import UserError
 
@@ -75,6 +76,8 @@ def _of_pillow(image: Image.Image) -> np.ndarray:
         raise UserError("the PIL image holds fractions (mode F), whose range is unknown: convert it to 8 bits first.")
     try:
         return pixels_of(ImageOps.exif_transpose(image))
+    except NoBrightness as error:
+        raise UserError(f"the PIL image {error}.") from error
     except (ValueError, OSError) as error:
         raise UserError(f"the PIL image is broken ({error}).") from error
 

@@ -10,6 +10,7 @@ from PIL import Image
 from seg_det.data import images
 from seg_det.data.coco import read_coco
 from seg_det.data.images import image_size, read_rgb, read_values, verify_image
+from seg_det.data.jpeg import read_header
 from seg_det.errors import UserError
 
 SENTENCE = (
@@ -55,10 +56,10 @@ def test_the_size_in_a_jpeg_is_found_behind_other_headers(tmp_path, progressive)
     exif = Image.Exif()
     exif[37500] = bytes(5000)
     Image.new("RGB", (70, 30)).save(tmp_path / "a.jpg", exif=exif, progressive=progressive, comment=b"\xff\xc0")
-    assert images._jpeg_size((tmp_path / "a.jpg").read_bytes()) == (70, 30)
+    assert read_header((tmp_path / "a.jpg").read_bytes()).size == (70, 30)
     data = (tmp_path / "a.jpg").read_bytes()
-    assert images._jpeg_size(data[:2] + b"\xff\xff\xff" + data[2:]) == (70, 30)  # fill bytes before a marker
-    assert images._jpeg_size(b"\xff\xd8") == images._jpeg_size(b"\xff\xd8\xff\xe0\x00\x00rubbish") == (0, 0)
+    assert read_header(data[:2] + b"\xff\xff\xff" + data[2:]).size == (70, 30)  # fill bytes before a marker
+    assert read_header(b"\xff\xd8").size == read_header(b"\xff\xd8\xff\xe0\x00\x00rubbish").size == (0, 0)
 
 
 def test_two_hundred_million_pixels_are_fine(tmp_path, recwarn):
@@ -72,7 +73,7 @@ def test_memory_that_does_not_suffice(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(images.ImageOps, "exif_transpose", refuse)
+    monkeypatch.setattr(images, "pixels_of", refuse)
     with pytest.raises(UserError, match=r"the memory does not suffice for the image .*a\.png; make it smaller"):
         read_rgb(tmp_path / "a.png")
 

@@ -59,12 +59,15 @@ def test_no_damage_ends_in_another_error(tmp_path, monkeypatch):
         name, data = files[turn % len(files)]
         path = tmp_path / name
         path.write_bytes(with_sums(found) if (found := mutated(data, chance))[:4] == b"\x89PNG" else found)
+        sizes = {}
         for read in READERS:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
-                    read(path)
+                    sizes[read.__name__] = read(path)
                 except UserError as error:
                     refused += 1
                     assert "\n" not in str(error) and str(path) in str(error)
+        if {"read_rgb", "image_size"} <= set(sizes):
+            assert sizes["read_rgb"].shape[:2] == sizes["image_size"], name
     assert refused > 500
