@@ -90,7 +90,7 @@ def check_counts(scope: Scope, counts: Counts, unit: str) -> Iterator[Found]:
     unused = [name for name in names if not total[name]]
     yield from found(
         "class-unused",
-        said(unused, "has no {unit} in any split: if it need not be learned, take it off the class list"),
+        said(unused, "has no {unit} in any split: take it off the class list if you can"),
     )
     if train is None or val is None:
         return

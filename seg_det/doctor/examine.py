@@ -11,6 +11,7 @@ from seg_det.doctor.looks import look_at_all
 from seg_det.doctor.sentences import check_sentences
 
 log = logging.getLogger(__name__)
+UNCHECKED = "leak-unchecked"
 FOLLOWING = "python -m seg_det doctor with the arguments of this command lists all."
 
 
@@ -26,7 +27,7 @@ def examine(scope: Scope, checks: Checks) -> list[Found]:
     looks = look_at_all(paths, "images")
     listed += check_images(scope, looks)
     pictures = list(check_pictures(scope, looks))
-    listed = [one for one in listed if one.fault not in ("leak-bytes", "leak-unchecked")]  # found again, completely
+    listed = [one for one in listed if one.fault not in ("leak-bytes", UNCHECKED)]  # found again, completely
     listed += pictures
     if checks.labelled_images:
         listed += check_classes_of_pictures(scope, looks)
@@ -37,7 +38,7 @@ def examine(scope: Scope, checks: Checks) -> list[Found]:
 def warn(scope: Scope, checks: Checks) -> None:
     """Log one line for each error and warning of the quick checks, before a training."""
     for one in examine_quickly(scope, checks):
-        if one.severity != NOTE:
+        if one.severity != NOTE or one.fault == UNCHECKED:
             first = next(one.items(1)).sentence
             more = f" (and {one.count - 1:,} more)" if one.count > 1 else ""
             log.warning("%s: %s%s; %s", one.fault, first, more, FOLLOWING)
