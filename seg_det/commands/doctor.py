@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,17 +18,20 @@ from seg_det.commands.settings import build, height_and_width, plain, switch
 from seg_det.data.images import limit_pixels
 from seg_det.doctor.examine import examine
 from seg_det.doctor.findings import ERROR, WARNING, Finding, Found, Scope, Split, found, merged
+from seg_det.doctor.fixes import fix
 from seg_det.doctor.page import write_results
 from seg_det.errors import UserError
-from seg_det.files import relative
+from seg_det.files import relative, write_json
 from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import kind_named, require_kind
 from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
 from seg_det.registry import LOSSES
+from seg_det.report.pictures import counted
 from seg_det.types import ModelCard
 
 FAIL_ON = {ERROR: (ERROR,), WARNING: (ERROR, WARNING), "never": ()}
 PARTS = ("train", "val")
+MOST_WRITTEN = 8  # lines of one sort
 
 
 def main(config: DictConfig) -> None:
@@ -45,8 +49,25 @@ def main(config: DictConfig) -> None:
     listed = merged([*unreadable, *examine(scope, kind.checks), *_anchors(config, kind, scope)])
     claim(folder, config)
     print(write_results(folder, run_name(config), scope, listed, command=command_line("-m seg_det doctor")))
+    if config.fix:
+        print(_corrected(config, scope, folder))
     if any(one.severity in FAIL_ON[config.fail_on] for one in listed):
         sys.exit(1)
+
+
+def _corrected(config: DictConfig, scope: Scope, folder: Path) -> str:
+    """Write corrected annotations and fixes.json; returns what to print. Raises UserError as the correction does."""
+    fixed = fix(scope, {split.role: plain(config.dataset[split.role]) for split in scope.splits})
+    write_json(folder / "fixes.json", {"changes": [change._asdict() for change in fixed.changes], "left": fixed.left})
+    if not fixed.changes:
+        return "fixes       nothing in the annotations had to be corrected"
+    ours = ("fix=", "fail_on=", *(f"{argument.partition('=')[0]}=" for argument in fixed.arguments))
+    given = [word for word in HydraConfig.get().overrides.task if not word.lstrip("+").startswith(ours)]
+    lines = [f"written     {path}" for path in fixed.written[:MOST_WRITTEN]]
+    lines += [f"            and {len(fixed.written) - MOST_WRITTEN} more"] if len(fixed.written) > MOST_WRITTEN else []
+    lines += [f"fixes       {counted(len(fixed.changes), 'change')}, listed in {folder / 'fixes.json'}"]
+    lines += [f"not fixed   {sentence}" for sentence in fixed.left[:MOST_WRITTEN]]
+    return "\n".join([*lines, f"next        {shlex.join(['python', 'train.py', *given, *fixed.arguments])}"])
 
 
 def _read(config: DictConfig, kind: Kind) -> tuple[Scope, list[Found]]:

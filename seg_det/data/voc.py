@@ -26,21 +26,27 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @READERS.register
 def read_voc(
-    *, root: str | Path, split: str, categories: Sequence[str] | None = None, on_bad: str = "error"
+    *,
+    root: str | Path,
+    split: str,
+    annotations: str = "Annotations",
+    categories: Sequence[str] | None = None,
+    on_bad: str = "error",
 ) -> DetectionSource:
     """Read one split in VOC format: JPEGImages/, Annotations/, ImageSets/Main/SPLIT.txt under ``root``.
 
-    Class names come from ``categories``, else from root/labels.txt, else sorted from all of Annotations/; ids count
-    from 1. The 1-based inclusive corners become half-open xyxy pixels. Sizes are the image files' own, upright.
-    What is bad is raised (``on_bad="error"``) or left out and listed (``"skip"``). Raises UserError.
+    ``annotations`` is another name for the folder Annotations/. Class names come from ``categories``, else from
+    root/labels.txt, else sorted from all of Annotations/; ids count from 1. The 1-based inclusive corners become half-open
+    xyxy pixels. Sizes are the image files' own, upright. What is bad is raised (``on_bad="error"``) or left out and listed
+    (``"skip"``). Raises UserError.
     """
     problems = Problems(on_bad)
     root = Path(root)
-    for part in ("", "Annotations", "JPEGImages"):
+    for part in ("", annotations, "JPEGImages"):
         require(root / part, "the VOC folder")
     stems = read_split(root / "ImageSets" / "Main" / f"{split}.txt", problems)
-    names = _class_names(root, categories)
-    files, objects = _read_annotations(root, stems, problems)
+    names = _class_names(root, annotations, categories)
+    files, objects = _read_annotations(root, annotations, stems, problems)
     table = _check_objects(objects, files, names, problems)
     sentences = problems.settle()
     if not files:
@@ -86,7 +92,7 @@ def read_split(path: Path, problems: Problems) -> list[str]:
     return stems
 
 
-def _class_names(root: Path, categories: Sequence[str] | None) -> tuple[str, ...]:
+def _class_names(root: Path, annotations: str, categories: Sequence[str] | None) -> tuple[str, ...]:
     labels = root / "labels.txt"
     if categories is not None:
         source, names = "dataset.categories", [str(name).strip() for name in categories]
@@ -94,7 +100,7 @@ def _class_names(root: Path, categories: Sequence[str] | None) -> tuple[str, ...
         source, names = str(labels), read_lines(labels)
     else:
         # Of all splits, not of one: train and val must agree on the indices.
-        source, names = f"{root / 'Annotations'} (all files)", sorted(_names_in(root / "Annotations"))
+        source, names = f"{root / annotations} (all files)", sorted(_names_in(root / annotations))
     names = [name for name in names if name]
     if not names:
         raise UserError(
@@ -137,12 +143,14 @@ def list_images(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[
     return {path.stem: path for path in ordered}
 
 
-def _read_annotations(root: Path, stems: list[str], problems: Problems) -> tuple[list[ImageFile], list[_Object]]:
+def _read_annotations(
+    root: Path, annotations: str, stems: list[str], problems: Problems
+) -> tuple[list[ImageFile], list[_Object]]:
     images, ids = list_images(root / "JPEGImages"), image_ids(stems)
     files: list[ImageFile] = []
     objects: list[_Object] = []
     for stem in tqdm(stems, desc=f"reading {root}", unit="image", delay=2, leave=False):
-        path = root / "Annotations" / f"{stem}.xml"
+        path = root / annotations / f"{stem}.xml"
         try:
             if stem not in images:
                 known = ", ".join(IMAGE_SUFFIXES)

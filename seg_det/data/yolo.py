@@ -23,7 +23,7 @@ from seg_det.data.records import (
 )
 from seg_det.data.texts import read_text
 from seg_det.data.voc import image_ids
-from seg_det.data.yolo_files import Description, images_of, label_file, read_description
+from seg_det.data.yolo_files import LABELS, Description, images_of, label_file, read_description
 from seg_det.errors import UserError
 from seg_det.registry import READERS
 from seg_det.types import Category
@@ -59,6 +59,7 @@ def read_yolo(
     split: str,
     kind: str = "detection",
     polygons: bool = False,
+    labels: str = LABELS,
     background: str = "background",
     on_bad: str = "error",
 ) -> DetectionSource | SegmentationSource:
@@ -66,14 +67,15 @@ def read_yolo(
 
     Boxes, those around polygons too; or if ``kind`` is "segmentation" masks drawn from polygons, smaller ones over larger
     ones, on the class 0 ``background``. Category ids are the numbers in the files, in masks one more. Images without a label
-    file have no objects. Lines of four corners throughout are taken for oriented boxes and refused, unless ``polygons``.
-    What is bad is raised (``on_bad="error"``) or left out and listed (``"skip"``). Raises UserError.
+    file have no objects; ``labels`` names the folder of those files. Lines of four corners throughout are taken for oriented
+    boxes and refused, unless ``polygons``. What is bad is raised (``on_bad="error"``) or left out and listed (``"skip"``).
+    Raises UserError.
     """
     problems, description = Problems(on_bad), read_description(Path(root))
     paths = images_of(description, split, problems)
     files = _read_images(paths, problems)
-    lines = list(_read_lines(files, len(description.names), problems))
-    _require_labels(files, lines, description)
+    lines = list(_read_lines(files, labels, len(description.names), problems))
+    _require_labels(files, lines, labels, description)
     if not polygons:
         _refuse_oriented(lines)
     name = f"{_root(description).name} {split}".strip()
@@ -107,9 +109,9 @@ def _read_images(paths: Sequence[Path], problems: Problems) -> list[ImageFile]:
     return files
 
 
-def _read_lines(files: Sequence[ImageFile], classes: int, problems: Problems) -> Iterator[Line]:
+def _read_lines(files: Sequence[ImageFile], labels: str, classes: int, problems: Problems) -> Iterator[Line]:
     for position, file in enumerate(files):
-        path = label_file(file.path)
+        path = label_file(file.path, labels)
         try:
             text = read_text(path)
         except FileNotFoundError:
@@ -144,10 +146,10 @@ def _parsed(position: int, path: Path, number: int, words: list[str], classes: i
     return Line(position, path, number, int(label), values)
 
 
-def _require_labels(files: Sequence[ImageFile], lines: Sequence[Line], description: Description) -> None:
+def _require_labels(files: Sequence[ImageFile], lines: Sequence[Line], labels: str, description: Description) -> None:
     """Raise UserError where no image has a label file: then they lie elsewhere."""
-    if files and not lines and not any(label_file(file.path).exists() for file in files):
-        expected = label_file(files[0].path)
+    if files and not lines and not any(label_file(file.path, labels).exists() for file in files):
+        expected = label_file(files[0].path, labels)
         raise UserError(
             f"not one image of {description.file} has labels: those of {files[0].path} would be {expected}."
         )

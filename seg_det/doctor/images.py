@@ -63,7 +63,7 @@ RULES = (
     ),
     Rule(
         "image-blurry",
-        lambda look: look.spread >= ONE_COLOUR and look.sharpness < BLURRY,
+        lambda look: look.spread >= ONE_COLOUR and look.dark >= DARK and look.sharpness < BLURRY,
         lambda look: f"{look.path} is blurry: its sharpest edge has a second derivative of {look.sharpness:.0f} of 255",
     ),
     Rule(
@@ -131,6 +131,6 @@ def _unusual_sizes(split: Split, looks: list[Look]) -> Iterator[Found]:
 
 
 def _greyscale(split: Split, looks: list[Look]) -> Iterator[Found]:
-    grey = [look for look in looks if look.colour <= GREY]
+    grey = [look for look in looks if look.colour <= GREY and look.spread >= ONE_COLOUR]
     if len(grey) <= FEW * len(looks):
         yield from _found("image-greyscale", split, grey, lambda look: f"{look.path} is greyscale", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from seg_det.doctor.findings import FAULTS, SEVERITIES, Finding, Found, Scope, t
 from seg_det.doctor.sentences import Places
 from seg_det.errors import UserError
 from seg_det.files import write_json
-from seg_det.report.drawings import draw_boxes, in_a_row, shrink
+from seg_det.report.drawings import STRIP, draw_boxes, shrink
 from seg_det.report.page import write_page
 from seg_det.report.pictures import Gallery, Picture, counted, inlined
 from seg_det.report.tables import format_table
@@ -23,6 +24,7 @@ LISTED = 30  # sentences of a fault on the page
 MOST_PICTURES = 120  # of a page
 MOST_BYTES = 1_900_000  # of the JPEG files of a page; its text makes it a third longer
 VIEW = 320  # pixels of the longer side of a picture
+PARENTS = re.compile(r"(?<!\S)/\S*/(?=\S)")  # of files, which would leave no space for what is wrong with them
 EXAMPLE = 100  # letters of a sentence in the terminal's table
 
 
@@ -61,7 +63,7 @@ def summary(scope: Scope, listed: Sequence[Found], folder: Path) -> str:
 
 
 def _short(one: Found) -> str:
-    words = " ".join(str(one.item(0).sentence).split())
+    words = PARENTS.sub("", " ".join(str(one.item(0).sentence).split()))
     return words if len(words) <= EXAMPLE else f"{words[: EXAMPLE - 3]}..."
 
 
@@ -133,7 +135,8 @@ def _picture(finding: Finding, places: Mapping[str, Places]) -> Picture | None:
         return None
     drawn = _drawn(image, finding)
     if other is not None:
-        drawn = in_a_row([_framed(drawn), _framed(other)], (finding.file.name, finding.other.name))
+        drawn = np.concatenate([_framed(drawn), _framed(other)], axis=1)
+        return Picture(finding.file.name, f"and {finding.other.name}", drawn)
     return Picture(finding.file.name, "", drawn)
 
 
@@ -151,7 +154,7 @@ def _drawn(image: np.ndarray, finding: Finding) -> np.ndarray:
 def _framed(image: np.ndarray) -> np.ndarray:
     """The image in the middle of a square of VIEW pixels, so that two of any sizes stand beside each other."""
     small = shrink(image, VIEW)
-    frame = np.full((VIEW, VIEW, 3), 28, np.uint8)
+    frame = np.full((VIEW, VIEW, 3), STRIP, np.uint8)
     top, left = (VIEW - small.shape[0]) // 2, (VIEW - small.shape[1]) // 2
     frame[top : top + small.shape[0], left : left + small.shape[1]] = small
     return frame
