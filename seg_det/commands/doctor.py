@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -50,12 +50,12 @@ def main(config: DictConfig) -> None:
     claim(folder, config)
     print(write_results(folder, run_name(config), scope, listed, command=command_line("-m seg_det doctor")))
     if config.fix:
-        print(_corrected(config, scope, folder))
+        print(_corrected(config, scope, listed, folder))
     if any(one.severity in FAIL_ON[config.fail_on] for one in listed):
         sys.exit(1)
 
 
-def _corrected(config: DictConfig, scope: Scope, folder: Path) -> str:
+def _corrected(config: DictConfig, scope: Scope, listed: Sequence[Found], folder: Path) -> str:
     """Write corrected annotations and fixes.json; returns what to print. Raises UserError as the correction does."""
     fixed = fix(scope, {split.role: plain(config.dataset[split.role]) for split in scope.splits})
     write_json(folder / "fixes.json", {"changes": [change._asdict() for change in fixed.changes], "left": fixed.left})
@@ -67,6 +67,8 @@ def _corrected(config: DictConfig, scope: Scope, folder: Path) -> str:
     lines += [f"            and {len(fixed.written) - MOST_WRITTEN} more"] if len(fixed.written) > MOST_WRITTEN else []
     lines += [f"fixes       {counted(len(fixed.changes), 'change')}, listed in {folder / 'fixes.json'}"]
     lines += [f"not fixed   {sentence}" for sentence in fixed.left[:MOST_WRITTEN]]
+    by_hand = [one.fault for one in listed if one.severity == ERROR and one.fault.startswith("leak")]
+    lines += [f"not fixed   {fault}: decide by hand which split keeps the images" for fault in by_hand]
     return "\n".join([*lines, f"next        {shlex.join(['python', 'train.py', *given, *fixed.arguments])}"])
 
 

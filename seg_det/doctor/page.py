@@ -24,7 +24,9 @@ LISTED = 30  # sentences of a fault on the page
 MOST_PICTURES = 120  # of a page
 MOST_BYTES = 1_900_000  # of the JPEG files of a page; its text makes it a third longer
 VIEW = 320  # pixels of the longer side of a picture
-PARENTS = re.compile(r"(?<!\S)/\S*/(?=\S)")  # of files, which would leave no space for what is wrong with them
+PARENTS = re.compile(
+    r"(?<!\S)[^\s]*/(?=[^\s/]+\.\w)"
+)  # of files, which would leave no space for what is wrong with them
 EXAMPLE = 100  # letters of a sentence in the terminal's table
 
 
