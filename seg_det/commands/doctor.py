@@ -30,8 +30,9 @@ from seg_det.report.pictures import counted
 from seg_det.types import ModelCard
 
 FAIL_ON = {ERROR: (ERROR,), WARNING: (ERROR, WARNING), "never": ()}
+PROGRAM = ("python", "-m", "seg_det", "doctor")
 PARTS = ("train", "val")
-MOST_WRITTEN = 8  # lines of one sort
+MOST_LINES = 8  # lines of one sort
 
 
 def main(config: DictConfig) -> None:
@@ -48,7 +49,7 @@ def main(config: DictConfig) -> None:
     scope, unreadable = _read(config, kind)
     listed = merged([*unreadable, *examine(scope, kind.checks), *_anchors(config, kind, scope)])
     claim(folder, config)
-    print(write_results(folder, run_name(config), scope, listed, command=command_line("-m seg_det doctor")))
+    print(write_results(folder, run_name(config), scope, listed, command=command_line("doctor", program=PROGRAM)))
     if config.fix:
         print(_corrected(config, scope, listed, folder))
     if any(one.severity in FAIL_ON[config.fail_on] for one in listed):
@@ -63,13 +64,18 @@ def _corrected(config: DictConfig, scope: Scope, listed: Sequence[Found], folder
         return "fixes       nothing in the annotations had to be corrected"
     ours = ("fix=", "fail_on=", *(f"{argument.partition('=')[0]}=" for argument in fixed.arguments))
     given = [word for word in HydraConfig.get().overrides.task if not word.lstrip("+").startswith(ours)]
-    lines = [f"written     {path}" for path in fixed.written[:MOST_WRITTEN]]
-    lines += [f"            and {len(fixed.written) - MOST_WRITTEN} more"] if len(fixed.written) > MOST_WRITTEN else []
-    lines += [f"fixes       {counted(len(fixed.changes), 'change')}, listed in {folder / 'fixes.json'}"]
-    lines += [f"not fixed   {sentence}" for sentence in fixed.left[:MOST_WRITTEN]]
+    lines = _first([f"written     {path}" for path in fixed.written])
+    lines.append(f"fixes       {counted(len(fixed.changes), 'change')}, listed in {folder / 'fixes.json'}")
     by_hand = [one.fault for one in listed if one.severity == ERROR and one.fault.startswith("leak")]
-    lines += [f"not fixed   {fault}: decide by hand which split keeps the images" for fault in by_hand]
+    left = [*fixed.left, *(f"{fault}: decide by hand which split keeps the images" for fault in by_hand)]
+    lines += _first([f"not fixed   {sentence}" for sentence in left])
     return "\n".join([*lines, f"next        {shlex.join(['python', 'train.py', *given, *fixed.arguments])}"])
+
+
+def _first(lines: list[str]) -> list[str]:
+    """The first lines of one sort, and how many there are more."""
+    more = len(lines) - MOST_LINES
+    return [*lines[:MOST_LINES], f"            and {more} more"] if more > 0 else lines
 
 
 def _read(config: DictConfig, kind: Kind) -> tuple[Scope, list[Found]]:

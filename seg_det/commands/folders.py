@@ -36,8 +36,9 @@ def new_folder(verb: str, name: str) -> Path:
         time.sleep(0.1)
 
 
-def command_line(verb: str, **given: object) -> str:
+def command_line(verb: str, *, program: Sequence[str] = (), **given: object) -> str:
     """The command that does this run again; ``given`` are keys that it left to what was newest then.
+    ``program`` are the words before the arguments, where those are not ``python VERB.py``.
 
     Empty where Hydra's command line did not start it.
     """
@@ -50,7 +51,7 @@ def command_line(verb: str, **given: object) -> str:
         if not override.startswith(("hydra.mode=", "hydra.run.dir=", "hydra.sweep."))
     ]
     more = [f"{key}={value}" for key, value in given.items() if not _names(hydra.task, key)]
-    return shlex.join(["python", f"{verb}.py", *hydra.task, *more, *own])
+    return shlex.join([*(program or ("python", f"{verb}.py")), *hydra.task, *more, *own])
 
 
 def _names(overrides: Sequence[str], key: str) -> bool:

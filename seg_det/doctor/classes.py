@@ -81,27 +81,23 @@ def _plain(name: str) -> str:
 def check_counts(scope: Scope, counts: Counts, unit: str) -> Iterator[Found]:
     """What the numbers of objects, images or pixels of each class tell."""
     names = list(dict.fromkeys(name for of_split in counts.values() for name in of_split))
-    train, val = counts.get("train"), counts.get("val")
     total = {name: sum(of_split.get(name, 0) for of_split in counts.values()) for name in names}
-
-    def said(which: Sequence[str], text: str) -> list[Finding]:
-        return [Finding(f"the class {name!r} {text.format(n=total[name], unit=unit)}") for name in which]
-
     unused = [name for name in names if not total[name]]
-    yield from found(
-        "class-unused",
-        said(unused, "has no {unit} in any split: take it off the class list if you can"),
-    )
-    if train is None or val is None:
-        return
-    only_val = [name for name in names if val.get(name) and not train.get(name)]
-    only_train = [name for name in names if train.get(name) and not val.get(name)]
-    yield from found(
-        "class-not-in-train", said(only_val, "has {n} {unit}s in the validation split and none to learn from")
-    )
-    yield from found("class-not-in-val", said(only_train, "has {n} {unit}s in the training split and none to measure"))
-    if unit != "pixel":
-        yield from _rare(train, unit)
+    yield from _of_classes("class-unused", unused, f"has no {unit} in any split: take it off the class list if you can")
+    if "train" in counts and "val" in counts:
+        train, val = counts["train"], counts["val"]
+        yield from _of_classes("class-not-in-train", _alone(val, train), f"has {unit}s in the validation split alone")
+        yield from _of_classes("class-not-in-val", _alone(train, val), f"has {unit}s in the training split alone")
+        yield from _rare(train, unit) if unit != "pixel" else ()
+
+
+def _alone(own: Mapping[str, int], other: Mapping[str, int]) -> list[str]:
+    """The names that only one of two splits has."""
+    return [name for name, count in own.items() if count and not other.get(name)]
+
+
+def _of_classes(fault: str, names: Sequence[str], says: str) -> Iterator[Found]:
+    yield from found(fault, [Finding(f"the class {name!r} {says}") for name in names])
 
 
 def _rare(train: Mapping[str, int], unit: str) -> Iterator[Found]:

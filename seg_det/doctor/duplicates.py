@@ -145,22 +145,21 @@ def check_pictures(scope: Scope, looks: Looks) -> Iterator[Found]:
     everything = [place for split in scope.splits for place in places(split)]
     unique = {(place.split.role, place.path): place for place in everything if _sound(looks.get(place.path))}
     listed = list(unique.values())
-    seen: set[tuple[int, int]] = set()
-    for key, inside, across in (
-        ("content", "duplicate-file", "leak-bytes"),
-        ("pixels", "duplicate-pixels", "leak-pixels"),
-    ):
-        pairs = [pair for pair in _equal(listed, looks, key) if pair not in seen]
-        seen |= set(pairs)
-        yield from _pair_findings(
-            listed, pairs, inside, across, "has the same " + ("bytes" if key == "content" else key)
-        )
-    near = _near(listed, looks)
-    repeated = {second for _, second in seen} | {first for first, _ in seen}
-    rest = [(i, j) for i, j in near if (i, j) not in seen and not (i in repeated and j in repeated)]
-    leaks = [pair for pair in rest if _crosses(listed, pair) and _alike(listed, looks, pair, LEAK_BITS, LEAK_TONES)]
-    inner = [pair for pair in rest if not _crosses(listed, pair)]
-    yield from _pair_findings(listed, leaks + inner, "near-duplicate", "leak-near", "looks the same")
+    bytes_, pixels = (_equal(listed, looks, key) for key in ("content", "pixels"))
+    pixels = [pair for pair in pixels if pair not in set(bytes_)]
+    yield from _pair_findings(listed, bytes_, "duplicate-file", "leak-bytes", "has the same bytes")
+    yield from _pair_findings(listed, pixels, "duplicate-pixels", "leak-pixels", "has the same pixels")
+    alike = _look_alike(listed, looks, {*bytes_, *pixels})
+    yield from _pair_findings(listed, alike, "near-duplicate", "leak-near", "looks the same")
+
+
+def _look_alike(listed: Sequence[Place], looks: Looks, equal: set[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Pairs that look alike and of which at most one is ``equal`` to another; between splits they must do so more closely."""
+    repeated = {row for pair in equal for row in pair}
+    pairs = [pair for pair in _near(listed, looks) if not repeated.issuperset(pair)]
+    inside = [pair for pair in pairs if not _crosses(listed, pair)]
+    across = [pair for pair in pairs if _crosses(listed, pair)]
+    return inside + [pair for pair in across if _alike(listed, looks, pair, LEAK_BITS, LEAK_TONES)]
 
 
 def _sound(look: Look | None) -> bool:

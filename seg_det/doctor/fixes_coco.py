@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,28 +38,34 @@ def _cleaned(document: dict[str, Any], split: Split) -> tuple[list[str], list[st
     faults, rest = located(refused(split), PLACE)
     changes, aliases = _clean_images(document, split)
     changes += _clean_categories(document)
-    own_ids = Counter(entry.get("id") for entry in document["annotations"] if isinstance(entry, dict))
+    by_entry, left = _by_entry(faults, document["annotations"])
     sizes = {record.image_id: record.size for record in split.source.records}
-    kept, left = [], []
+    kept = []
     for number, entry in enumerate(document["annotations"]):
-        own_id = entry.get("id") if isinstance(entry, dict) else None
-        fault = faults.get((str(number),)) or faults.get(("id", str(own_id)))
-        if fault and own_ids[own_id] > 1 and (str(number),) not in faults:
-            left.append(f"{fault}; several annotations have that id")
-            fault = None
+        fault = by_entry.get(number)
         if fault and not CLIP.search(fault):
             changes.append(f"deleted: {fault}")
-            continue
-        if isinstance(entry, dict):
-            entry["image_id"] = aliases.get(entry["image_id"], entry["image_id"])
-            if entry["image_id"] not in sizes:  # of an image that was left out
-                continue
-        if fault:
-            _clip(entry, sizes[entry["image_id"]])
-            changes.append(f"clipped: {fault}")
-        kept.append(entry)
+        elif (image_id := aliases.get(entry["image_id"], entry["image_id"])) in sizes:
+            kept.append({**entry, "image_id": image_id, **(_clipped(entry, sizes[image_id]) if fault else {})})
+            changes += [f"clipped: {fault}"] if fault else []
     document["annotations"] = kept
     return changes + _delete_doubled(document), left + _not_dealt_with(rest)
+
+
+def _by_entry(faults: Mapping[tuple[str, ...], str], entries: Sequence[Any]) -> tuple[dict[int, str], list[str]]:
+    """The faults by the position of the annotation; and those that name an id which several have."""
+    positions = defaultdict(list)
+    for number, entry in enumerate(entries):
+        positions["id", str(_id_of(entry))].append(number)
+        positions[str(number),].append(number)
+    by_entry = {positions[place][0]: fault for place, fault in faults.items() if len(positions[place]) == 1}
+    return by_entry, [
+        f"{fault}; several annotations have that id" for place, fault in faults.items() if len(positions[place]) > 1
+    ]
+
+
+def _id_of(entry: Any) -> Any:
+    return entry.get("id") if isinstance(entry, dict) else None
 
 
 def _clean_images(document: dict[str, Any], split: Split) -> tuple[list[str], dict[int, int]]:
@@ -94,12 +100,12 @@ def _clean_categories(document: dict[str, Any]) -> list[str]:
     return changes
 
 
-def _clip(entry: dict[str, Any], size: tuple[int, int]) -> None:
+def _clipped(entry: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    """The box of an annotation within an image of ``size`` (H, W); and its area, unless that is a mask's."""
     x, y, width, height = map(float, entry["bbox"])
     x1, y1, x2, y2 = clipped((x, y, x + width, y + height), size[1], size[0])
-    entry["bbox"] = [x1, y1, x2 - x1, y2 - y1]
-    if not entry.get("segmentation"):  # else the area is the mask's
-        entry["area"] = (x2 - x1) * (y2 - y1)
+    area = {} if entry.get("segmentation") else {"area": (x2 - x1) * (y2 - y1)}
+    return {"bbox": [x1, y1, x2 - x1, y2 - y1], **area}
 
 
 def _delete_doubled(document: dict[str, Any]) -> list[str]:

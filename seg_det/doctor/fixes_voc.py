@@ -22,31 +22,35 @@ def fix_voc(scope: Scope, sections: Mapping[str, Mapping[str, Any]]) -> Fixed:
     """Write the copies, of all XML files, so that the classes stay the same; nothing where nothing is to be corrected."""
     section = sections[scope.splits[0].role]
     root, name = Path(section["root"]), str(section.get("annotations", "Annotations"))
-    old, new = root / name, root / f"{name}{ENDING}"
-    sentences = list(dict.fromkeys(sentence for split in scope.splits for sentence in refused(split)))
-    faults, rest = located(sentences, PLACE)
-    texts: dict[str, bytes] = {}
-    changes = []
-    for record in (record for split in scope.splits for record in split.source.records):
-        path = old / f"{record.path.stem}.xml"
-        own = {int(number): said for (file, number), said in faults.items() if Path(file).name == path.name}
-        tree, made = _cleaned(path, record, own)
-        if made:
-            texts[path.name] = ElementTree.tostring(tree, encoding="utf-8")
-            changes += [Change(str(path), sentence) for sentence in made]
-    changes += [Change(str(root), f"left out of the split: {sentence}") for sentence in rest]
+    trees, changes = _corrected(scope, root / name)
     if not changes:
         return Fixed()
     lists = {_list(root, str(sections[split.role]["split"])): split for split in scope.splits}
-    for path in (new, *lists):
+    copy = root / f"{name}{ENDING}"
+    for path in (copy, *lists):
         require_new(path)
-    for path in sorted(old.glob("*.xml")):
-        _write(new / path.name, texts.get(path.name, path.read_bytes()))
+    for path in sorted((root / name).glob("*.xml")):
+        _write(copy / path.name, trees[path.name] if path.name in trees else path.read_bytes())
     for path, split in lists.items():
         write_whole(path, "".join(f"{record.path.stem}\n" for record in split.source.records))
-    arguments = [f"dataset.annotations={new.name}"]
+    arguments = [f"dataset.annotations={copy.name}"]
     arguments += [f"dataset.{split.role}_split={path.stem}" for path, split in lists.items()]
-    return Fixed(tuple(changes), (new, *lists), tuple(arguments))
+    return Fixed(tuple(changes), (copy, *lists), tuple(arguments))
+
+
+def _corrected(scope: Scope, folder: Path) -> tuple[dict[str, bytes], list[Change]]:
+    """The files that change, by name, and all changes."""
+    sentences = list(dict.fromkeys(sentence for split in scope.splits for sentence in refused(split)))
+    faults, rest = located(sentences, PLACE)
+    trees, changes = {}, []
+    for record in (record for split in scope.splits for record in split.source.records):
+        path = folder / f"{record.path.stem}.xml"
+        own = {int(number): said for (file, number), said in faults.items() if Path(file).name == path.name}
+        tree, made = _cleaned(path, record, own)
+        if made:
+            trees[path.name] = ElementTree.tostring(tree, encoding="utf-8")
+            changes += [Change(str(path), sentence) for sentence in made]
+    return trees, changes + [Change(str(folder), f"left out of the split: {sentence}") for sentence in rest]
 
 
 def _list(root: Path, split: str) -> Path:

@@ -24,38 +24,43 @@ def fix_yolo(scope: Scope, sections: Mapping[str, Mapping[str, Any]]) -> Fixed:
     """Write the copies; nothing where nothing is to be corrected."""
     section = sections[scope.splits[0].role]
     description = read_description(Path(section["root"]))
-    old = str(section.get("labels", LABELS))
-    texts: dict[Path, str] = {}
-    changes = []
-    for split in scope.splits:
-        faults, rest = located(refused(split), PLACE)
-        changes += [
-            Change(str(description.file), f"left out of the split {split.role}: {sentence}") for sentence in rest
-        ]
-        for record in split.source.records:
-            path = label_file(record.path, old)
-            if path == label_file(record.path, old + ENDING):
-                raise UserError(
-                    f"{path} lies beside its image: fix=true needs the images in images/ and the labels in labels/."
-                )
-            if path.is_file():
-                text, made = _cleaned(path, {int(n): said for (file, n), said in faults.items() if file == str(path)})
-                texts[label_file(record.path, old + ENDING)] = text
-                changes += [Change(str(path), sentence) for sentence in made]
+    folder = f"{section.get('labels', LABELS)}{ENDING}"
+    texts, changes = _corrected(scope, str(section.get("labels", LABELS)), folder)
     if not changes:
         return Fixed()
     described = require_new(description.file.parent / "data.cleaned.yaml")
-    folders = tuple(dict.fromkeys(path.parent for path in texts))
-    for folder in folders:
-        require_new(folder)
+    folders = tuple(require_new(path) for path in dict.fromkeys(path.parent for path in texts))
     for path, text in texts.items():
         write_whole(path, text)
     lists = {split.role: _write_list(described.parent, split) for split in scope.splits}
     content = {"names": list(description.names), **{role: path.name for role, path in lists.items()}}
     write_whole(described, yaml.safe_dump(content, allow_unicode=True, sort_keys=False))
-    arguments = [f"dataset.root={described}", f"dataset.labels={old}{ENDING}"]
+    arguments = [f"dataset.root={described}", f"dataset.labels={folder}"]
     arguments += [f"dataset.{role}_split={role}" for role in lists]
     return Fixed(tuple(changes), (described, *folders, *lists.values()), tuple(arguments))
+
+
+def _corrected(scope: Scope, old: str, new: str) -> tuple[dict[Path, str], list[Change]]:
+    """The texts of all label files by their places in the folder ``new``, and the changes from those in ``old``."""
+    texts, changes = {}, []
+    for split in scope.splits:
+        faults, rest = located(refused(split), PLACE)
+        changes += [Change(split.name, f"left out of the split: {sentence}") for sentence in rest]
+        for path, copy in _label_files(split, old, new).items():
+            own = {int(number): said for (file, number), said in faults.items() if file == str(path)}
+            texts[copy], made = _cleaned(path, own)
+            changes += [Change(str(path), sentence) for sentence in made]
+    return texts, changes
+
+
+def _label_files(split: Split, old: str, new: str) -> dict[Path, Path]:
+    """The label files of a split that there are, and where their copies belong."""
+    places = {label_file(record.path, old): label_file(record.path, new) for record in split.source.records}
+    if beside := next((path for path, copy in places.items() if path == copy), None):
+        raise UserError(
+            f"{beside} lies beside its image: fix=true needs the images in images/ and the labels in labels/."
+        )
+    return {path: copy for path, copy in places.items() if path.is_file()}
 
 
 def _write_list(folder: Path, split: Split) -> Path:

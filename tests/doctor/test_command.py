@@ -40,7 +40,7 @@ def test_sound_data_pass_and_errors_fail(tmp_path):
     assert "has zero or negative size" in found["findings"][0]["sentence"]
     assert content["command"].startswith("python -m seg_det doctor dataset.root=data")
     assert page.count('<figure><img src="data:image/jpeg') == 1 and "prefers-color-scheme: dark" in page
-    assert "has zero or negative size" in page and "default-src 'none'" in page
+    assert "has zero or negative size" in page and "default-src &#39;none&#39;" in page
 
 
 def test_fail_on_decides_the_exit_code(tmp_path):
