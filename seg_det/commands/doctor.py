@@ -42,6 +42,8 @@ def main(config: DictConfig) -> None:
     """
     if config.fail_on not in FAIL_ON:
         raise UserError(f"fail_on must be one of {', '.join(FAIL_ON)}, got {config.fail_on!r}.")
+    if config.resume:
+        raise UserError("resume= names a run and no data: leave it out, and name the data as its training did.")
     switch(config.fix, "fix")
     limit_pixels(config.data.max_pixels)
     kind = kind_named(config.task.kind, "The configuration")

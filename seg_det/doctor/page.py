@@ -11,12 +11,11 @@ import numpy as np
 
 from seg_det.data.images import read_rgb
 from seg_det.doctor.findings import FAULTS, SEVERITIES, Finding, Found, Scope, to_dict
-from seg_det.doctor.sentences import Places
 from seg_det.errors import UserError
 from seg_det.files import write_json
 from seg_det.report.drawings import STRIP, draw_boxes, shrink
 from seg_det.report.page import write_page
-from seg_det.report.pictures import Gallery, Picture, counted, inlined
+from seg_det.report.pictures import Gallery, Picture, Shown, counted, inlined
 from seg_det.report.tables import format_table
 
 SHOWN = 12  # pictures of a fault
@@ -70,10 +69,9 @@ def _short(one: Found) -> str:
 
 
 def _write_page(path: Path, name: str, scope: Scope, listed: Sequence[Found], command: str) -> None:
-    galleries = list(_galleries(scope, listed))
-    shown = dict(
-        zip((key for key, _ in galleries), inlined([g for _, g in galleries], most_bytes=MOST_BYTES), strict=True)
-    )
+    galleries = dict(_galleries(listed))
+    inline = inlined(list(galleries.values()), most_bytes=MOST_BYTES)
+    shown = dict(zip(galleries, _within(inline, MOST_BYTES * 4 // 3), strict=True))
     counts = totals(listed)
     write_page(
         path,
@@ -85,7 +83,7 @@ def _write_page(path: Path, name: str, scope: Scope, listed: Sequence[Found], co
             {"label": f"images of {split.name}", "value": f"{len(split.source.records):,}", "note": _classes(split)}
             for split in scope.splits
         ],
-        found=[_section(one, dict(galleries), shown) for one in listed],
+        found=[_section(one, shown) for one in listed],
         command=command,
     )
 
@@ -98,7 +96,7 @@ def _key(one: Found) -> str:
     return f"{one.fault}-{one.severity}"
 
 
-def _section(one: Found, galleries: Mapping[str, Gallery], shown: Mapping[str, Any]) -> dict[str, Any]:
+def _section(one: Found, shown: Mapping[str, Any]) -> dict[str, Any]:
     key = _key(one)
     return {
         "key": key,
@@ -108,26 +106,34 @@ def _section(one: Found, galleries: Mapping[str, Gallery], shown: Mapping[str, A
         "about": FAULTS[one.fault].about,
         "sentences": [str(item.sentence) for item in one.items(LISTED)],
         "left_out": max(0, one.count - LISTED),
-        "gallery": galleries.get(key),
         "shown": shown.get(key, []),
     }
 
 
-def _galleries(scope: Scope, listed: Sequence[Found]) -> Iterator[tuple[str, Gallery]]:
+def _galleries(listed: Sequence[Found]) -> Iterator[tuple[str, Gallery]]:
     """The pictures of each fault that has an image; the gravest faults come first, if there are too many for a page."""
-    places = {split.name: Places(split) for split in scope.splits}
     left = MOST_PICTURES
     for one in listed:
-        pictures = [picture for item in one.items(min(SHOWN, left)) if (picture := _picture(item, places)) is not None]
+        pictures = [picture for item in one.items(min(SHOWN, left)) if (picture := _picture(item)) is not None]
         left -= len(pictures)
         if pictures:
             yield _key(one), Gallery(one.fault, "", pictures)
 
 
-def _picture(finding: Finding, places: Mapping[str, Places]) -> Picture | None:
+def _within(galleries: Sequence[Sequence[Shown]], letters: int) -> list[list[Shown]]:
+    """The first pictures, of so many letters together: of noise even the lowest quality of a JPEG is large."""
+    kept: list[list[Shown]] = []
+    for shown in galleries:
+        kept.append([])
+        for picture in shown:
+            letters -= len(picture.source)
+            if letters >= 0:
+                kept[-1].append(picture)
+    return kept
+
+
+def _picture(finding: Finding) -> Picture | None:
     """The image of a finding with its boxes, or the two images of a pair; None where none can be shown."""
-    if finding.file is None and finding.split in places:
-        finding = places[finding.split].located(finding)
     if finding.file is None:
         return None
     try:

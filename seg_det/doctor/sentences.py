@@ -43,6 +43,9 @@ PATTERNS = tuple(
          r"has no polygon|has run lengths|is a box, and masks need", "annotation-malformed"),
     )
 )  # fmt: skip
+IMAGE_ID = re.compile(r"image id (-?\d+)")
+IMAGE = re.compile(r"the (?:image|JPEG) (\S.*?) (?:is|has|holds|cannot)\b")
+LABELS = re.compile(r"^(\S.*?\.(?:xml|txt))\b(?=[:,])")
 BOX = re.compile(r"its box (?:\[([^]]*)\] = )?\[?(?P<numbers>[-+.\deE, ]+?)\]? (?:has|lies|reaches)")
 
 
@@ -50,10 +53,11 @@ def check_sentences(scope: Scope) -> Iterator[Found]:
     """The problems that the readers listed: errors where ``dataset.on_bad=error`` would refuse them, else notes."""
     for split in scope.splits:
         groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        places = Places(split) if split.source.problems else None
         for sentence in split.source.problems:
             refused = getattr(sentence, "refused", True)
             fault = fault_of(sentence, "reader-problem" if refused else "reader-note")
-            groups[fault, ERROR if refused else NOTE].append(_finding(sentence, split))
+            groups[fault, ERROR if refused else NOTE].append(places.located(str(sentence)))
         for (fault, severity), findings in groups.items():
             yield from found(fault, findings, severity)
 
@@ -63,28 +67,23 @@ def fault_of(sentence: str, usual: str) -> str:
     return next((fault for pattern, fault in PATTERNS if pattern.search(sentence)), usual)
 
 
-def _finding(sentence: str, split: Split) -> Finding:
-    image_id = re.search(r"image id (-?\d+)", sentence)
-    return Finding(str(sentence), split.name, image_id=int(image_id[1]) if image_id else None)
-
-
 class Places:
-    """Where the images of a split lie, to draw what a sentence names."""
+    """Where the images of a split lie, to find those that sentences name."""
 
     def __init__(self, split: Split) -> None:
+        self._split = split.name
         self._by_id = {record.image_id: record for record in split.source.records}
         self._by_stem = {record.path.stem: record for record in split.source.records}
 
-    def located(self, finding: Finding) -> Finding:
-        """``finding`` with the image and the box that its sentence names, as far as they can be told."""
-        named = re.search(r"([^\s:,]+)\.(?:xml|txt)\b", finding.sentence)
-        record = self._by_id.get(finding.image_id) or self._by_stem.get(Path(named[1]).name if named else "")
-        if record is None:
-            return finding
-        box = _box_in(finding.sentence, getattr(record, "size", None))
-        return finding._replace(
-            file=record.path, image_id=record.image_id, boxes=(box,) if box else (), split=finding.split
-        )
+    def located(self, sentence: str) -> Finding:
+        """A finding with the image and the box that the sentence names, as far as they can be told."""
+        told, labels, file = IMAGE_ID.search(sentence), LABELS.search(sentence), IMAGE.search(sentence)
+        image_id = int(told[1]) if told else None
+        record = self._by_id.get(image_id) or self._by_stem.get(Path(labels[1]).stem if labels else "")
+        if record is None:  # left out with all its objects
+            return Finding(sentence, self._split, Path(file[1]) if file else None, image_id)
+        box = _box_in(sentence, getattr(record, "size", None))
+        return Finding(sentence, self._split, record.path, record.image_id, boxes=(box,) if box else ())
 
 
 def _box_in(sentence: str, size: tuple[int, int] | None) -> tuple[float, ...] | None:

@@ -4,10 +4,15 @@ import json
 import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import planted
 import pytest
 from commands import run
 from planted import edit, set_box
+
+from seg_det.doctor.findings import FAULTS, Finding, Scope, found
+from seg_det.doctor.page import write_results
 
 COMMAND = ("seg_det.__main__", "doctor")
 SMALL = ["backbone.width=0.35", "data.size=64"]
@@ -34,9 +39,9 @@ def test_sound_data_pass_and_errors_fail(tmp_path):
     )
     content, page = results(tmp_path, done)
     (found,) = [one for one in content["found"] if one["severity"] == "error"]
-    assert (
-        content["counts"]["error"] == 1 and found["fault"] == "box-degenerate" and found["findings"][0]["image_id"] == 1
-    )
+    (item,) = found["findings"]
+    assert content["counts"]["error"] == 1 and found["fault"] == "box-degenerate"
+    assert item["file"] == "data/train/1.jpg" and item["image_id"] == 1 and item["boxes"] == [[10, 10, 10, 14]]
     assert "has zero or negative size" in found["findings"][0]["sentence"]
     assert content["command"].startswith("python -m seg_det doctor dataset.root=data")
     assert page.count('<figure><img src="data:image/jpeg') == 1 and "prefers-color-scheme: dark" in page
@@ -50,6 +55,8 @@ def test_fail_on_decides_the_exit_code(tmp_path):
     assert "image-dark  " in run(tmp_path, *arguments).stdout
     assert run(tmp_path, *arguments, "fail_on=warning", "hydra.run.dir=w", check=False).returncode == 1
     assert run(tmp_path, *arguments, "fail_on=never", "hydra.run.dir=n", check=False).returncode == 0
+    refused = run(tmp_path, *arguments, "resume=runs/train", "hydra.run.dir=r", check=False)
+    assert refused.stderr.startswith("error: resume= names a run and no data")
     refused = run(tmp_path, *arguments, "fail_on=all", "hydra.run.dir=a", check=False)
     assert refused.stderr == "error: fail_on must be one of error, warning, never, got 'all'.\n"
 
@@ -104,3 +111,15 @@ def test_commands_are_listed(tmp_path, words, code):
     assert done.returncode == code and "usage: python -m seg_det COMMAND" in said and "doctor" in said
     assert not code or said.startswith("error: there is no command 'docter'")
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_a_page_of_many_pictures_stays_small(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 320, 320, 3), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), pixels)
+    findings = [Finding("bad", file=tmp_path / f"{number % 40}.png") for number in range(120)]
+    listed = [one for fault in list(FAULTS)[:10] for one in found(fault, findings[:40])]
+    write_results(tmp_path, "noise", Scope(()), listed, command="")
+    page = (tmp_path / "doctor.html").read_text()
+    assert 2_000_000 < len(page) < 3_000_000 and page.count("<figure>") < 120
+    assert "The first 30 of 40 findings" in page and "10 more are in doctor.json" in page
