@@ -8,11 +8,12 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from seg_det.data.hashing import distances, near_pairs
+from seg_det.data.records import ClassificationRecord
 from seg_det.doctor.findings import Finding, Found, Scope, Split, found
 from seg_det.doctor.images import Looks
 from seg_det.doctor.looks import Look
@@ -41,9 +42,7 @@ def places(split: Split) -> list[Place]:
 
 def check_identity(scope: Scope) -> Iterator[Found]:
     """Files that are listed twice or are in both splits, by path, else by size and content. Decodes nothing."""
-    listed = {
-        split.role: [_absolute(os.fspath(record.path)) for record in split.source.records] for split in scope.splits
-    }
+    listed = {split.role: [_absolute(_name(record)) for record in split.source.records] for split in scope.splits}
     for split in scope.splits:
         yield from _listed_twice(split, listed[split.role])
     train, val = scope.of("train"), scope.of("val")
@@ -55,6 +54,13 @@ def check_identity(scope: Scope) -> Iterator[Found]:
     records = val.source.records
     yield from _leaks("leak-file", val, [(records[row].path, records[row].image_id, records[row].path) for row in rows])
     yield from _same_bytes(paths, both, val)
+
+
+def _name(record: Any) -> str:
+    """The path of a record's file, without the Path that those of classification make anew each time."""
+    if isinstance(record, ClassificationRecord):
+        return os.path.join(record.folder, record.file)  # noqa: PTH118
+    return os.fspath(record.path)
 
 
 def _absolute(path: str) -> str:
