@@ -7,6 +7,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ NEAR_BITS = 4  # of 64 in which the hashes of images that look alike may differ
 # What another compression (quality 60) or size (a half) changes stays below 3 bits and 1 of 255 for 99 % of COCO's images.
 NEAR_TONES = 3.0  # mean difference of the colours of their small copies, 0..255
 LEAK_BITS, LEAK_TONES = 3, 1.5  # the same between splits, where neighbouring frames of a video are often meant
+MOST_OF_A_HASH = 50  # images with one hash of which all pairs are compared; of more, those that follow each other
 FLAT = 8.0  # standard deviation of the colours below which nothing can be compared
 BUDGET = 1.0  # seconds of the quick check
 TAIL = 512  # bytes from the end that are compared first
@@ -194,10 +196,16 @@ def _first_across(rows: Sequence[int], listed: Sequence[Place]) -> list[tuple[in
 
 def _near(listed: Sequence[Place], looks: Looks) -> list[tuple[int, int]]:
     """Pairs of different files that look alike."""
-    rows = [row for row, place in enumerate(listed) if looks[place.path].spread >= FLAT]
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row, place in enumerate(listed):
+        if looks[place.path].spread >= FLAT:
+            groups[looks[place.path].dhash].append(row)
+    rows = np.array([row for group in groups.values() for row in group[:MOST_OF_A_HASH]], np.int64)
     hashes = np.array([looks[listed[row].path].dhash for row in rows], np.uint64)
-    pairs = np.array(rows, np.int64)[near_pairs(hashes, NEAR_BITS)]
-    return [(i, j) for i, j in pairs.tolist() if _alike(listed, looks, (i, j), NEAR_BITS, NEAR_TONES)]
+    pairs = [tuple(pair) for pair in np.sort(rows[near_pairs(hashes, NEAR_BITS)], axis=1).tolist()]
+    for group in groups.values():
+        pairs += pairwise(sorted(group)) if len(group) > MOST_OF_A_HASH else ()
+    return [pair for pair in dict.fromkeys(pairs) if _alike(listed, looks, pair, NEAR_BITS, NEAR_TONES)]
 
 
 def _alike(listed: Sequence[Place], looks: Looks, pair: tuple[int, int], bits: int, tones: float) -> bool:

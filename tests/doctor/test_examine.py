@@ -3,8 +3,10 @@
 import logging
 from dataclasses import replace
 
+import numpy as np
 import planted
 import pytest
+from PIL import Image
 from planted import examined
 
 from seg_det.data import images
@@ -87,6 +89,16 @@ def test_what_many_images_have_in_common_is_a_note(tmp_path):
     for number in (1, 2):
         planted.replace(f"train/{number}.jpg", planted.grey(30, 50, number))(tmp_path)
     assert examined("coco", tmp_path)["image-dark"].severity == NOTE
+
+
+def test_of_many_images_with_one_hash_neighbours_are_compared(tmp_path, monkeypatch):
+    planted.coco(tmp_path)
+    for number in (2, 3, 4):
+        pixels = np.asarray(planted.picture(1)).astype(int) + number
+        planted.replace(f"train/{number}.jpg", Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), "PNG")(tmp_path)
+    assert examined("coco", tmp_path)["near-duplicate"].count == 6
+    monkeypatch.setattr(duplicates, "MOST_OF_A_HASH", 1)
+    assert examined("coco", tmp_path)["near-duplicate"].count == 3
 
 
 def test_a_problem_that_a_reader_only_notes_is_a_note(tmp_path):
