@@ -54,12 +54,12 @@ RULES = (
     Rule(
         "image-dark",
         lambda look: look.spread >= ONE_COLOUR and look.dark < DARK,
-        lambda look: f"{look.path} is dark: 99 % of its pixels have a brightness below {look.dark:.2f} of 1",
+        lambda look: f"{look.path} is dark: 99 % of its pixels have a brightness of at most {look.dark:.2f} of 1",
     ),
     Rule(
         "image-bright",
         lambda look: look.spread >= ONE_COLOUR and look.bright > BRIGHT,
-        lambda look: f"{look.path} is bright: 99 % of its pixels have a brightness above {look.bright:.2f} of 1",
+        lambda look: f"{look.path} is bright: 99 % of its pixels have a brightness of at least {look.bright:.2f} of 1",
     ),
     Rule(
         "image-blurry",
