@@ -11,7 +11,7 @@ LAYERS = (
     {"errors", "values", "types", "registry", "files", "installed", "checksums", "sidecar", "migrations",
      "checkpoint", "download", "archives", "ops", "nn"},
     {"data", "losses", "media", "models", "postprocess"},
-    {"predict", "export", "report", "metrics", "weights", "anchors"},
+    {"predict", "export", "report", "metrics", "weights", "anchors", "doctor"},
     {"training", "proof", "evaluation", "kinds"},
     {"commands"},
 )  # fmt: skip
@@ -21,7 +21,7 @@ ONLY_IN = {
     "hydra": {"commands"},
     "omegaconf": {"commands"},
     "albumentations": {"data"},
-    "cv2": {"data", "media", "predict", "report"},
+    "cv2": {"data", "doctor", "media", "predict", "report"},
     "pycocotools": {"data", "metrics", "predict"},
     "torchvision": set(),
     "timm": {"models"},

@@ -14,6 +14,7 @@ HYDRA = {
     "evaluate": "measure a run, a checkpoint or an exported file",
     "predict": "predict on images, folders, videos or cameras",
     "export": "write a file for a device, with pre- and post-processing built in",
+    "doctor": "check a data set before training on it",
     "anchors": "fit anchors to the objects of a data set",
 }
 WEIGHTS, PREPARE = "weights", "prepare"

@@ -11,11 +11,8 @@ from omegaconf import DictConfig
 from seg_det.commands import cli, pointing
 from seg_det.installed import installed
 
-POINTED = {
-    "train": False,
-    "anchors": False,
-    "evaluate": True,
-}  # commands that recognise the data; for the task of their model
+# The commands that recognise the data in dataset.root, and whether they do it for the task of their model.
+POINTED = {"train": False, "anchors": False, "doctor": False, "evaluate": True}
 
 
 def start(command: str, *, words: Sequence[str] | None = None, before: Sequence[str] = ()) -> None:

@@ -43,7 +43,7 @@ def read_source(dataset: DictConfig, split: str, *, within: Sequence[Path] | Non
     if split == "val" and _rule(dataset) is None:
         if not isinstance(val := _own_val(dataset, within), MissingPart):
             return val
-    elif split == "train" and _rule(dataset) is None and dataset.get("val_share") != AUTO:
+    elif split == "train" and _rule(dataset) is None and not _lacks_val(dataset, within):
         return _section(dataset, split, within)
     parts = read_parts(dataset, within=within)
     source = parts.val if split == "val" else parts.train
@@ -98,6 +98,16 @@ def _own_val(dataset: DictConfig, within: Sequence[Path] | None) -> Source | Mis
             raise
         remedy = f"if there is no val part, dataset.val_share={DEFAULT_SHARE} takes a share of the train part"
         raise UserError(f"{str(error).rstrip('.')}; {remedy}.") from error
+
+
+def _lacks_val(dataset: DictConfig, within: Sequence[Path] | None) -> bool:
+    """Whether a share of the train part stands in for the val part; not for one that cannot be read."""
+    if dataset.get("val_share") != AUTO:
+        return False
+    try:
+        return isinstance(_own_val(dataset, within), MissingPart)
+    except UserError:
+        return False
 
 
 def _names_val() -> bool:

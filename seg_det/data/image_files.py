@@ -123,6 +123,8 @@ def opened(source: Path | io.BytesIO, path: Path | str) -> Iterator[Image.Image]
 def _unknown(source: Path | io.BytesIO, path: Path | str) -> UserError:
     """What to say of a file that is of none of FORMATS."""
     head = (source.read_bytes() if isinstance(source, Path) else source.getvalue())[:LONGEST_SIGNATURE]
+    if not head:
+        return UserError(f"the image {path} is empty (0 bytes); {REMEDY}")
     for place, signature, name in OTHERS:
         if head[place:].startswith(signature):
             return UserError(

@@ -32,6 +32,17 @@ class MissingPart(UserError):
         self.reason = reason or sentence
 
 
+class Sentence(str):
+    """What is wrong with the data, and whether ``on_bad="error"`` would refuse it."""
+
+    __slots__ = ("refused",)
+
+    def __new__(cls, text: str, *, refused: bool = False) -> Sentence:
+        sentence = super().__new__(cls, text)
+        sentence.refused = refused
+        return sentence
+
+
 class Problems:
     """The problems of one reading of a data set: collected one by one, then raised or listed as ``on_bad`` says."""
 
@@ -48,14 +59,14 @@ class Problems:
 
         One that is ``expected`` (known of an official data set) is listed, never raised.
         """
-        self._sentences.append(sentence)
+        self._sentences.append(Sentence(sentence, refused=not expected))
         self._lost[lost] += 1
         if not expected:
             self._unexpected.append(sentence)
 
     def note(self, sentence: str) -> None:
         """Note what is doubtful but can be meant: it is listed, never raised, and nothing is left out for it."""
-        self._sentences.append(sentence)
+        self._sentences.append(Sentence(sentence))
 
     @property
     def lost(self) -> Lost:

@@ -22,7 +22,7 @@ from seg_det.data.records import (
     build_records,
 )
 from seg_det.data.voc import image_ids
-from seg_det.data.yolo_files import Description, images_of, label_file, read_description
+from seg_det.data.yolo_files import LABELS, Description, images_of, label_file, read_description
 from seg_det.data.yolo_labels import LabelFiles, shared_labels
 from seg_det.data.yolo_lines import CORNERS, Line, LineReader
 from seg_det.errors import UserError
@@ -37,6 +37,7 @@ def read_yolo(
     split: str,
     kind: str = "detection",
     polygons: bool = False,
+    labels: str = LABELS,
     background: str = "background",
     on_bad: str = "error",
 ) -> DetectionSource | SegmentationSource:
@@ -44,14 +45,15 @@ def read_yolo(
 
     Boxes, those around polygons too; or if ``kind`` is "segmentation" masks drawn from polygons, smaller ones over larger
     ones, on the class 0 ``background``. Category ids are the numbers in the files, in masks one more. Images without a label
-    file have no objects. Lines of four corners throughout are taken for oriented boxes and refused, unless ``polygons``.
-    What is bad is raised (``on_bad="error"``) or left out and listed (``"skip"``). Raises UserError.
+    file have no objects; ``labels`` names the folder of those files. Lines of four corners throughout are taken for oriented
+    boxes and refused, unless ``polygons``. What is bad is raised (``on_bad="error"``) or left out and listed (``"skip"``).
+    Raises UserError.
     """
     problems, description = Problems(on_bad), read_description(Path(root))
     paths = images_of(description, split, problems)
-    files = _read_images(paths, problems)
-    lines = _read_lines(files, description.names, problems)
-    _require_labels(files, lines, description)
+    files = _read_images(paths, labels, problems)
+    lines = _read_lines(files, labels, description.names, problems)
+    _require_labels(files, lines, labels, description)
     if not polygons:
         _refuse_oriented(lines)
     name = f"{_root(description).name} {split}".strip()
@@ -72,19 +74,17 @@ def _root(description: Description) -> Path:
     return folder.parent if folder.name == "labels" else folder
 
 
-def _read_images(paths: Sequence[Path], problems: Problems) -> list[ImageFile]:
+def _read_images(paths: Sequence[Path], labels: str, problems: Problems) -> list[ImageFile]:
     keys = [path.stem for path in paths]
     if len(set(keys)) < len(keys):  # one stem in several folders
         keys = [str(path) for path in paths]
     ids = image_ids(keys)
-    shared, files = shared_labels(paths), []
+    shared, files = shared_labels(paths, labels), []
     shown = {"desc": f"reading {paths[0].parent}", "unit": "image", "delay": 2, "leave": False}
     for path, key in zip(tqdm(paths, **shown), keys, strict=True):
         if path in shared:
-            problems.add(
-                f"{shared[path]} and {path.name} have the same label file {label_file(path)}: remove or rename one of them",
-                lost="image",
-            )
+            same = f"{shared[path]} and {path.name} have the same label file {label_file(path, labels)}"
+            problems.add(f"{same}: remove or rename one of them", lost="image")
             continue
         try:
             files.append(ImageFile(path, ids[key], verify_image(path)))
@@ -93,8 +93,8 @@ def _read_images(paths: Sequence[Path], problems: Problems) -> list[ImageFile]:
     return files
 
 
-def _read_lines(files: Sequence[ImageFile], names: Sequence[str], problems: Problems) -> list[Line]:
-    labels, reader = LabelFiles(file.path for file in files), LineReader(names, problems)
+def _read_lines(files: Sequence[ImageFile], folder: str, names: Sequence[str], problems: Problems) -> list[Line]:
+    labels, reader = LabelFiles((file.path for file in files), folder), LineReader(names, problems)
     lines = []
     for position, file in enumerate(files):
         if (path := labels.of_image[file.path]) is not None:
@@ -104,10 +104,10 @@ def _read_lines(files: Sequence[ImageFile], names: Sequence[str], problems: Prob
     return lines
 
 
-def _require_labels(files: Sequence[ImageFile], lines: Sequence[Line], description: Description) -> None:
+def _require_labels(files: Sequence[ImageFile], lines: Sequence[Line], labels: str, description: Description) -> None:
     """Raise UserError where no image has a label file: then they lie elsewhere."""
-    if files and not lines and not any(label_file(file.path).exists() for file in files):
-        expected = label_file(files[0].path)
+    if files and not lines and not any(label_file(file.path, labels).exists() for file in files):
+        expected = label_file(files[0].path, labels)
         raise UserError(
             f"not one image of {description.file} has labels: those of {files[0].path} would be {expected}."
         )

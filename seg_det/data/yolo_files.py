@@ -24,6 +24,7 @@ from seg_det.errors import UserError
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # of keys and folders
 WHOLE = "."  # as a split: all images, of a data set without parts
 MOST_BYTES = 2**24  # of a description: names of classes and paths
+LABELS = "labels"  # the usual name of the folder of labels
 KEYPOINTS = "kpt_shape"  # the key that only pose data has
 
 
@@ -178,10 +179,10 @@ def _paths(place: Path, problems: Problems) -> Iterable[Path]:
     spellings.note(str(place), len(lines), problems)
 
 
-def label_file(image: Path) -> Path:
-    """Where the labels of an image lie: labels/ in the place of the last images/ of its path, else beside it."""
+def label_file(image: Path, labels: str = LABELS) -> Path:
+    """Where the labels of an image lie: ``labels`` in the place of the last images/ of its path, else beside it."""
     parts = list(image.parts)
     places = [place for place, part in enumerate(parts[:-1]) if part.lower() == "images"]
     if places:
-        parts[places[-1]] = "labels"
+        parts[places[-1]] = labels
     return Path(*parts).with_suffix(".txt")

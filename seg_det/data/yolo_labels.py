@@ -18,7 +18,8 @@ OTHER_TEXTS = {  # names of text files that tools leave beside labels
 class LabelFiles:
     """The label files of a split, whose folders are listed once each."""
 
-    def __init__(self, images: Iterable[Path]) -> None:
+    def __init__(self, images: Iterable[Path], folder: str) -> None:
+        self._name = folder
         self._folders: dict[Path, Spellings] = {}
         self._images: dict[Path, Path] = {}  # the folder of the images of each folder of labels
         self.of_image = {image: self._find(image) for image in images}
@@ -41,21 +42,21 @@ class LabelFiles:
                 )
 
     def _find(self, image: Path) -> Path | None:
-        path = label_file(image)
+        path = label_file(image, self._name)
         if path.parent not in self._folders:
             self._folders[path.parent] = Spellings(path.parent)
             self._images[path.parent] = image.parent
         return self._folders[path.parent].find_here(path.name)
 
 
-def shared_labels(images: Sequence[Path]) -> dict[Path, Path]:
+def shared_labels(images: Sequence[Path], labels: str) -> dict[Path, Path]:
     """Images whose label file, which exists, is that of an earlier image too: t1.png beside t1.jpg, with that one."""
     first: dict[Path, Path] = {}
     shared = {}
     if len({image.stem for image in images}) == len(images):  # the usual case, told without looking at paths
         return shared
     for image in images:
-        path = label_file(image)
+        path = label_file(image, labels)
         if (earlier := first.setdefault(path, image)) != image and path.exists():
             shared[image] = earlier
     return shared

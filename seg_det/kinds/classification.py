@@ -13,6 +13,8 @@ from seg_det.data.images import read_rgb
 from seg_det.data.plain_transforms import centre_crop
 from seg_det.data.records import ClassificationRecord, ClassificationSource
 from seg_det.data.transforms import ClassificationTransform
+from seg_det.doctor.classes import check_image_classes
+from seg_det.doctor.findings import Checks
 from seg_det.errors import UserError
 from seg_det.kinds.kind import Kind
 from seg_det.metrics.classification import ClassificationMetric, ClassificationReport
@@ -85,6 +87,7 @@ def _class_counts(source: ClassificationSource) -> tuple[dict[str, int], str]:
 
 CLASSIFICATION = Kind(
     task=TASK,
+    checks=Checks(quick=(check_image_classes,), labelled_images=True),
     data="images with one class each",
     source=ClassificationSource,
     transform=ClassificationTransform,

@@ -15,6 +15,9 @@ from seg_det.data.objects import input_boxes, share_lost, why_none
 from seg_det.data.plain_transforms import resize_antialiased_only, resize_only
 from seg_det.data.records import DetectionRecord, DetectionSource
 from seg_det.data.transforms import DetectionTransform
+from seg_det.doctor.boxes import check_boxes
+from seg_det.doctor.classes import check_object_classes
+from seg_det.doctor.findings import Checks
 from seg_det.errors import UserError
 from seg_det.kinds.kind import Kind
 from seg_det.losses import SCORES, DetectionLosses, multibox_loss
@@ -233,6 +236,7 @@ def _object_sizes(predictor: Detector, source: DetectionSource) -> tuple[np.ndar
 
 DETECTION = Kind(
     task=TASK,
+    checks=Checks(quick=(check_boxes, check_object_classes)),
     data="boxes",
     source=DetectionSource,
     transform=DetectionTransform,

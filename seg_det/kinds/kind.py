@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from seg_det.doctor.findings import Checks
 from seg_det.predict.predictor import NetworkPredictor
 from seg_det.predict.task import Task
 from seg_det.report.drawings import Colour
@@ -101,6 +102,7 @@ class Kind:
     differences: Callable[
         [dict[int, Any], dict[int, Any]], dict[str, float]
     ]  # of what two models gave the metric, by image
+    checks: Checks  # of the data doctor
     check: Callable[..., None]  # raises UserError for a source that cannot be used; every=True: looks at each record
     least_images: int = 1  # of a training step
     tiny_maps: bool = True  # whether its networks have maps of a single cell

@@ -16,6 +16,8 @@ from seg_det.data.masks import require_counted_pixels
 from seg_det.data.records import SegmentationRecord, SegmentationSource
 from seg_det.data.segmentation_transforms import fitted
 from seg_det.data.transforms import SegmentationTransform
+from seg_det.doctor.findings import Checks
+from seg_det.doctor.masks import check_masks
 from seg_det.kinds.kind import Kind
 from seg_det.metrics.segmentation import LabelMaps, SegmentationMetric, SegmentationReport
 from seg_det.predict.predictor import NetworkPredictor
@@ -109,6 +111,7 @@ def _class_counts(source: SegmentationSource) -> tuple[dict[str, int], str]:
 
 SEGMENTATION = Kind(
     task=TASK,
+    checks=Checks(thorough=(check_masks,)),
     data="masks",
     source=SegmentationSource,
     transform=SegmentationTransform,

@@ -92,13 +92,16 @@ def worst_and_best(
     )
 
 
-def inlined(galleries: Sequence[Gallery]) -> list[list[Shown]]:
-    """The pictures of each gallery as JPEG, of a quality at which all together have at most MOST_BYTES if one does that."""
+def inlined(galleries: Sequence[Gallery], *, most_bytes: int | None = None) -> list[list[Shown]]:
+    """The pictures of each gallery as JPEG, of a quality at which all together have at most ``most_bytes`` if one does that.
+
+    None: MOST_BYTES.
+    """
     images = [[shrink(picture.image, LONGEST) for picture in gallery.pictures] for gallery in galleries]
     files: list[list[bytes]] = []
     for quality in QUALITIES:
         files = [[encode_jpeg(image, quality) for image in row] for row in images]
-        if sum(len(data) for row in files for data in row) <= MOST_BYTES:
+        if sum(len(data) for row in files for data in row) <= (most_bytes or MOST_BYTES):
             break
     return [
         [_shown(*one) for one in zip(gallery.pictures, row, encoded, strict=True)]

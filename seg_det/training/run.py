@@ -19,6 +19,8 @@ from seg_det.data.classes import with_categories
 from seg_det.data.loaders import evaluation_loader, train_loader
 from seg_det.data.multi_scale import MultiScale
 from seg_det.data.records import Source
+from seg_det.doctor.examine import warn
+from seg_det.doctor.findings import Scope, Split
 from seg_det.errors import UserError
 from seg_det.evaluation.measure import evaluate
 from seg_det.evaluation.run import Record, about, figures_of, problems_of, write_run
@@ -83,6 +85,7 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     val = checked(kind, setup)
     for source in (setup.train, val):
         _warn(source)
+    warn(Scope((Split("train", setup.train), Split("val", val)), setup.input_size), kind.checks)
     model = checkpoint.build_model({**setup.model, "num_classes": len(setup.train.categories)})
     start = _load_start(model, setup)
     if start.weights == "none" and setup.recipe.freeze_until:

@@ -193,7 +193,7 @@ def test_missing_and_broken_files_of_a_listed_image(tree):
     check_problem(root, r"the annotation .*b\.xml is missing \(an image without objects needs", kept={"a": 1})
     tree({"a": thing(), "b": thing()})
     (root / "JPEGImages" / "b.jpg").write_bytes(b"")
-    check_problem(root, r"the image .*b\.jpg is broken", kept={"a": 1})
+    check_problem(root, r"the image .*b\.jpg is empty", kept={"a": 1})
 
 
 def test_duplicate_lines_of_a_split(tree):

@@ -1,0 +1,124 @@
+"""``python -m seg_det doctor``: check the data that a training would use, and say what is wrong with it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+
+from seg_det import checkpoint
+from seg_det.commands.anchor_files import read_anchors
+from seg_det.commands.folders import claim, command_line, run_name
+from seg_det.commands.labelled import postprocess, read_source
+from seg_det.commands.settings import build, height_and_width, plain, switch, with_preferences
+from seg_det.data.images import limit_pixels
+from seg_det.doctor.examine import examine
+from seg_det.doctor.findings import ERROR, WARNING, Finding, Found, Scope, Split, found, merged
+from seg_det.doctor.fixes import fix
+from seg_det.doctor.page import write_results
+from seg_det.errors import UserError
+from seg_det.files import relative, write_json
+from seg_det.kinds.kind import Kind
+from seg_det.kinds.lookup import kind_named, require_kind
+from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
+from seg_det.registry import LOSSES
+from seg_det.report.pictures import counted
+from seg_det.types import ModelCard
+
+FAIL_ON = {ERROR: (ERROR,), WARNING: (ERROR, WARNING), "never": ()}
+PARTS = ("train", "val")
+MOST_LINES = 8  # lines of one sort
+
+
+def main(config: DictConfig) -> None:
+    """Check the data, print and write what was found; exits with code 1 where ``fail_on`` says so.
+
+    Raises UserError where no split can be read.
+    """
+    if config.fail_on not in FAIL_ON:
+        raise UserError(f"fail_on must be one of {', '.join(FAIL_ON)}, got {config.fail_on!r}.")
+    if config.resume:
+        raise UserError("resume= names a run and no data: leave it out, and name the data as its training did.")
+    switch(config.fix, "fix")
+    config = with_preferences(config)
+    limit_pixels(config.data.max_pixels)
+    kind = kind_named(config.task.kind, "The configuration")
+    folder = relative(Path(HydraConfig.get().runtime.output_dir))
+    scope, unreadable = _read(config, kind)
+    listed = merged([*unreadable, *examine(scope, kind.checks), *_anchors(config, kind, scope)])
+    claim(folder, config)
+    print(write_results(folder, run_name(config), scope, listed, command=command_line("doctor")))
+    if config.fix:
+        print(_corrected(config, scope, listed, folder))
+    if any(one.severity in FAIL_ON[config.fail_on] for one in listed):
+        sys.exit(1)
+
+
+def _corrected(config: DictConfig, scope: Scope, listed: Sequence[Found], folder: Path) -> str:
+    """Write corrected annotations and fixes.json; returns what to print. Raises UserError as the correction does."""
+    fixed = fix(scope, {split.role: plain(config.dataset[split.role]) for split in scope.splits})
+    write_json(folder / "fixes.json", {"changes": [change._asdict() for change in fixed.changes], "left": fixed.left})
+    if not fixed.changes:
+        return "fixes       nothing in the annotations had to be corrected"
+    ours = ("fix=", "fail_on=", *(f"{argument.partition('=')[0]}=" for argument in fixed.arguments))
+    given = [word for word in HydraConfig.get().overrides.task if not word.lstrip("+").startswith(ours)]
+    lines = _first([f"written     {path}" for path in fixed.written])
+    lines.append(f"fixes       {counted(len(fixed.changes), 'change')}, listed in {folder / 'fixes.json'}")
+    by_hand = [one.fault for one in listed if one.severity == ERROR and one.fault.startswith("leak")]
+    left = [*fixed.left, *(f"{fault}: decide by hand which split keeps the images" for fault in by_hand)]
+    lines += _first([f"not fixed   {sentence}" for sentence in left])
+    return "\n".join([*lines, f"next        {shlex.join(['python', 'train.py', *given, *fixed.arguments])}"])
+
+
+def _first(lines: list[str]) -> list[str]:
+    """The first lines of one sort, and how many there are more."""
+    more = len(lines) - MOST_LINES
+    return [*lines[:MOST_LINES], f"            and {more} more"] if more > 0 else lines
+
+
+def _read(config: DictConfig, kind: Kind) -> tuple[Scope, list[Found]]:
+    """The splits that can be read, without what their readers leave out, and what is wrong with the others."""
+    splits, faults, errors = [], [], []
+    for part in PARTS:
+        if isinstance(section := config.dataset.get(part), DictConfig):
+            with open_dict(section):
+                section.on_bad = "skip"
+        try:
+            source = read_source(config.dataset, part)
+        except UserError as error:
+            errors.append(error)
+            faults += found("split-unreadable", [Finding(f"the split {part} cannot be read: {error}", part)])
+        else:
+            require_kind(kind, source)
+            splits.append(Split(part, source))
+    if not splits:
+        raise errors[0]
+    return Scope(tuple(splits), height_and_width(config.data.size)), faults
+
+
+def _anchors(config: DictConfig, kind: Kind, scope: Scope) -> Iterator[Found]:
+    """What the network's anchors leave unmatched of the training objects, where it has any."""
+    train = scope.of("train")
+    if train is None or "anchor_shapes" not in config.task.model:
+        return
+    backbone = {key: value for key, value in plain(config.backbone).items() if key != "weights"}
+    model = {**plain(config.task.model), "backbone": backbone, "num_classes": len(train.source.categories)}
+    if isinstance(file := model["anchor_shapes"], str):
+        model["anchor_shapes"] = read_anchors(Path(file))
+    card = ModelCard(
+        task=kind.name,
+        name=run_name(config),
+        model=model,
+        postprocess=postprocess(config.task),
+        categories=train.source.categories,
+        input_size=scope.size,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+    predictor = kind.task.predictor(checkpoint.build_model(model), card)
+    doubt = kind.doubts(predictor, train.source, build(config.task.loss, LOSSES))
+    yield from found("box-without-anchor", [Finding(doubt, train.name)] if doubt else [])
