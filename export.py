@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from seg_det.commands import cli
+from seg_det.commands import cli, composing
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="export")
@@ -12,4 +12,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    composing.start(main, "export")

@@ -1,11 +1,9 @@
 """python train.py: see conf/train.yaml for every key, and `python train.py --help`."""
 
-import sys
-
 import hydra
 from omegaconf import DictConfig
 
-from seg_det.commands import cli, pointing
+from seg_det.commands import cli, composing, pointing
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -14,5 +12,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = pointing.point_at_data(sys.argv[1:])
-    main()
+    composing.start(main, "train", pointing.point_at_data)

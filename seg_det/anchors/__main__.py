@@ -5,7 +5,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from seg_det.commands import cli
+from seg_det.commands import cli, composing
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -16,4 +16,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    composing.start(main, "anchors")

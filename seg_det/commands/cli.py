@@ -9,11 +9,15 @@ import logging
 import os
 import platform
 import re
+import signal
 import sys
+import threading
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
@@ -21,7 +25,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seg_det.errors import UserError
+from seg_det.commands import folders
+from seg_det.commands.composing import leave_hydra
+from seg_det.errors import Terminated, UserError
 from seg_det.files import write_whole
 
 log = logging.getLogger(__name__)
@@ -39,29 +45,78 @@ NOISE = (  # beginnings of warnings that are about the libraries' own affairs
 def run(command: str, config: DictConfig) -> None:
     """Run the function ``main`` of ``seg_det.commands.<command>``, which is imported only now: ``--help`` needs none of it.
 
-    A user's mistake ends it with one sentence, unless HYDRA_FULL_ERROR is set.
+    A user's mistake ends it with one sentence, unless HYDRA_FULL_ERROR is set; Ctrl-C and SIGTERM end it with a sentence and the
+    shell's exit statuses for them. What failed before it had a result leaves no run folder.
 
     In a sweep any error is written to the job's folder instead, so that the other jobs go on.
     """
+    leave_hydra()
     _quieten()
     _keep_freed_memory()
     try:
-        _require_all(config)
-        importlib.import_module(f"seg_det.commands.{command}").main(config)
+        with _terminable():
+            _require_all(config)
+            importlib.import_module(f"seg_det.commands.{command}").main(config)
+    except (KeyboardInterrupt, Terminated) as error:
+        folders.release()
+        _end(error)
     except Exception as error:
-        sentence = one_sentence(error)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            text = sentence or f"{type(error).__name__}: {error}"
-            folder = Path(HydraConfig.get().runtime.output_dir)
-            content = {"error": text, "traceback": traceback.format_exc()}
-            write_whole(folder / "error.json", json.dumps(content, indent=1))
-            log.error("Job %s failed: %s", HydraConfig.get().job.num, text)
-        elif sentence is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        else:
-            if sys.stderr.isatty():
-                print(file=sys.stderr)  # a progress bar may stand on this line
-            sys.exit(f"error: {sentence}")
+        folders.release()
+        _fail(error)
+    finally:
+        folders.forget()
+
+
+def _fail(error: Exception) -> None:
+    """End the program, or this job of a sweep, as the handled ``error`` asks for."""
+    sentence = one_sentence(error)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        text = sentence or f"{type(error).__name__}: {error}"
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        content = {"error": text, "traceback": traceback.format_exc()}
+        write_whole(folder / "error.json", json.dumps(content, indent=1))
+        log.error("Job %s failed: %s", HydraConfig.get().job.num, text)
+    elif sentence is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        raise error
+    else:
+        _new_line()
+        sys.exit(f"error: {sentence}")
+
+
+def _end(error: KeyboardInterrupt | Terminated) -> NoReturn:
+    """Say what ended the program and how to go on, and exit with the status that shells give to its signal."""
+    ended, status = ("interrupted", 130) if isinstance(error, KeyboardInterrupt) else ("ended by SIGTERM", 143)
+    if not folders.follows():
+        _new_line()
+        print("; ".join([ended, *getattr(error, "__notes__", [])]), file=sys.stderr)
+    sys.exit(status)
+
+
+def _new_line() -> None:
+    if sys.stderr.isatty():
+        print(file=sys.stderr)  # a progress bar may stand on this line
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM raises Terminated; where Lightning has a handler of its own, it ends the training at the next batch."""
+    own = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    process = os.getpid()
+
+    def handle(number: int, _: object) -> None:
+        if os.getpid() != process:  # a worker process
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif signal.getsignal(number) is handle:
+            raise Terminated
+
+    if own:
+        signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        if own:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _require_all(config: DictConfig) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from seg_det.commands.folders import claim, command_line, new_folder, newest_run
+from seg_det.commands.folders import command_line, newest_run, open_folder
 from seg_det.commands.labelled import read_measured
 from seg_det.commands.models import of_kind, trained
 from seg_det.commands.saved import dataset_of
@@ -31,8 +31,7 @@ def main(config: DictConfig) -> None:
     predictor, network, source = _measured(reference, config)
     if (tiles := tiles_of(config.tiles)) is not None:
         predictor = TiledPredictor(predictor, tiles, batch_size=batch_size(config.data.batch_size))
-    folder = new_folder("evaluate", predictor.card.name)
-    claim(folder, config)
+    folder = open_folder("evaluate", predictor.card.name, config)
     metrics = evaluate_model(
         predictor,
         network,

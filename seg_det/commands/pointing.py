@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from seg_det.commands.arguments import quoted, unquoted
 from seg_det.data.recognise import BOXES, CLASSES, MASKS, recognise
 from seg_det.errors import UserError
 
@@ -39,7 +40,7 @@ def _pointed(arguments: list[str]) -> list[str]:
         if asked:
             raise UserError("dataset=auto wants the folder: add dataset.root=FOLDER.")
         return arguments
-    path = Path(_unquoted(root))
+    path = Path(unquoted(root))
     if "," in root and not path.exists():  # several folders of a sweep
         return arguments
     found = recognise(path, _wanted(given.get("task", USUAL_TASK)))
@@ -64,12 +65,7 @@ def _wanted(task: str) -> str:
     return next((wanted for wanted in (BOXES, MASKS) if wanted in data), CLASSES)
 
 
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
-
-
 def _quoted(setting: str) -> str:
     """With the value in quotes where Hydra would take it apart."""
     key, _, value = setting.partition("=")
-    plain = all(letter.isalnum() or letter in "/._-" for letter in value)
-    return setting if plain else f"{key}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return f"{key}={quoted(value)}"

@@ -14,6 +14,7 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seg_det.commands.arguments import unquoted
 from seg_det.commands.settings import plain
 from seg_det.errors import UserError
 from seg_det.migrations import CONFIG_STEPS, upgraded
@@ -114,7 +115,7 @@ def resumable(config: DictConfig, path: Path) -> DictConfig:
 
 def writable(overrides: Sequence[str]) -> list[Path]:
     """The folders in which a saved configuration may generate data: the working one, and what the command line names."""
-    roots = [o.partition("=")[2] for o in overrides if o.lstrip("+").startswith("dataset.root=")]
+    roots = [unquoted(o.partition("=")[2]) for o in overrides if o.lstrip("+").startswith("dataset.root=")]
     return [Path.cwd(), *map(Path, roots)]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import shlex
 from pathlib import Path
+from typing import Any
 
 import lightning
 from hydra.core.hydra_config import HydraConfig
@@ -11,14 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
 from seg_det.commands.anchor_files import read_anchors
-from seg_det.commands.folders import claim, command_line, new_folder, run_name
+from seg_det.commands.folders import command_line, open_folder, run_name
 from seg_det.commands.labelled import postprocess, read_source
 from seg_det.commands.saved import config_of, resumable, writable
 from seg_det.commands.settings import batch_size, build, height_and_width, of_colours, plain, switch, workers
 from seg_det.data.images import limit_pixels
 from seg_det.data.multi_scale import input_sizes
-from seg_det.errors import UserError
-from seg_det.files import relative
+from seg_det.errors import Terminated, UserError
 from seg_det.kinds.lookup import kind_named
 from seg_det.registry import AUGMENTATIONS, LOSSES, filled
 from seg_det.report.terminal import summary
@@ -28,33 +28,58 @@ from seg_det.training.run import Training, train_model
 from seg_det.training.start import Start
 from seg_det.training.trainer import TrainerSettings
 
+PLACES = ("images", "annotations", "train_images", "val_images", "train_annotations", "val_annotations")  # of data
+
 
 def main(config: DictConfig) -> None:
     """``python train.py``: train, evaluate, write the run folder, say what came out."""
-    resume, folder = None, relative(Path(HydraConfig.get().runtime.output_dir))
+    resume = None
     if config.resume:
         resume = checkpoint.find(config.resume, prefer="last")
         config = _resumed(config, resume)
-        if not any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra):
-            folder = new_folder("train", run_name(config))
     else:
         config = _with_anchors(config)
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
     limit_pixels(config.data.max_pixels)
     looking = switch(config.get("preview", False), "preview")
-    if looking:
-        with suppress(OSError):
-            folder.rmdir()  # Hydra has made it for a training
-        folder = new_folder("preview", run_name(config))
-    claim(folder, config)
+    folder = open_folder("preview" if looking else "train", run_name(config), _anywhere(config))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     setup = _training(config, folder, resume)
     if looking:
         print(f"preview     {preview(setup)}\nnext        the same command without preview=true")
         return
-    metrics = train_model(setup)
+    metrics = _trained(setup)
     if metrics is not None:
-        print(summary(metrics, folder, following=f"python evaluate.py model={folder}"))
+        print(summary(metrics, folder, following=shlex.join(["python", "evaluate.py", f"model={folder}"])))
+
+
+def _trained(setup: Training) -> dict[str, Any] | None:
+    """:func:`train_model`; a run that is interrupted ends with what to do about it."""
+    try:
+        return train_model(setup)
+    except (KeyboardInterrupt, Terminated) as error:
+        last = setup.run / "checkpoints" / "last.ckpt"
+        if not last.is_file():
+            error.add_note("no epoch was complete, so there is nothing to resume")
+        elif checkpoint.read(last)["epoch"] + 1 < setup.trainer.max_epochs:
+            error.add_note("resume with " + shlex.join(["python", "train.py", f"resume={setup.run}"]))
+        else:
+            following = shlex.join(["python", "evaluate.py", f"model={setup.run}"])
+            error.add_note(f"all epochs were complete: measure the model with {following}")
+        raise
+
+
+def _anywhere(config: DictConfig) -> DictConfig:
+    """``config`` as the run keeps it: with absolute paths of its data, so that it is evaluated from any working directory."""
+    kept = config.copy()
+    sections = [kept.dataset] if isinstance(kept.dataset, DictConfig) else []
+    for section in [*sections, *(kept.dataset.get(split) for split in ("train", "val") if sections)]:
+        values = OmegaConf.to_container(section, resolve=False) if isinstance(section, DictConfig) else {}
+        # Where there is a root, what else is relative lies below it.
+        for key in [key for key in values if key == "root" or (key in PLACES and "root" not in kept.dataset.train)]:
+            if isinstance(value := values[key], str) and "${" not in value:
+                section[key] = str(Path(value).absolute())
+    return kept
 
 
 def _with_anchors(config: DictConfig) -> DictConfig:

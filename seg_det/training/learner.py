@@ -55,6 +55,7 @@ class Learner(L.LightningModule):
         self.metric = metric
         self.run = run
         self.multi_scale = multi_scale
+        self.begun = False  # whether a first batch was learned
         if recipe.freeze_until:
             for stage in predictor.model.backbone.stages_until(recipe.freeze_until):
                 stage.requires_grad_(False)
@@ -85,6 +86,9 @@ class Learner(L.LightningModule):
         values = {f"train/{name}": value for name, value in losses._asdict().items()} if len(losses) > 1 else {}
         self.log_dict({"train/loss": total.detach(), **values}, prog_bar=True, batch_size=len(batch.images))
         return total
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.begun = True
 
     def _stop_at_nan(self, batch: Any, losses: Losses) -> None:
         path = self.run / "nan_batch.json"

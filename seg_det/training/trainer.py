@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMon
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from seg_det.errors import UserError
+from seg_det.errors import Terminated, UserError
 from seg_det.training.learner import Learner
 from seg_det.training.optimisation import EMA, Recipe
 from seg_det.training.saving import BestCheckpoint, WholeCheckpoints
@@ -94,12 +96,36 @@ def fit(
     if settings.channels_last and not broken:
         task.predictor.to(memory_format=torch.channels_last)
     start = time.perf_counter()
-    trainer.fit(task, train, val, ckpt_path=resume, weights_only=True)
+    _run(trainer, task, train, val, resume)
     minutes = (time.perf_counter() - start) / 60
     best = next((path for name in ("best", "last") if (path := folder / f"{name}.ckpt").is_file()), None)
     return Trained(
         best, trainer.current_epoch, trainer.global_step, minutes, trainer.strategy.root_device, trainer.is_global_zero
     )
+
+
+def _run(trainer: L.Trainer, task: Learner, train: DataLoader, val: DataLoader, resume: Path | None) -> None:
+    """``trainer.fit``, which ends with KeyboardInterrupt or Terminated where a signal ended it."""
+    try:
+        trainer.fit(task, train, val, ckpt_path=resume, weights_only=True)
+    except BaseException as error:
+        if not task.begun and trainer.is_global_zero:
+            _remove_empty_logs(task.run)
+        if trainer.received_sigterm:  # also where it has ended the loader's processes
+            raise Terminated from error
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
+    if trainer.received_sigterm:  # in the last validation
+        raise Terminated
+
+
+def _remove_empty_logs(run: Path) -> None:
+    """Without a first step they hold nothing."""
+    shutil.rmtree(run / "tensorboard", ignore_errors=True)
+    (run / "metrics.csv").unlink(missing_ok=True)
+    with suppress(OSError):
+        (run / "checkpoints").rmdir()
 
 
 def _native_precision(accelerator: str) -> str:
