@@ -46,7 +46,7 @@ def _with_quotes(word: str, *, sweeps: bool) -> str:
     if sweeps and not _exists(value):
         if SWEEP.fullmatch(value):
             return word
-        return f"{key}={','.join(_one(name, part) for part in _parts(value))}"
+        return f"{key}={','.join(_one(name, part) for part in _paths(value))}"
     return f"{key}={_one(name, value)}"
 
 
@@ -80,6 +80,17 @@ def _exists(path: str) -> bool:
         return Path(path).exists()
     except (OSError, ValueError):  # too long a name, a zero byte
         return False
+
+
+def _paths(value: str) -> list[str]:
+    """The values of a sweep; what belongs to the name of a path that exists stays together."""
+    parts, paths = _parts(value), []
+    while parts:
+        counts = range(len(parts), 1, -1)
+        count = next((count for count in counts if _exists(",".join(parts[:count]))), 1)
+        paths.append(",".join(parts[:count]))
+        parts = parts[count:]
+    return paths
 
 
 def _parts(value: str) -> list[str]:

@@ -170,5 +170,5 @@ def _quieten() -> None:
     """Warnings that are about this program and not about what the user does."""
     for message in NOISE:
         warnings.filterwarnings("ignore", f".*{message}")
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("utilities.rank_zero", "accelerators.cuda", "trainer.connectors.signal_connector"):
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.WARNING)

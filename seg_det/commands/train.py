@@ -8,6 +8,8 @@ from typing import Any
 
 import lightning
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
@@ -29,6 +31,8 @@ from seg_det.training.start import Start
 from seg_det.training.trainer import TrainerSettings
 
 PLACES = ("images", "annotations", "train_images", "val_images", "train_annotations", "val_annotations")  # of data
+
+OF_MODEL = ("backbone.", "task.model.", "task.kind")
 
 
 def main(config: DictConfig) -> None:
@@ -131,4 +135,17 @@ def _resumed(config: DictConfig, path: Path) -> DictConfig:
     if groups:
         raise UserError(f"A resumed run keeps its own configuration: leave out {' '.join(groups)}.")
     saved = resumable(config_of(path), path)
-    return OmegaConf.merge(saved, OmegaConf.from_dotlist(overrides), {"resume": str(path)})
+    for override in OverridesParser.create().parse_overrides(overrides):
+        _override(saved, config, override)
+    return OmegaConf.merge(saved, {"resume": str(path)})
+
+
+def _override(saved: DictConfig, composed: DictConfig, override: Override) -> None:
+    """Set a key of the saved configuration as the command line, which was ``composed`` of other choices, says."""
+    key, missing = override.key_or_group, object()
+    old = OmegaConf.select(saved, key, default=missing)
+    if override.is_delete() or (old is missing and OmegaConf.select(composed, key, default=missing) is missing):
+        raise UserError(f"The resumed run has no key {key} to set: leave out {override.input_line}.")
+    if key.startswith(OF_MODEL) and old != override.value():
+        raise UserError(f"A resumed run keeps its own model, whose {key} is {old}: leave out {override.input_line}.")
+    OmegaConf.update(saved, key, override.value(), force_add=True)
