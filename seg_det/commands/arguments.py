@@ -18,6 +18,7 @@ PLAIN = re.compile(r"[A-Za-z0-9_/.+@*?%:-]*[A-Za-z_/*?-][A-Za-z0-9_/.+@*?%:-]*")
 NUMBER = re.compile(
     r"[+-]?(\d[\d_]*\.?|(\d[\d_]*)?\.\d[\d_]*)(e[+-]?\d[\d_]*)?|[+-]?(inf|nan)|true|false", re.IGNORECASE
 )
+SWEEPING = ("-m", "--multirun")
 NULL = ("null", "???")
 SWEEP = re.compile(r"(choice|glob|range|interval|sort|shuffle|tag)\(.*\)", re.DOTALL)
 REFERENCE = re.compile(r"\$\{(oc\.\w+:|hydra[:.]|now:|\w+(\.\w+)+\})")  # what Hydra's users write on purpose
@@ -29,7 +30,7 @@ def with_quotes(arguments: Sequence[str]) -> list[str]:
     A leading ``~`` becomes the home folder. What is quoted in Hydra's way already stays, so a second call changes nothing. In a
     sweep (``-m``) a comma separates two values, except in the name of a path that exists.
     """
-    sweeps = any(word in ("-m", "--multirun") for word in arguments)
+    sweeps = any(word in SWEEPING for word in arguments)
     return [_with_quotes(word, sweeps=sweeps) for word in arguments]
 
 

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seg_det.commands.arguments import quoted, with_quotes
+from seg_det.commands.arguments import SWEEPING, quoted, with_quotes
 from seg_det.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -34,6 +35,7 @@ def start(main: Callable[[], None], name: str, point: Callable[[Sequence[str]], 
 
     ``point`` completes the arguments once their paths are quoted. What Hydra refuses is said in one sentence.
     """
+    _print_anything()
     words = sys.argv[1:]
     try:
         _check_words(words)
@@ -45,6 +47,13 @@ def start(main: Callable[[], None], name: str, point: Callable[[Sequence[str]], 
         if sentence is None or os.environ.get(FULL) == "1":
             raise
         sys.exit(f"error: {sentence}")
+
+
+def _print_anything() -> None:
+    """A terminal that lacks a letter of a name shows its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _composed(main: Callable[[], None]) -> None:
@@ -90,9 +99,8 @@ def _sentence(error: Exception, name: str, words: Sequence[str]) -> str | None:
     if isinstance(error, OmegaConfBaseException):
         return f"{str(error).splitlines()[0]}: set {error.full_key or 'it'} on the command line."
     if isinstance(error, OSError) and error.filename:
-        return (
-            f"{error.filename} cannot be made ({error.strerror}): set hydra.run.dir to a folder that you may write to."
-        )
+        key = "hydra.sweep.dir" if any(word in SWEEPING for word in words) else "hydra.run.dir"
+        return f"{error.filename} cannot be made ({error.strerror}): set {key}=FOLDER to one that you may write to."
     return f"{' '.join(str(error).split())}." if isinstance(error, HydraException) else None
 
 
