@@ -16,6 +16,7 @@ from seg_det.anchors.fit import Shapes, fit_shapes
 from seg_det.anchors.grid import Grid
 from seg_det.commands.anchor_files import KEY, read_anchors, write_anchors
 from seg_det.commands.folders import open_folder, run_name
+from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import build, height_and_width, plain
 from seg_det.data.images import limit_pixels
 from seg_det.data.objects import input_boxes
@@ -31,6 +32,7 @@ def main(config: DictConfig) -> None:
 
     Raises UserError for a task without anchors and data without boxes.
     """
+    check(config, TrainingSchema)
     if "anchor_shapes" not in config.task.model:
         raise UserError(
             f"task={config.choices.task} has no anchors: choose a detector, such as task=ssdlite or task=ssd."

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seg_det.commands.arguments import SWEEPING, quoted, with_quotes
+from seg_det.commands.arguments import SWEEPING, is_path, quoted, unquoted, with_quotes
 from seg_det.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -36,10 +37,12 @@ def start(main: Callable[[], None], name: str, point: Callable[[Sequence[str]], 
     ``point`` completes the arguments once their paths are quoted. What Hydra refuses is said in one sentence.
     """
     _print_anything()
-    words = sys.argv[1:]
+    # Python's argparse takes no settings behind a flag that itself stands behind one.
+    words = sorted(sys.argv[1:], key=lambda word: word not in SWEEPING)
     try:
         _check_words(words)
         sys.argv[1:] = point(with_quotes(words))
+        _check_choices(sys.argv[1:])
         refuse_new_keys(name, sys.argv[1:])
         _composed(main)
     except (HydraException, OmegaConfBaseException, OSError, UserError) as error:
@@ -79,9 +82,13 @@ def leave_hydra() -> None:
 def _check_words(words: Sequence[str]) -> None:
     """Raise UserError for what is no setting: words without =, and settings with dashes in front."""
     for index, word in enumerate(words):
-        key, equals, _ = word.partition("=")
-        if re.fullmatch(r"--[a-z_]+[._][\w.]+", key):
-            raise UserError(f"{word}: settings have no dashes in front: write {key.lstrip('-')}=VALUE.")
+        key, equals, value = word.partition("=")
+        if key.startswith("--") and key not in get_args_parser()._option_string_actions:
+            raise UserError(
+                f"{word}: settings have no dashes in front: write KEY=VALUE, such as trainer.max_epochs=10."
+            )
+        if equals and not value and key.startswith("dataset.") and is_path(key):
+            raise UserError(f"{word} has no value: write the path behind it.")
         if word in ("=", "") or (equals and not key):
             near = f"{words[index - 1]}={words[index + 1]}" if 0 < index < len(words) - 1 else "KEY=VALUE"
             raise UserError(f"{word!r} stands alone: settings are written without blanks around =, as in {near}.")
@@ -92,8 +99,6 @@ def _sentence(error: Exception, name: str, words: Sequence[str]) -> str | None:
         return str(error)
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override, str(error))
-    if isinstance(error, MissingConfigException):
-        return _no_choice(error, words)
     if isinstance(error, ConfigCompositionException):
         return _not_composed(error, name, words)
     if isinstance(error, OmegaConfBaseException):
@@ -118,20 +123,27 @@ def _unreadable(word: str, message: str) -> str:
     return f'{word} cannot be read: put the value in quotes, "{key}={quoted(value)}".'
 
 
-def _no_choice(error: MissingConfigException, words: Sequence[str]) -> str:
-    """A choice of a group that does not exist."""
-    found = re.search(r"Could not (?:find|load) '([^']*)'", str(error))
-    group, _, choice = (found[1] if found else str(error.missing_cfg_file)).rpartition("/")
-    group = group.strip("/")
-    known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-    if not group or not known:
-        return f"{' '.join(str(error).splitlines()[0].split())}."
-    return f"{group}={choice}: there is no such choice, it must be one of {', '.join(known)}{_meant(choice, known)}."
+def _check_choices(words: Sequence[str]) -> None:
+    """Raise UserError for a choice of a group that does not exist; configurations of the user's own may have more."""
+    if any(word.startswith(("--config-dir", "-cd", "hydra.searchpath", "--config-path", "-cp")) for word in words):
+        return
+    for word in words:
+        group, _, value = word.lstrip("+").partition("=")
+        if not re.fullmatch(r"\w+", group) or not (CONF / group).is_dir() or "(" in value:
+            continue
+        known = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        for choice in re.split(r"\s*,\s*", value.strip("[]")):
+            if unquoted(choice) not in (*known, ""):
+                raise UserError(no_choice(group, choice, known))
 
 
-def _meant(word: str, known: Sequence[str]) -> str:
-    near = get_close_matches(word.lower(), known, n=1, cutoff=0.7)
-    return f"; {near[0]} is the nearest" if near else ""
+def no_choice(group: str, choice: str, known: Sequence[str]) -> str:
+    """That a group has no such choice, with those that it has."""
+    if choice == "null":
+        return f"{group}=null: leave {group} out of the command line, or write ~{group} where it has a usual choice."
+    near = get_close_matches(choice.lower(), known, n=1, cutoff=0.7)
+    meant = f"; {near[0]} may be meant" if near else ""
+    return f"{group}={choice}: there is no such choice, it must be one of {', '.join(known)}{meant}."
 
 
 def _not_composed(error: ConfigCompositionException, name: str, words: Sequence[str]) -> str:
@@ -189,7 +201,8 @@ def known_keys(name: str, words: Sequence[str]) -> list[str]:
         try:
             GlobalHydra.instance().clear()
             with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-                return [*_keys(hydra.compose(name, overrides)), *groups]
+                keys = _keys(hydra.compose(name, overrides))
+                return [*groups, *(key for key in keys if not key.startswith("choices"))]
         except (HydraException, OmegaConfBaseException):
             continue
     return groups

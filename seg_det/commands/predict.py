@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from seg_det.commands.folders import newest_run, open_folder
+from seg_det.commands.schemas import PredictionSchema, check
 from seg_det.commands.settings import batch_size, height_and_width, plain, switch, tiles_of
 from seg_det.data.images import limit_pixels
 from seg_det.errors import UserError
@@ -36,6 +37,7 @@ MOST_NAMED = 8  # classes and suffixes that are named one by one
 
 def main(config: DictConfig) -> None:
     """``python predict.py``: what a trained model finds on images and videos; exits with 1 where some could not be read."""
+    check(config, PredictionSchema)
     limit_pixels(config.data.max_pixels)
     # OpenCV's decoder has messages of its own; what they say is said in sentences of ours.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -17,7 +17,8 @@ from seg_det.commands.anchor_files import read_anchors
 from seg_det.commands.folders import command_line, open_folder, run_name
 from seg_det.commands.labelled import postprocess, read_source
 from seg_det.commands.saved import config_of, resumable, writable
-from seg_det.commands.settings import batch_size, build, height_and_width, of_colours, plain, switch, workers
+from seg_det.commands.schemas import TrainingSchema, check
+from seg_det.commands.settings import batch_size, build, height_and_width, of_colours, plain, workers
 from seg_det.data.images import limit_pixels
 from seg_det.data.multi_scale import input_sizes
 from seg_det.errors import Terminated, UserError
@@ -37,15 +38,17 @@ OF_MODEL = ("backbone.", "task.model.", "task.kind")
 
 def main(config: DictConfig) -> None:
     """``python train.py``: train, evaluate, write the run folder, say what came out."""
+    check(config, TrainingSchema)
     resume = None
     if config.resume:
-        resume = checkpoint.find(config.resume, prefer="last")
+        resume = checkpoint.find(str(config.resume), prefer="last")
         config = _resumed(config, resume)
+        check(config, TrainingSchema)
     else:
         config = _with_anchors(config)
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
     limit_pixels(config.data.max_pixels)
-    looking = switch(config.get("preview", False), "preview")
+    looking = config.get("preview", False)
     folder = open_folder("preview" if looking else "train", run_name(config), _anywhere(config))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     setup = _training(config, folder, resume)

@@ -91,7 +91,7 @@ def optimiser(model: nn.Module, recipe: Recipe, images_per_step: int) -> Optimiz
 OPTIMISERS: dict[str, Callable[[list[dict], Recipe, float], Optimizer]] = {
     "sgd": lambda groups, r, lr: torch.optim.SGD(groups, lr, momentum=r.momentum),
     "rmsprop": lambda groups, r, lr: RMSpropTF(groups, lr, alpha=r.rmsprop_alpha, eps=r.eps, momentum=r.momentum),
-    "adamw": lambda groups, r, lr: torch.optim.AdamW(groups, lr, betas=(r.momentum, 0.999), eps=r.eps),
+    "adamw": lambda groups, r, lr: torch.optim.AdamW(groups, lr, betas=(float(r.momentum), 0.999), eps=r.eps),
     "muon": lambda groups, r, lr: MuonAdamW(groups, lr, momentum=r.momentum, eps=r.eps),
 }
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +15,20 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
 from seg_det.errors import Terminated, UserError
 from seg_det.training.learner import Learner
 from seg_det.training.optimisation import EMA, Recipe
 from seg_det.training.saving import BestCheckpoint, WholeCheckpoints
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+PRECISIONS = (
+    "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "16", "bf16", "32", "64",
+)  # fmt: skip
+# What Lightning raises at settings that do not go together or that this machine cannot do.
+REFUSALS = (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -41,8 +51,28 @@ class TrainerSettings:
     fast_dev_run: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_epochs < 1:
-            raise UserError(f"trainer.max_epochs must be at least 1, got {self.max_epochs}.")
+        for key in (
+            "max_epochs",
+            "accumulate_grad_batches",
+            "check_val_every_n_epoch",
+            "early_stopping",
+            "log_every_n_steps",
+        ):
+            if (value := getattr(self, key)) is not None and value < 1:
+                raise UserError(f"trainer.{key} must be at least 1, got {value}.")
+        for key in ("limit_train_batches", "limit_val_batches"):
+            value = getattr(self, key)
+            if value is not None and (value <= 0 or (isinstance(value, float) and value > 1)):
+                raise UserError(
+                    f"trainer.{key} must be a whole number of batches from 1, or a share above 0 and up to 1.0, got {value}."
+                )
+        for key, known in (("accelerator", ACCELERATORS), ("precision", PRECISIONS)):
+            if (value := getattr(self, key)) not in known:
+                near = get_close_matches(value, known, n=1)
+                meant = f"; {near[0]} may be meant" if near else ""
+                raise UserError(f"trainer.{key} must be one of {', '.join(known)}, got {value!r}{meant}.")
+        if isinstance(self.devices, int) and self.devices < 1 and self.devices != -1:
+            raise UserError(f"trainer.devices must be a number from 1, -1 or auto for all, got {self.devices}.")
 
 
 class Trained(NamedTuple):
@@ -68,27 +98,7 @@ def fit(
     """Train ``task``; checkpoints, logs and curves go to its run folder. ``resume`` goes on with a checkpoint of a run."""
     folder = task.run / "checkpoints"
     precision = _native_precision(settings.accelerator) if settings.precision == "auto" else settings.precision
-    trainer = L.Trainer(
-        max_epochs=settings.max_epochs,
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        strategy=settings.strategy,
-        precision=precision,
-        accumulate_grad_batches=settings.accumulate_grad_batches,
-        check_val_every_n_epoch=settings.check_val_every_n_epoch,
-        limit_train_batches=settings.limit_train_batches,
-        limit_val_batches=settings.limit_val_batches,
-        gradient_clip_val=recipe.clip_norm,
-        deterministic=settings.deterministic,
-        log_every_n_steps=max(1, min(settings.log_every_n_steps, len(train))),
-        fast_dev_run=settings.fast_dev_run,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,  # the sampler of the training set splits itself
-        logger=_loggers(task.run),
-        callbacks=_callbacks(folder, f"val/{task.kind.monitor}", recipe, settings, resume),
-        plugins=[WholeCheckpoints(folder)],
-        enable_model_summary=False,
-    )
+    trainer = _trainer(task, recipe, settings, precision, resume, steps=len(train))
     # On the CPU, bfloat16 and channels-last together make oneDNN's depthwise gradient on 1 x 1 maps read memory that nobody
     # wrote (torch 2.13): NaN in one step of five at 64 pixels, in one of ten at 224. Either alone is sound, and so are both
     # in a segmenter, whose maps have more cells: a sixth less time than bfloat16 alone.
@@ -102,6 +112,40 @@ def fit(
     return Trained(
         best, trainer.current_epoch, trainer.global_step, minutes, trainer.strategy.root_device, trainer.is_global_zero
     )
+
+
+def _trainer(
+    task: Learner, recipe: Recipe, settings: TrainerSettings, precision: str, resume: Path | None, *, steps: int
+) -> L.Trainer:
+    """Lightning's trainer; ``steps`` are the batches of an epoch. Raises UserError for settings that it refuses."""
+    try:
+        return L.Trainer(
+            max_epochs=settings.max_epochs,
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            strategy=settings.strategy,
+            precision=precision,
+            accumulate_grad_batches=settings.accumulate_grad_batches,
+            check_val_every_n_epoch=settings.check_val_every_n_epoch,
+            limit_train_batches=settings.limit_train_batches,
+            limit_val_batches=settings.limit_val_batches,
+            gradient_clip_val=recipe.clip_norm,
+            deterministic=settings.deterministic,
+            log_every_n_steps=max(1, min(settings.log_every_n_steps, steps)),
+            fast_dev_run=settings.fast_dev_run,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # the sampler of the training set splits itself
+            logger=_loggers(task.run),
+            callbacks=_callbacks(task.run / "checkpoints", f"val/{task.kind.monitor}", recipe, settings, resume),
+            plugins=[WholeCheckpoints(task.run / "checkpoints")],
+            enable_model_summary=False,
+        )
+    except REFUSALS as error:
+        reason = re.split(r"(?<=[a-z)`'])[.!](\s|$)", " ".join(str(error).split()))[0].rstrip(".!")
+        asked = f"trainer.accelerator={settings.accelerator}, devices={settings.devices}, strategy={settings.strategy}"
+        raise UserError(
+            f"{asked} and precision={precision} cannot be used here ({reason}): change one of them."
+        ) from error
 
 
 def _run(trainer: L.Trainer, task: Learner, train: DataLoader, val: DataLoader, resume: Path | None) -> None:
