@@ -156,13 +156,17 @@ def _not_composed(error: ConfigCompositionException, name: str, words: Sequence[
     if found := re.search(r"An item is already at '([^']*)'", text):
         return f"{found[1]} exists already: leave out the + in front of it."
     if found := re.search(r"Ambiguous value for argument '(.*)'\n", text):
-        key, _, value = found[1].partition("=")
-        return (
-            f"{found[1]} holds several values: write {key}=[{value}] for a list, or add -m for a run with each of them."
-        )
+        return _several(found[1])
     if found := re.search(r"Error merging override (\S+)", text):
         return f"{found[1]}: {_first_line(error.__cause__)}."
     return f"{' '.join(text.split()).rstrip('.')}."
+
+
+def _several(word: str) -> str:
+    key, _, value = word.partition("=")
+    if (CONF / key).is_dir():
+        return f"{word} holds several choices: add -m for a run with each of them."
+    return f"{word} holds several values: write {key}=[{value}] for a list, or add -m for a run with each of them."
 
 
 def _first_line(error: BaseException | None) -> str:

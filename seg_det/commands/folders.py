@@ -64,6 +64,7 @@ def open_folder(verb: str, name: str, config: DictConfig) -> Path:
     That of hydra.run.dir where it is set, else ``runs/VERB/NAME/TIME``. A folder is named by the second: a run that starts in the
     second of another waits for the next one. Raises UserError for a folder of another run, CannotWrite.
     """
+    _require_name(name)
     while True:
         folder = _asked(verb) or new_folder(verb, name)
         try:
@@ -73,6 +74,11 @@ def open_folder(verb: str, name: str, config: DictConfig) -> Path:
             if not _by_the_second():
                 raise
             time.sleep(0.1)
+
+
+def _require_name(name: str) -> None:
+    if not is_name(name):
+        raise UserError(f"{name!r} cannot name a folder of runs: it must be a name without slashes and quotes.")
 
 
 def _by_the_second() -> bool:
@@ -94,8 +100,7 @@ def _asked(verb: str) -> Path | None:
 
 def new_folder(verb: str, name: str) -> Path:
     """Named by the second; a run that comes in the second of another waits for the next one."""
-    if not is_name(name):
-        raise UserError(f"{name!r} cannot name a folder of runs: it must be a name without slashes and quotes.")
+    _require_name(name)
     while True:
         folder = RUNS / verb / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         if follows() or not folder.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from seg_det.models.backbones.base import Backbone
 from seg_det.nn.blocks import fold_norms
 from seg_det.nn.fake_quant import simulate, take_ranges
 from seg_det.predict.predictor import NetworkPredictor, NotFinite
-from seg_det.training.optimisation import Recipe, optimiser, schedule
+from seg_det.training.optimisation import Recipe, optimiser, schedule, wanted_warmup, warmup_of
 
+log = logging.getLogger(__name__)
 Loss = Callable[..., Losses]
 MOST_LOGGED = 100  # classes whose own figures go into the log of the epochs
 STATES = (
@@ -140,7 +142,17 @@ class Learner(L.LightningModule):
         per_step = self.batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size
         opt = optimiser(self.predictor.model, self.recipe, per_step)
         steps = int(self.trainer.estimated_stepping_batches)
-        rate = schedule(opt, self.recipe, steps, max(1, steps // (self.trainer.max_epochs or 1)))
+        per_epoch = max(1, steps // (self.trainer.max_epochs or 1))
+        wanted, warmup = wanted_warmup(self.recipe, per_epoch), warmup_of(self.recipe, steps, per_epoch)
+        if warmup < wanted and self.trainer.is_global_zero:
+            log.warning(
+                "The warm-up of %d steps is cut to %d, a tenth of the %d steps of this run, of which it would take more than "
+                "half: set recipe.warmup_steps (and recipe.warmup_epochs) to choose another.",
+                wanted,
+                warmup,
+                steps,
+            )
+        rate = schedule(opt, self.recipe, steps, per_epoch)
         return {"optimizer": opt, "lr_scheduler": {"scheduler": rate, "interval": "step", "name": "lr"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -117,14 +117,24 @@ SCHEDULES: dict[str, Callable[[Recipe, float, float], float]] = {
 }
 
 
+def wanted_warmup(recipe: Recipe, steps_per_epoch: int) -> int:
+    """Steps of the recipe's warm-up."""
+    return recipe.warmup_steps + round(recipe.warmup_epochs * steps_per_epoch)
+
+
+def warmup_of(recipe: Recipe, total_steps: int, steps_per_epoch: int) -> int:
+    """Steps of the warm-up of a run: one that would take more than half of the run is cut to a tenth of it."""
+    wanted = wanted_warmup(recipe, steps_per_epoch)
+    return wanted if wanted <= total_steps / 2 else min(wanted, total_steps // 10)
+
+
 def schedule(opt: Optimizer, recipe: Recipe, total_steps: int, steps_per_epoch: int) -> LRScheduler:
     """Learning rate by optimiser step: linear warm-up from ``warmup_start`` of it, ``hold`` of the steps left at the full rate,
     then the recipe's curve.
 
     A function of the step alone, so that a run that is resumed with more epochs follows the longer run's curve.
     """
-    wanted = recipe.warmup_steps + round(recipe.warmup_epochs * steps_per_epoch)
-    warmup = min(wanted, total_steps - 1)
+    warmup = warmup_of(recipe, total_steps, steps_per_epoch)
 
     def share(step: int) -> float:
         if step < warmup:
