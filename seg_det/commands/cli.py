@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib
 import json
 import logging
@@ -40,6 +41,11 @@ NOISE = (  # beginnings of warnings that are about the libraries' own affairs
     "It is recommended to use `self.log",
     "epoch parameter in `scheduler.step",
 )
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "MPS backend out of memory")
+OF_PATHS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.ENOSPC,
+)  # fmt: skip
 
 
 def run(command: str, config: DictConfig) -> None:
@@ -141,7 +147,25 @@ def one_sentence(error: BaseException | None) -> str | None:
             return _one_line(re.split(r"(?:^|\n)(?:seg_det\.errors\.)?UserError: ", str(error))[-1])
         if isinstance(error, OmegaConfBaseException):
             return f"{_one_line(str(error).splitlines()[0])}: set {error.full_key or 'it'} on the command line."
+        if sentence := _of_the_machine(error):
+            return sentence
         error = error.__cause__ or (error.__context__ if isinstance(error, InstantiationException) else None)
+    return None
+
+
+def _of_the_machine(error: BaseException) -> str | None:
+    """What to tell of memory that is not there, files that cannot be read, and Lightning's refusals; None of anything else."""
+    text = _one_line(str(error))
+    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
+        return (
+            "the memory is not enough for these settings: lower data.batch_size, data.size or the width of the model."
+        )
+    if type(error).__name__ == "MisconfigurationException":  # not imported here
+        return f"{text.rstrip('.')}: change the settings of trainer."
+    if isinstance(error, OSError) and error.filename and error.errno in OF_PATHS:
+        return (
+            f"{_one_line(str(error.filename))} cannot be used ({error.strerror}): correct the path or its permissions."
+        )
     return None
 
 

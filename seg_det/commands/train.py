@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
 from seg_det.commands.anchor_files import read_anchors
+from seg_det.commands.composing import CHECKED
 from seg_det.commands.folders import command_line, open_folder, run_name
 from seg_det.commands.labelled import postprocess, read_source
 from seg_det.commands.saved import config_of, resumable, writable
@@ -133,8 +134,8 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
 
 def _resumed(config: DictConfig, path: Path) -> DictConfig:
     """The configuration of the run that ``path`` belongs to, with what was said on this command line."""
-    overrides = [o.lstrip("+") for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
-    groups = [o for o in overrides if o.split("=")[0] in HydraConfig.get().runtime.choices]
+    overrides = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
+    groups = [o for o in overrides if o.lstrip("+").split("=")[0] in HydraConfig.get().runtime.choices]
     if groups:
         raise UserError(f"A resumed run keeps its own configuration: leave out {' '.join(groups)}.")
     saved = resumable(config_of(path), path)
@@ -147,7 +148,10 @@ def _override(saved: DictConfig, composed: DictConfig, override: Override) -> No
     """Set a key of the saved configuration as the command line, which was ``composed`` of other choices, says."""
     key, missing = override.key_or_group, object()
     old = OmegaConf.select(saved, key, default=missing)
-    if override.is_delete() or (old is missing and OmegaConf.select(composed, key, default=missing) is missing):
+    added = override.input_line.startswith("+") and not CHECKED.fullmatch(key)
+    if override.is_delete() or (
+        old is missing and (added or OmegaConf.select(composed, key, default=missing) is missing)
+    ):
         raise UserError(f"The resumed run has no key {key} to set: leave out {override.input_line}.")
     if key.startswith(OF_MODEL) and old != override.value():
         raise UserError(f"A resumed run keeps its own model, whose {key} is {old}: leave out {override.input_line}.")
