@@ -1,9 +1,11 @@
 """Values that cannot be: each gets one sentence that names its key, before anything is read or written."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import hydra
 import pytest
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
@@ -101,8 +103,6 @@ def test_where_and_how_long(key, value, sentence):
     ("settings", "reason"), [({"strategy": "foo"}, "invalid strategy name"), ({"accelerator": "tpu"}, "xla")]
 )
 def test_what_lightning_refuses(tmp_path, settings, reason):
-    from types import SimpleNamespace
-
     task = SimpleNamespace(run=tmp_path, kind=SimpleNamespace(monitor="AP"))
     with pytest.raises(
         UserError, match="^trainer.accelerator=.* cannot be used here .*: change one of them.$"
@@ -112,8 +112,6 @@ def test_what_lightning_refuses(tmp_path, settings, reason):
 
 
 def test_adamw_without_momentum():
-    import torch
-
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.1}]
     assert OPTIMISERS["adamw"](groups, Recipe(momentum=0), 0.1).defaults["betas"] == (0.0, 0.999)
 

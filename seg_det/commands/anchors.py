@@ -15,7 +15,7 @@ from seg_det import checkpoint
 from seg_det.anchors.fit import Shapes, fit_shapes
 from seg_det.anchors.grid import Grid
 from seg_det.commands.anchor_files import KEY, read_anchors, write_anchors
-from seg_det.commands.folders import open_folder, run_name
+from seg_det.commands.folders import named_folder, run_name
 from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import build, height_and_width, plain
 from seg_det.data.images import limit_pixels
@@ -32,11 +32,11 @@ def main(config: DictConfig) -> None:
 
     Raises UserError for a task without anchors and data without boxes.
     """
-    check(config, TrainingSchema)
-    if "anchor_shapes" not in config.task.model:
+    if not isinstance(config.task, DictConfig) or "anchor_shapes" not in (config.task.get("model") or ()):
         raise UserError(
             f"task={config.choices.task} has no anchors: choose a detector, such as task=ssdlite or task=ssd."
         )
+    check(config, TrainingSchema)
     _check(config.fit)
     limit_pixels(config.data.max_pixels)
     source = build(config.dataset.train, READERS)
@@ -59,7 +59,7 @@ def main(config: DictConfig) -> None:
     recall = f"recall is the share that reaches IoU {iou}"
     table = format_table(_rows(boxes, grid, {"present": model.anchor_shapes, "fitted": fitted}, iou))
     title = f"{source.name}, {len(boxes)} objects in {len(source.records)} images at {size[0]} x {size[1]}"
-    path = open_folder("anchors", run_name(config), config) / "anchors.yaml"
+    path = named_folder("anchors", run_name(config)) / "anchors.yaml"
     command = _command(path)
     write_anchors(path, fitted, f"Fitted to {title}; {recall}.\n\n{table}\n\n  {command}")
     print(f"{title}, fitted in {time.perf_counter() - start:.1f} s; {recall}\n\n{table}\n")

@@ -64,9 +64,8 @@ def open_folder(verb: str, name: str, config: DictConfig) -> Path:
     That of hydra.run.dir where it is set, else ``runs/VERB/NAME/TIME``. A folder is named by the second: a run that starts in the
     second of another waits for the next one. Raises UserError for a folder of another run, CannotWrite.
     """
-    _require_name(name)
     while True:
-        folder = _asked(verb) or new_folder(verb, name)
+        folder = named_folder(verb, name)
         try:
             claim(folder, config)
             return folder
@@ -74,6 +73,12 @@ def open_folder(verb: str, name: str, config: DictConfig) -> Path:
             if not _by_the_second():
                 raise
             time.sleep(0.1)
+
+
+def named_folder(verb: str, name: str) -> Path:
+    """The folder that hydra.run.dir or a sweep names, else one named by the second. It is not made."""
+    _require_name(name)
+    return _asked(verb) or new_folder(verb, name)
 
 
 def _require_name(name: str) -> None:

@@ -100,6 +100,9 @@ def _with_anchors(config: DictConfig) -> DictConfig:
 def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training:
     kind_named(config.task.kind, "The configuration")  # refuses an unknown one before what depends on it
     backbone = {key: value for key, value in plain(config.backbone).items() if key != "weights"}
+    for key in ("backbone.bn_eps", "task.model.bn_eps"):
+        if isinstance(eps := OmegaConf.select(config, key), int | float) and eps <= 0:
+            raise UserError(f"{key} must be above 0, got {eps}.")
     size = height_and_width(config.data.size)
     recipe = plain(config.recipe)
     suggested = recipe.pop("backbone_weights", None)
