@@ -34,7 +34,9 @@ def state():
 @pytest.mark.parametrize(
     "mistake",
     [["task.model.taps=[c9]"], ["preview=true", "task=classifier"], ["data.mean=[1]"],
-        ["backbone.bn_eps=0"], ["hydra.run.dir=own/run", "seed=abc"]],
+        ["backbone.bn_eps=0"],
+        ["dataset.train=3"],
+        ["recipe.eps=-1"], ["hydra.run.dir=own/run", "seed=abc"]],
 )  # fmt: skip
 def test_a_failed_run_leaves_no_folder(tiny_shapes, tmp_path, mistake):
     done = run(tmp_path, "train", f"dataset.root={tiny_shapes}", *FAST, *mistake, check=False)

@@ -55,14 +55,13 @@ def _one(name: str, value: str) -> str:
     """One value of the key ``name`` as Hydra reads it."""
     if value in NULL or (NUMBERS.fullmatch(name) and value.isdecimal()):
         return value
-    if QUOTED.fullmatch(value) and not _exists(value):
+    if _exists(value):
+        return quoted(_at_home(value))
+    if QUOTED.fullmatch(value):
         inside = unquoted(value)
         return value if (path := _at_home(inside)) == inside else quoted(path)
-    if LISTS.fullmatch(name) and value[0] + value[-1] == "[]" and not _exists(value):
-        return value
-    if REFERENCE.search(value) and not _exists(value):
-        return value
-    return quoted(_at_home(value))
+    is_list = LISTS.fullmatch(name) and value[0] + value[-1] == "[]"
+    return value if is_list or REFERENCE.search(value) else quoted(_at_home(value))
 
 
 def _at_home(path: str) -> str:

@@ -82,12 +82,12 @@ def leave_hydra() -> None:
 def _check_words(words: Sequence[str]) -> None:
     """Raise UserError for what is no setting: words without =, and settings with dashes in front."""
     for index, word in enumerate(words):
-        key, equals, value = word.partition("=")
+        key, equals, _ = word.partition("=")
         if key.startswith("--") and key not in get_args_parser()._option_string_actions:
             raise UserError(
                 f"{word}: settings have no dashes in front: write KEY=VALUE, such as trainer.max_epochs=10."
             )
-        if equals and not value and key.startswith("dataset.") and is_path(key):
+        if word.startswith("dataset.") and word.endswith("=") and is_path(key):
             raise UserError(f"{word} has no value: write the path behind it.")
         if word in ("=", "") or (equals and not key):
             near = f"{words[index - 1]}={words[index + 1]}" if 0 < index < len(words) - 1 else "KEY=VALUE"
@@ -224,9 +224,8 @@ def _keys(config: DictConfig) -> Iterator[str]:
 
 def refuse_new_keys(name: str, overrides: Sequence[str]) -> None:
     """Raise UserError for keys that + adds to ``overrides`` and that nothing would read: where keys are not checked."""
-    added = [word for word in overrides if word.startswith("+") and "=" in word]
-    keys = [word.lstrip("+").partition("=")[0] for word in added]
-    doubtful = [key for key in keys if "@" not in key and "/" not in key and not CHECKED.fullmatch(key)]
+    keys = [word.lstrip("+").partition("=")[0] for word in overrides if word.startswith("+")]
+    doubtful = [key for key in keys if re.fullmatch(r"[\w.]+", key) and not CHECKED.fullmatch(key)]
     if not doubtful or any(word.startswith("resume=") for word in overrides):  # whose keys are those of its run
         return
     known = known_keys(name, overrides)

@@ -79,13 +79,13 @@ def _trained(setup: Training) -> dict[str, Any] | None:
 
 def _anywhere(config: DictConfig) -> DictConfig:
     """``config`` as the run keeps it: with absolute paths of its data, so that it is evaluated from any working directory."""
-    kept = config.copy()
-    sections = [kept.dataset] if isinstance(kept.dataset, DictConfig) else []
-    for section in [*sections, *(kept.dataset.get(split) for split in ("train", "val") if sections)]:
-        values = OmegaConf.to_container(section, resolve=False) if isinstance(section, DictConfig) else {}
-        # Where there is a root, what else is relative lies below it.
-        for key in [key for key in values if key == "root" or (key in PLACES and "root" not in kept.dataset.train)]:
-            if isinstance(value := values[key], str) and "${" not in value:
+    kept, train = config.copy(), config.dataset.get("train")
+    # Where there is a root, what else is relative lies below it.
+    names = ("root",) if isinstance(train, DictConfig) and "root" in train else ("root", *PLACES)
+    sections = [kept.dataset, kept.dataset.get("train"), kept.dataset.get("val")]
+    for section in [section for section in sections if isinstance(section, DictConfig)]:
+        for key, value in OmegaConf.to_container(section, resolve=False).items():
+            if key in names and isinstance(value, str) and "${" not in value:
                 section[key] = str(Path(value).absolute())
     return kept
 

@@ -64,7 +64,7 @@ class Recipe:
         ):
             if value not in allowed:
                 raise UserError(f"recipe.{key} must be one of {', '.join(allowed)}, got {value!r}.")
-        for key in ("lr", "lr_batch", "head_lr", "step_epochs", "step_factor"):
+        for key in ("lr", "lr_batch", "head_lr", "eps", "step_epochs", "step_factor"):
             if getattr(self, key) <= 0:
                 raise UserError(f"recipe.{key} must be positive, got {getattr(self, key)}.")
         for key in ("weight_decay", "warmup_steps", "warmup_epochs", "final_lr"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -61,18 +62,25 @@ class TrainerSettings:
             if (value := getattr(self, key)) is not None and value < 1:
                 raise UserError(f"trainer.{key} must be at least 1, got {value}.")
         for key in ("limit_train_batches", "limit_val_batches"):
-            value = getattr(self, key)
-            if value is not None and (value <= 0 or (isinstance(value, float) and value > 1)):
-                raise UserError(
-                    f"trainer.{key} must be a whole number of batches from 1, or a share above 0 and up to 1.0, got {value}."
-                )
-        for key, known in (("accelerator", ACCELERATORS), ("precision", PRECISIONS)):
-            if (value := getattr(self, key)) not in known:
-                near = get_close_matches(value, known, n=1)
-                meant = f"; {near[0]} may be meant" if near else ""
-                raise UserError(f"trainer.{key} must be one of {', '.join(known)}, got {value!r}{meant}.")
+            _require_share(key, getattr(self, key))
+        _require_known("accelerator", self.accelerator, ACCELERATORS)
+        _require_known("precision", self.precision, PRECISIONS)
         if isinstance(self.devices, int) and self.devices < 1 and self.devices != -1:
             raise UserError(f"trainer.devices must be a number from 1, -1 or auto for all, got {self.devices}.")
+
+
+def _require_share(key: str, value: int | float | None) -> None:
+    if value is not None and (value <= 0 or (isinstance(value, float) and value > 1)):
+        raise UserError(
+            f"trainer.{key} must be a whole number of batches from 1, or a share above 0 and up to 1.0, got {value}."
+        )
+
+
+def _require_known(key: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        near = get_close_matches(value, known, n=1)
+        meant = f"; {near[0]} may be meant" if near else ""
+        raise UserError(f"trainer.{key} must be one of {', '.join(known)}, got {value!r}{meant}.")
 
 
 class Trained(NamedTuple):
