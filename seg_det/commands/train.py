@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from seg_det.commands.settings import batch_size, build, height_and_width, of_co
 from seg_det.data.images import limit_pixels
 from seg_det.data.multi_scale import input_sizes
 from seg_det.errors import Terminated, UserError
+from seg_det.files import relative
 from seg_det.kinds.lookup import kind_named
 from seg_det.registry import AUGMENTATIONS, LOSSES, filled
 from seg_det.report.terminal import summary
@@ -45,6 +47,7 @@ def main(config: DictConfig) -> None:
         resume = checkpoint.find(str(config.resume), prefer="last")
         config = _resumed(config, resume)
         check(config, TrainingSchema)
+        config = _with_places(config, relative)  # for the report, which names no folder above the working one
     else:
         config = _with_anchors(config)
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
@@ -79,6 +82,11 @@ def _trained(setup: Training) -> dict[str, Any] | None:
 
 def _anywhere(config: DictConfig) -> DictConfig:
     """``config`` as the run keeps it: with absolute paths of its data, so that it is evaluated from any working directory."""
+    return _with_places(config, lambda path: path.absolute())
+
+
+def _with_places(config: DictConfig, move: Callable[[Path], Path]) -> DictConfig:
+    """``config`` with other paths of its data."""
     kept, train = config.copy(), config.dataset.get("train")
     # Where there is a root, what else is relative lies below it.
     names = ("root",) if isinstance(train, DictConfig) and "root" in train else ("root", *PLACES)
@@ -86,7 +94,7 @@ def _anywhere(config: DictConfig) -> DictConfig:
     for section in [section for section in sections if isinstance(section, DictConfig)]:
         for key, value in OmegaConf.to_container(section, resolve=False).items():
             if key in names and isinstance(value, str) and "${" not in value:
-                section[key] = str(Path(value).absolute())
+                section[key] = str(move(Path(value)))
     return kept
 
 
