@@ -3,3 +3,7 @@
 
 class UserError(Exception):
     """A mistake that the user can correct: one sentence with what is wrong, where, and the remedy. Shown without traceback."""
+
+
+class Terminated(BaseException):
+    """The process was told to end (SIGTERM), as schedulers and ``docker stop`` do; like KeyboardInterrupt no mistake."""

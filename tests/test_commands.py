@@ -242,7 +242,10 @@ def test_sweep_records_failures_and_goes_on(tiny_shapes, tmp_path):
             "error: the annotation file is missing: there is no nowhere/annotations",
         ),
         (["dataset=custom_coco"], "error: dataset.root has no value: add dataset.root=... to the command line."),
-        (["backbone.widht=1"], "Key 'widht' is not in struct"),
+        (
+            ["backbone.widht=1"],
+            "error: there is no key backbone.widht: backbone.width or task.model.width may be meant.",
+        ),
         (["task.model.taps=[c9]"], "error: MobileNetV2 has no tap c9"),
         (["recipe.optimiser=adam"], "error: recipe.optimiser must be one of sgd, rmsprop, adamw, muon, got 'adam'."),
         (["backbone.weights=torchvision/mobilenet_v9"], "torchvision/mobilenet_v2"),

@@ -15,13 +15,14 @@ from seg_det import checkpoint
 from seg_det.anchors.fit import Shapes, fit_shapes
 from seg_det.anchors.grid import Grid
 from seg_det.commands.anchor_files import KEY, read_anchors, write_anchors
+from seg_det.commands.folders import named_folder, run_name
 from seg_det.commands.labelled import read_source
+from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import height_and_width, plain, with_preferences
 from seg_det.data.images import limit_pixels
 from seg_det.data.objects import input_boxes, why_none
 from seg_det.data.records import DetectionSource
 from seg_det.errors import UserError
-from seg_det.files import relative
 from seg_det.installed import program
 from seg_det.metrics.coverage import Coverage, coverage
 from seg_det.report.tables import format_table
@@ -32,10 +33,11 @@ def main(config: DictConfig) -> None:
 
     Raises UserError for a task without anchors and data without boxes.
     """
-    if "anchor_shapes" not in config.task.model:
+    if not isinstance(config.task, DictConfig) or "anchor_shapes" not in (config.task.get("model") or ()):
         raise UserError(
             f"task={config.choices.task} has no anchors: choose a detector, such as task=ssdlite or task=ssd."
         )
+    check(config, TrainingSchema)
     _check(config.fit)
     config = with_preferences(config)
     limit_pixels(config.data.max_pixels)
@@ -57,7 +59,7 @@ def main(config: DictConfig) -> None:
     recall = f"recall is the share that reaches IoU {iou}"
     table = format_table(_rows(boxes, grid, {"present": model.anchor_shapes, "fitted": fitted}, iou))
     title = f"{source.name}, {len(boxes)} objects in {len(source.records)} images at {size[0]} x {size[1]}"
-    path = relative(Path(HydraConfig.get().runtime.output_dir)) / "anchors.yaml"
+    path = named_folder("anchors", run_name(config)) / "anchors.yaml"
     command = _command(path)
     write_anchors(path, fitted, f"Fitted to {title}; {recall}.\n\n{table}\n\n  {command}")
     print(f"{title}, fitted in {time.perf_counter() - start:.1f} s; {recall}\n\n{table}\n")

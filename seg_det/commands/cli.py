@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib
 import json
 import logging
 import os
 import platform
 import re
+import signal
 import sys
+import threading
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
@@ -21,7 +26,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seg_det.errors import UserError
+from seg_det.commands import folders
+from seg_det.commands.composing import leave_hydra
+from seg_det.errors import Terminated, UserError
 from seg_det.files import write_whole
 
 log = logging.getLogger(__name__)
@@ -34,34 +41,88 @@ NOISE = (  # beginnings of warnings that are about the libraries' own affairs
     "It is recommended to use `self.log",
     "epoch parameter in `scheduler.step",
 )
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "MPS backend out of memory")
+OF_PATHS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.ENOSPC,
+)  # fmt: skip
 
 
 def run(command: str, config: DictConfig) -> None:
     """Run the function ``main`` of ``seg_det.commands.<command>``, which is imported only now: ``--help`` needs none of it.
 
-    A user's mistake ends it with one sentence, unless HYDRA_FULL_ERROR is set.
+    A user's mistake ends it with one sentence, unless HYDRA_FULL_ERROR is set; Ctrl-C and SIGTERM end it with a sentence and the
+    shell's exit statuses for them. What failed before it had a result leaves no run folder.
 
     In a sweep any error is written to the job's folder instead, so that the other jobs go on.
     """
+    leave_hydra()
     _quieten()
     _keep_freed_memory()
     try:
-        _require_all(config)
-        importlib.import_module(f"seg_det.commands.{command}").main(config)
+        with _terminable():
+            _require_all(config)
+            importlib.import_module(f"seg_det.commands.{command}").main(config)
+    except (KeyboardInterrupt, Terminated) as error:
+        folders.release()
+        _end(error)
     except Exception as error:
-        sentence = one_sentence(error)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            text = sentence or f"{type(error).__name__}: {error}"
-            folder = Path(HydraConfig.get().runtime.output_dir)
-            content = {"error": text, "traceback": traceback.format_exc()}
-            write_whole(folder / "error.json", json.dumps(content, indent=1))
-            log.error("Job %s failed: %s", HydraConfig.get().job.num, text)
-        elif sentence is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        else:
-            if sys.stderr.isatty():
-                print(file=sys.stderr)  # a progress bar may stand on this line
-            sys.exit(f"error: {sentence}")
+        folders.release()
+        _fail(error)
+    finally:
+        folders.forget()
+
+
+def _fail(error: Exception) -> None:
+    """End the program, or this job of a sweep, as the handled ``error`` asks for."""
+    sentence = one_sentence(error)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        text = sentence or f"{type(error).__name__}: {error}"
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        content = {"error": text, "traceback": traceback.format_exc()}
+        write_whole(folder / "error.json", json.dumps(content, indent=1))
+        log.error("Job %s failed: %s", HydraConfig.get().job.num, text)
+    elif sentence is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        raise error
+    else:
+        _new_line()
+        sys.exit(f"error: {sentence}")
+
+
+def _end(error: KeyboardInterrupt | Terminated) -> NoReturn:
+    """Say what ended the program and how to go on, and exit with the status that shells give to its signal."""
+    ended, status = ("interrupted", 130) if isinstance(error, KeyboardInterrupt) else ("ended by SIGTERM", 143)
+    if not folders.follows():
+        _new_line()
+        print("; ".join([ended, *getattr(error, "__notes__", [])]), file=sys.stderr)
+    sys.exit(status)
+
+
+def _new_line() -> None:
+    if sys.stderr.isatty():
+        print(file=sys.stderr)  # a progress bar may stand on this line
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM raises Terminated; where Lightning has a handler of its own, it ends the training at the next batch."""
+    own = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    process = os.getpid()
+
+    def handle(number: int, _: object) -> None:
+        if os.getpid() != process:  # a worker process
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif signal.getsignal(number) is handle:
+            raise Terminated
+
+    if own:
+        signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        if own:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _require_all(config: DictConfig) -> None:
@@ -86,7 +147,25 @@ def one_sentence(error: BaseException | None) -> str | None:
             return _one_line(re.split(r"(?:^|\n)(?:seg_det\.errors\.)?UserError: ", str(error))[-1])
         if isinstance(error, OmegaConfBaseException):
             return f"{_one_line(str(error).splitlines()[0])}: set {error.full_key or 'it'} on the command line."
+        if sentence := _of_the_machine(error):
+            return sentence
         error = error.__cause__ or (error.__context__ if isinstance(error, InstantiationException) else None)
+    return None
+
+
+def _of_the_machine(error: BaseException) -> str | None:
+    """What to tell of memory that is not there, files that cannot be read, and Lightning's refusals; None of anything else."""
+    text = _one_line(str(error))
+    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
+        return (
+            "the memory is not enough for these settings: lower data.batch_size, data.size or the width of the model."
+        )
+    if type(error).__name__ == "MisconfigurationException":  # not imported here
+        return f"{text.rstrip('.')}: change the settings of trainer."
+    if isinstance(error, OSError) and error.filename and error.errno in OF_PATHS:
+        return (
+            f"{_one_line(str(error.filename))} cannot be used ({error.strerror}): correct the path or its permissions."
+        )
     return None
 
 
@@ -115,5 +194,5 @@ def _quieten() -> None:
     """Warnings that are about this program and not about what the user does."""
     for message in NOISE:
         warnings.filterwarnings("ignore", f".*{message}")
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("utilities.rank_zero", "accelerators.cuda", "trainer.connectors.signal_connector"):
+        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.WARNING)

@@ -12,8 +12,9 @@ from omegaconf import DictConfig, open_dict
 
 from seg_det import checkpoint
 from seg_det.commands.anchor_files import read_anchors
-from seg_det.commands.folders import claim, command_line, run_name
+from seg_det.commands.folders import command_line, open_folder, run_name
 from seg_det.commands.labelled import postprocess, read_source
+from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import build, height_and_width, plain, switch, with_preferences
 from seg_det.data.images import limit_pixels
 from seg_det.doctor.examine import examine
@@ -21,7 +22,7 @@ from seg_det.doctor.findings import ERROR, WARNING, Finding, Found, Scope, Split
 from seg_det.doctor.fixes import fix
 from seg_det.doctor.page import write_results
 from seg_det.errors import UserError
-from seg_det.files import relative, write_json
+from seg_det.files import write_json
 from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import kind_named, require_kind
 from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
@@ -39,6 +40,7 @@ def main(config: DictConfig) -> None:
 
     Raises UserError where no split can be read.
     """
+    check(config, TrainingSchema)
     if config.fail_on not in FAIL_ON:
         raise UserError(f"fail_on must be one of {', '.join(FAIL_ON)}, got {config.fail_on!r}.")
     if config.resume:
@@ -47,10 +49,9 @@ def main(config: DictConfig) -> None:
     config = with_preferences(config)
     limit_pixels(config.data.max_pixels)
     kind = kind_named(config.task.kind, "The configuration")
-    folder = relative(Path(HydraConfig.get().runtime.output_dir))
     scope, unreadable = _read(config, kind)
     listed = merged([*unreadable, *examine(scope, kind.checks), *_anchors(config, kind, scope)])
-    claim(folder, config)
+    folder = open_folder("doctor", run_name(config), config)
     print(write_results(folder, run_name(config), scope, listed, command=command_line("doctor")))
     if config.fix:
         print(_corrected(config, scope, listed, folder))

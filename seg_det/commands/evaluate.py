@@ -8,10 +8,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from seg_det.commands.folders import claim, command_line, new_folder, newest_run
+from seg_det.commands.folders import command_line, newest_run, open_folder
 from seg_det.commands.labelled import read_measured
 from seg_det.commands.models import of_kind, trained
 from seg_det.commands.saved import measured_dataset
+from seg_det.commands.schemas import EvaluationSchema, check
 from seg_det.commands.settings import batch_size, tiles_of, workers
 from seg_det.data.images import limit_pixels
 from seg_det.data.records import Source
@@ -26,13 +27,13 @@ from seg_det.report.terminal import figures, summary
 
 def main(config: DictConfig) -> None:
     """``python evaluate.py``: the figures of a trained model on a labelled split."""
+    check(config, EvaluationSchema)
     limit_pixels(config.data.max_pixels)
     reference = str(config.model or newest_run())
     predictor, network, source = _measured(reference, config)
     if (tiles := tiles_of(config.tiles)) is not None:
         predictor = TiledPredictor(predictor, tiles, batch_size=batch_size(config.data.batch_size))
-    folder = new_folder("evaluate", predictor.card.name)
-    claim(folder, config)
+    folder = open_folder("evaluate", predictor.card.name, config)
     metrics = evaluate_model(
         predictor,
         network,

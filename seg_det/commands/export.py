@@ -6,9 +6,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
 from seg_det.checksums import sha256_of
-from seg_det.commands.folders import claim, command_line, new_folder, newest_run
+from seg_det.commands.folders import command_line, newest_run, open_folder
 from seg_det.commands.labelled import read_measured
 from seg_det.commands.models import trained
+from seg_det.commands.schemas import ExportSchema, check
 from seg_det.commands.settings import build, workers
 from seg_det.data.images import limit_pixels
 from seg_det.errors import UserError
@@ -24,6 +25,7 @@ from seg_det.weights import resolve
 
 def main(config: DictConfig) -> None:
     """``python export.py``: a file for a runtime, proved on images; exits with 1 where it is not the same model."""
+    check(config, ExportSchema)
     limit_pixels(config.data.max_pixels)
     target = build(config.target, TARGETS)
     target.require()
@@ -33,8 +35,7 @@ def main(config: DictConfig) -> None:
     model, card, dataset = trained(reference, config)
     card = _resized(card, config.resize)
     path = resolve(reference) if is_published(reference) else checkpoint.find(reference)
-    folder = new_folder("export", card.name)
-    claim(folder, config)
+    folder = open_folder("export", card.name, config)
     setup = Export(
         target=target,
         model=model,

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, flag_override
 
+from seg_det.commands.arguments import as_typed
 from seg_det.errors import UserError
-from seg_det.files import CannotWrite
+from seg_det.files import CannotWrite, relative, write_whole
 from seg_det.installed import program
 from seg_det.migrations import marked
 from seg_det.values import is_name
 
 RUNS = Path("runs")
+CONFIG = "config.yaml"
+SWEPT = ("train", "anchors")  # the commands whose runs lie in the folder of their sweep
 
 
 def run_name(config: DictConfig) -> str:
@@ -26,10 +35,78 @@ def run_name(config: DictConfig) -> str:
     return "_".join(str(config.choices[key]) for key in ("task", "backbone", "dataset"))
 
 
-def new_folder(verb: str, name: str) -> Path:
-    """Named by the second; a run that comes in the second of another waits for the next one."""
+class Taken(UserError):
+    """The folder belongs to another run."""
+
+
+class RunFolder(Callback):
+    """Hydra's callback: it makes no run folder before the run has one to fill; :func:`open_folder` does."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        STATE.asked = OmegaConf.to_container(config.hydra.run, resolve=False)["dir"]
+        _set_dir(config, ".")
+
+
+@dataclass
+class State:
+    """What this process knows of its run folder."""
+
+    asked: str | None = None  # hydra.run.dir, its references unresolved
+    claimed: Path | None = None
+    made: list[Path] = field(default_factory=list)  # folders that this run made, the outermost first
+
+
+STATE = State()
+
+
+def open_folder(verb: str, name: str, config: DictConfig) -> Path:
+    """The folder of a new run, with its configuration in it.
+
+    That of hydra.run.dir where it is set, else ``runs/VERB/NAME/TIME``. A folder is named by the second: a run that starts in the
+    second of another waits for the next one. Raises UserError for a folder of another run, CannotWrite.
+    """
+    while True:
+        folder = named_folder(verb, name)
+        try:
+            claim(folder, config)
+            return folder
+        except Taken:
+            if not _by_the_second():
+                raise
+            time.sleep(0.1)
+
+
+def named_folder(verb: str, name: str) -> Path:
+    """The folder that hydra.run.dir or a sweep names, else one named by the second. It is not made."""
+    _require_name(name)
+    return _asked(verb) or new_folder(verb, name)
+
+
+def _require_name(name: str) -> None:
     if not is_name(name):
         raise UserError(f"{name!r} cannot name a folder of runs: it must be a name without slashes and quotes.")
+
+
+def _by_the_second() -> bool:
+    return STATE.asked in (None, ".") or "${now:" in STATE.asked
+
+
+def _asked(verb: str) -> Path | None:
+    """The folder that hydra.run.dir or a sweep names; None where neither does."""
+    if not HydraConfig.initialized() or STATE.asked == ".":
+        return None
+    if STATE.asked is None:  # a job of a sweep
+        return relative(Path(HydraConfig.get().runtime.output_dir)) if verb in SWEPT else None
+    # The time is read anew: Hydra would give that of the start.
+    text = re.sub(r"\$\{now:([^}]*)\}", lambda found: datetime.now().strftime(found[1]), STATE.asked)
+    whole = HydraConfig.instance().cfg.copy()
+    _set_dir(whole, text)
+    return relative(Path(whole.hydra.run.dir).absolute())
+
+
+def new_folder(verb: str, name: str) -> Path:
+    """Named by the second; a run that comes in the second of another waits for the next one."""
+    _require_name(name)
     while True:
         folder = RUNS / verb / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         if follows() or not folder.exists():
@@ -51,7 +128,7 @@ def command_line(verb: str, **given: object) -> str:
         if not override.startswith(("hydra.mode=", "hydra.run.dir=", "hydra.sweep."))
     ]
     more = [f"{key}={value}" for key, value in given.items() if not _names(hydra.task, key)]
-    return shlex.join([*program(verb).split(), *hydra.task, *more, *own])
+    return shlex.join([*program(verb).split(), *map(as_typed, [*hydra.task, *more, *own])])
 
 
 def _names(overrides: Sequence[str], key: str) -> bool:
@@ -67,18 +144,58 @@ def claim(folder: Path, config: DictConfig) -> None:
     """The run's own folder, with its configuration in it; never one that another run has written."""
     if follows():
         return
-    if (folder / "config.yaml").exists():
-        raise UserError(
-            f"{folder} belongs to another run, which would be overwritten: start again, or set hydra.run.dir."
-        )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        STATE.made = _make(folder)
+        (folder / CONFIG).open("x").close()  # of two processes one succeeds
+    except FileExistsError as error:
+        raise Taken(
+            f"{folder} belongs to another run, which would be overwritten: start again, or set hydra.run.dir."
+        ) from error
     except OSError as error:
         raise CannotWrite(
-            f"{folder} cannot be made ({error.strerror}): run it in a folder that you may write to."
+            f"{folder} cannot be made ({error.strerror}): run it in a folder that you may write to, or name one with "
+            "hydra.run.dir=FOLDER."
         ) from error
+    STATE.claimed = folder
     values = marked(OmegaConf.to_container(config, resolve=False))
-    OmegaConf.save(OmegaConf.create(values), folder / "config.yaml")
+    write_whole(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(values)))
+    _tell_hydra(folder)
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make ``folder`` and those above it; returns the ones that were missing, the outermost first."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing[::-1]
+
+
+def _tell_hydra(folder: Path) -> None:
+    """Lightning starts the other processes of a run with hydra.run.dir in double quotes: theirs is this folder."""
+    if HydraConfig.initialized():
+        _set_dir(HydraConfig.instance().cfg, str(folder))
+
+
+def _set_dir(whole: DictConfig, text: str) -> None:
+    with flag_override(whole.hydra.run, ["readonly", "struct"], False):
+        whole.hydra.run.dir = text
+
+
+def release() -> None:
+    """A run that failed leaves no folder behind with nothing but its configuration in it."""
+    folder, STATE.claimed = STATE.claimed, None
+    if folder is None or not folder.is_dir():
+        return
+    if {path.name for path in folder.iterdir() if path.suffix != ".log"} <= {CONFIG, ".hydra"}:
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with suppress(OSError):  # the outer ones may have come to hold other runs
+            for made in reversed(STATE.made):
+                made.rmdir()
+
+
+def forget() -> None:
+    """The command is over: what it knew of its folder is not for another one in this process."""
+    STATE.asked, STATE.claimed, STATE.made = None, None, []
 
 
 def newest_run() -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from seg_det.commands.arguments import unquoted, with_quotes
 from seg_det.commands.pointed import learned_from, of_kind
 from seg_det.data.recognise import BOXES, Recognised, recognise
 from seg_det.errors import UserError
@@ -48,7 +49,7 @@ def _pointed(arguments: list[str], *, of_model: bool) -> list[str]:
     settings = [setting for setting in found.settings if not _is_said(setting.partition("=")[0], given)]
     shown = " ".join([f"dataset={found.dataset}", *settings])
     print(f"{', '.join(map(str, roots))} was recognised by {found.told_by}: {shown}")
-    return [*arguments, f"dataset={found.dataset}", *map(_quoted, settings)]
+    return [*arguments, f"dataset={found.dataset}", *with_quotes(settings)]
 
 
 def _require_root(given: dict[str, str]) -> None:
@@ -61,8 +62,8 @@ def _require_root(given: dict[str, str]) -> None:
 
 def _roots(value: str) -> list[Path]:
     """The folder of ``dataset.root``, or several of a sweep."""
-    path = Path(_unquoted(value))
-    return [path] if "," not in value or path.exists() else [Path(_unquoted(one.strip())) for one in value.split(",")]
+    path = Path(unquoted(value))
+    return [path] if "," not in value or path.exists() else [Path(unquoted(one.strip())) for one in value.split(",")]
 
 
 def _common(found: Sequence[Recognised], roots: Sequence[Path]) -> Recognised:
@@ -116,14 +117,3 @@ def _wanted(task: str) -> str:
         above = [entry for entry in content.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
         return _wanted(above[0]) if above else BOXES
     return of_kind(content["kind"])
-
-
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
-
-
-def _quoted(setting: str) -> str:
-    """With the value in quotes where Hydra would take it apart."""
-    key, _, value = setting.partition("=")
-    plain = all(letter.isalnum() or letter in "/._-" for letter in value)
-    return setting if plain else f"{key}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -15,7 +15,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from seg_det.commands.folders import claim, new_folder, newest_run
+from seg_det.commands.folders import newest_run, open_folder
+from seg_det.commands.schemas import PredictionSchema, check
 from seg_det.commands.settings import batch_size, height_and_width, plain, switch, tiles_of
 from seg_det.data.images import limit_pixels
 from seg_det.errors import UserError
@@ -36,6 +37,7 @@ MOST_NAMED = 8  # classes and suffixes that are named one by one
 
 def main(config: DictConfig) -> None:
     """``python predict.py``: what a trained model finds on images and videos; exits with 1 where some could not be read."""
+    check(config, PredictionSchema)
     limit_pixels(config.data.max_pixels)
     # OpenCV's decoder has messages of its own; what they say is said in sentences of ours.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -44,8 +46,7 @@ def main(config: DictConfig) -> None:
     inputs, others = open_source(source, timing=timing)
     model = _model(config)
     options = _options(config, model)
-    folder = new_folder("predict", model.card.name)
-    claim(folder, _without_secrets(config, source))
+    folder = open_folder("predict", model.card.name, _without_secrets(config, source))
     _tell_others(others)
     with _silent("seg_det.predict.model"):  # whose warnings number images where a run has their names
         summary = predict_source(model, inputs, folder, options, progress=_progress)

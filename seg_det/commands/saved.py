@@ -6,7 +6,6 @@ It is read as plain values within bounds. What it may name is decided where it i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,62 +13,19 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from seg_det.commands.arguments import unquoted
+from seg_det.commands.schemas import TrainingSchema, match_schema
 from seg_det.commands.settings import plain
 from seg_det.data.split_file import NAME as SPLIT_FILE
 from seg_det.errors import UserError
 from seg_det.migrations import CONFIG_STEPS, upgraded
-from seg_det.values import DEEPEST, Wrong, matched, require_plain, shown
+from seg_det.values import DEEPEST, Wrong, require_plain, shown
 
 MOST_BYTES = 2**20  # of a configuration
 FROZEN = "split_frozen"  # key of a data set whose split file names all images that count
 OF_RUN = "split_of_run"  # key of a data set that may be a run's own: the run's split file
 AUTO = "auto"  # dataset.val_share
 MOST_JOINED = 16  # references in values that join several: each can double the length of another
-
-
-@dataclass(frozen=True)
-class _Choices:
-    task: str
-    backbone: str
-    dataset: str
-
-
-@dataclass(frozen=True)
-class _Task:
-    """The head's section; ``model``, ``loss`` and ``postprocess`` are checked by what takes them."""
-
-    kind: str
-    model: dict[str, Any]
-    loss: dict[str, Any]
-    postprocess: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Data:
-    size: int | list[int]
-    batch_size: int
-    num_workers: int | str
-    multi_scale: list[Any] | None = None
-    resize: str | None = None
-    mean: list[float] | None = None
-    std: list[float] | None = None
-    balance: float | None = None
-
-
-@dataclass(frozen=True)
-class _Training:
-    """The sections of a training configuration that resuming reads by name."""
-
-    choices: _Choices
-    task: _Task
-    backbone: dict[str, Any]
-    dataset: dict[str, Any]
-    augmentation: dict[str, Any]
-    recipe: dict[str, Any]
-    trainer: dict[str, Any]
-    data: _Data
-    seed: int
-    weights: str | None = None
 
 
 def config_of(path: Path) -> DictConfig:
@@ -121,13 +77,8 @@ def _is_section(config: DictConfig, key: str) -> bool:
 def resumable(config: DictConfig, path: Path) -> DictConfig:
     """``config``, the configuration of the run of ``path``, where it has all that training needs. Raises UserError."""
     file = path.parent.parent / "config.yaml"
-    values = plain(config)
-    given = {key: values[key] for key in _Training.__dataclass_fields__ if key in values}
-    for section, cls in (("choices", _Choices), ("task", _Task), ("data", _Data)):
-        if isinstance(found := given.get(section), dict):
-            given[section] = {key: found[key] for key in cls.__dataclass_fields__ if key in found}
     try:
-        matched(given, _Training, "config")
+        match_schema(plain(config), TrainingSchema, "config")
     except Wrong as error:
         raise UserError(
             f"{file} is no configuration of a training run: {error}; start anew without resume=."
@@ -137,7 +88,7 @@ def resumable(config: DictConfig, path: Path) -> DictConfig:
 
 def writable(overrides: Sequence[str]) -> list[Path]:
     """The folders in which a saved configuration may generate data: the working one, and what the command line names."""
-    roots = [o.partition("=")[2] for o in overrides if o.lstrip("+").startswith("dataset.root=")]
+    roots = [unquoted(o.partition("=")[2]) for o in overrides if o.lstrip("+").startswith("dataset.root=")]
     return [Path.cwd(), *map(Path, roots)]
 
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
 from seg_det.commands.anchor_files import read_anchors
-from seg_det.commands.folders import claim, command_line, follows, new_folder, run_name
+from seg_det.commands.composing import CHECKED
+from seg_det.commands.folders import command_line, follows, open_folder, run_name
 from seg_det.commands.labelled import postprocess, read_training
 from seg_det.commands.saved import as_split, config_of, resumable, writable
+from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import (
     batch_size,
     build,
     height_and_width,
     of_colours,
     plain,
-    switch,
     with_preferences,
     workers,
 )
@@ -28,7 +33,7 @@ from seg_det.data.images import limit_pixels
 from seg_det.data.multi_scale import input_sizes
 from seg_det.data.split_file import NAME as SPLIT_FILE
 from seg_det.data.split_file import write_split
-from seg_det.errors import UserError
+from seg_det.errors import Terminated, UserError
 from seg_det.files import relative
 from seg_det.installed import program
 from seg_det.kinds.lookup import kind_named
@@ -44,34 +49,67 @@ USUAL = {  # what conf/train.yaml chooses
     "logger": {"csv": "csv_logger", "tensorboard": "tensorboard_logger"},
     "callbacks": {"learning_rate": "learning_rate", "drawn_predictions": "drawn_predictions"},
 }
+PLACES = ("images", "annotations", "train_images", "val_images", "train_annotations", "val_annotations")  # of data
+OF_MODEL = ("backbone.", "task.model.", "task.kind")
 
 
 def main(config: DictConfig) -> None:
     """``python train.py``: train, evaluate, write the run folder, say what came out."""
-    resume, folder = None, relative(Path(HydraConfig.get().runtime.output_dir))
+    check(config, TrainingSchema)
+    resume = None
     if config.resume:
-        resume = checkpoint.find(config.resume, prefer="last")
+        resume = checkpoint.find(str(config.resume), prefer="last")
         config = _resumed(config, resume)
-        if not any(override.startswith("hydra.run.dir=") for override in HydraConfig.get().overrides.hydra):
-            folder = new_folder("train", run_name(config))
+        check(config, TrainingSchema)
+        config = _with_places(config, relative)  # for the report, which names no folder above the working one
     else:
         config = with_preferences(_with_anchors(config))
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
     limit_pixels(config.data.max_pixels)
-    looking = switch(config.get("preview", False), "preview")
-    if looking:
-        with suppress(OSError):
-            folder.rmdir()  # Hydra has made it for a training
-        folder = new_folder("preview", run_name(config))
-    claim(folder, config)
+    looking = config.get("preview", False)
+    folder = open_folder("preview" if looking else "train", run_name(config), _anywhere(config))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     setup = _training(config, folder, resume)
     if looking:
         print(f"preview     {preview(setup)}\nnext        the same command without preview=true")
         return
-    metrics = train_model(setup)
+    metrics = _trained(setup)
     if metrics is not None:
-        print(summary(metrics, folder, following=f"{program('evaluate')} model={folder}"))
+        print(summary(metrics, folder, following=shlex.join([*program("evaluate").split(), f"model={folder}"])))
+
+
+def _trained(setup: Training) -> dict[str, Any] | None:
+    """:func:`train_model`; a run that is interrupted ends with what to do about it."""
+    try:
+        return train_model(setup)
+    except (KeyboardInterrupt, Terminated) as error:
+        last = setup.run / "checkpoints" / "last.ckpt"
+        if not last.is_file():
+            error.add_note("no epoch was complete, so there is nothing to resume")
+        elif checkpoint.read(last)["epoch"] + 1 < setup.trainer.max_epochs:
+            error.add_note("resume with " + shlex.join([*program("train").split(), f"resume={setup.run}"]))
+        else:
+            following = shlex.join([*program("evaluate").split(), f"model={setup.run}"])
+            error.add_note(f"all epochs were complete: measure the model with {following}")
+        raise
+
+
+def _anywhere(config: DictConfig) -> DictConfig:
+    """``config`` as the run keeps it: with absolute paths of its data, so that it is evaluated from any working directory."""
+    return _with_places(config, lambda path: path.absolute())
+
+
+def _with_places(config: DictConfig, move: Callable[[Path], Path]) -> DictConfig:
+    """``config`` with other paths of its data."""
+    kept, train = config.copy(), config.dataset.get("train")
+    # Where there is a root, what else is relative lies below it.
+    names = ("root",) if isinstance(train, DictConfig) and "root" in train else ("root", *PLACES)
+    sections = [kept.dataset, kept.dataset.get("train"), kept.dataset.get("val")]
+    for section in [section for section in sections if isinstance(section, DictConfig)]:
+        for key, value in OmegaConf.to_container(section, resolve=False).items():
+            if key in names and isinstance(value, str) and "${" not in value:
+                section[key] = str(move(Path(value)))
+    return kept
 
 
 def _with_anchors(config: DictConfig) -> DictConfig:
@@ -84,6 +122,9 @@ def _with_anchors(config: DictConfig) -> DictConfig:
 def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training:
     kind_named(config.task.kind, "The configuration")  # refuses an unknown one before what depends on it
     backbone = {key: value for key, value in plain(config.backbone).items() if key != "weights"}
+    for key in ("backbone.bn_eps", "task.model.bn_eps"):
+        if isinstance(eps := OmegaConf.select(config, key), int | float) and eps <= 0:
+            raise UserError(f"{key} must be above 0, got {eps}.")
     size = height_and_width(config.data.size)
     recipe = plain(config.recipe)
     suggested = recipe.pop("backbone_weights", None)
@@ -129,10 +170,26 @@ def _chosen(config: DictConfig, group: str) -> list[DictConfig]:
 
 def _resumed(config: DictConfig, path: Path) -> DictConfig:
     """The configuration of the run that ``path`` belongs to, with what was said on this command line."""
-    overrides = [o.lstrip("+") for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
-    groups = [o for o in overrides if o.split("=")[0] in HydraConfig.get().runtime.choices]
+    overrides = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
+    groups = [o for o in overrides if o.lstrip("+").split("=")[0] in HydraConfig.get().runtime.choices]
     if groups:
         raise UserError(f"A resumed run keeps its own configuration: leave out {' '.join(groups)}.")
     saved = resumable(config_of(path), path)
     as_split(saved.dataset, path)
-    return OmegaConf.merge(saved, OmegaConf.from_dotlist(overrides), {"resume": str(path)})
+    for override in OverridesParser.create().parse_overrides(overrides):
+        _override(saved, config, override)
+    return OmegaConf.merge(saved, {"resume": str(path)})
+
+
+def _override(saved: DictConfig, composed: DictConfig, override: Override) -> None:
+    """Set a key of the saved configuration as the command line, which was ``composed`` of other choices, says."""
+    key, missing = override.key_or_group, object()
+    old = OmegaConf.select(saved, key, default=missing)
+    added = override.input_line.startswith("+") and not CHECKED.fullmatch(key)
+    if override.is_delete() or (
+        old is missing and (added or OmegaConf.select(composed, key, default=missing) is missing)
+    ):
+        raise UserError(f"The resumed run has no key {key} to set: leave out {override.input_line}.")
+    if key.startswith(OF_MODEL) and old != override.value():
+        raise UserError(f"A resumed run keeps its own model, whose {key} is {old}: leave out {override.input_line}.")
+    OmegaConf.update(saved, key, override.value(), force_add=True)

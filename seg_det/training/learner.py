@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from seg_det.models.backbones.base import Backbone
 from seg_det.nn.blocks import fold_norms
 from seg_det.nn.fake_quant import simulate, take_ranges
 from seg_det.predict.predictor import NetworkPredictor, NotFinite
-from seg_det.training.optimisation import Recipe, optimiser, schedule
+from seg_det.training.optimisation import Recipe, optimiser, schedule, wanted_warmup, warmup_of
 
+log = logging.getLogger(__name__)
 Loss = Callable[..., Losses]
 MOST_LOGGED = 100  # classes whose own figures go into the log of the epochs
 STATES = (
@@ -55,6 +57,7 @@ class Learner(L.LightningModule):
         self.metric = metric
         self.run = run
         self.multi_scale = multi_scale
+        self.begun = False  # whether a first batch was learned
         if recipe.freeze_until:
             for stage in predictor.model.backbone.stages_until(recipe.freeze_until):
                 stage.requires_grad_(False)
@@ -85,6 +88,9 @@ class Learner(L.LightningModule):
         values = {f"train/{name}": value for name, value in losses._asdict().items()} if len(losses) > 1 else {}
         self.log_dict({"train/loss": total.detach(), **values}, prog_bar=True, batch_size=len(batch.images))
         return total
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.begun = True
 
     def _stop_at_nan(self, batch: Any, losses: Losses) -> None:
         path = self.run / "nan_batch.json"
@@ -139,7 +145,17 @@ class Learner(L.LightningModule):
         per_step = self.batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size
         opt = optimiser(self.predictor.model, self.recipe, per_step)
         steps = int(self.trainer.estimated_stepping_batches)
-        rate = schedule(opt, self.recipe, steps, max(1, steps // (self.trainer.max_epochs or 1)))
+        per_epoch = max(1, steps // (self.trainer.max_epochs or 1))
+        wanted, warmup = wanted_warmup(self.recipe, per_epoch), warmup_of(self.recipe, steps, per_epoch)
+        if warmup < wanted and self.trainer.is_global_zero:
+            log.warning(
+                "The warm-up of %d steps is cut to %d, a tenth of the %d steps of this run, of which it would take more than "
+                "half: set recipe.warmup_steps (and recipe.warmup_epochs) to choose another.",
+                wanted,
+                warmup,
+                steps,
+            )
+        rate = schedule(opt, self.recipe, steps, per_epoch)
         return {"optimizer": opt, "lr_scheduler": {"scheduler": rate, "interval": "step", "name": "lr"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -64,7 +64,7 @@ class Recipe:
         ):
             if value not in allowed:
                 raise UserError(f"recipe.{key} must be one of {', '.join(allowed)}, got {value!r}.")
-        for key in ("lr", "lr_batch", "head_lr", "step_epochs", "step_factor"):
+        for key in ("lr", "lr_batch", "head_lr", "eps", "step_epochs", "step_factor"):
             if getattr(self, key) <= 0:
                 raise UserError(f"recipe.{key} must be positive, got {getattr(self, key)}.")
         for key in ("weight_decay", "warmup_steps", "warmup_epochs", "final_lr"):
@@ -91,7 +91,7 @@ def optimiser(model: nn.Module, recipe: Recipe, images_per_step: int) -> Optimiz
 OPTIMISERS: dict[str, Callable[[list[dict], Recipe, float], Optimizer]] = {
     "sgd": lambda groups, r, lr: torch.optim.SGD(groups, lr, momentum=r.momentum),
     "rmsprop": lambda groups, r, lr: RMSpropTF(groups, lr, alpha=r.rmsprop_alpha, eps=r.eps, momentum=r.momentum),
-    "adamw": lambda groups, r, lr: torch.optim.AdamW(groups, lr, betas=(r.momentum, 0.999), eps=r.eps),
+    "adamw": lambda groups, r, lr: torch.optim.AdamW(groups, lr, betas=(float(r.momentum), 0.999), eps=r.eps),
     "muon": lambda groups, r, lr: MuonAdamW(groups, lr, momentum=r.momentum, eps=r.eps),
 }
 
@@ -117,14 +117,24 @@ SCHEDULES: dict[str, Callable[[Recipe, float, float], float]] = {
 }
 
 
+def wanted_warmup(recipe: Recipe, steps_per_epoch: int) -> int:
+    """Steps of the recipe's warm-up."""
+    return recipe.warmup_steps + round(recipe.warmup_epochs * steps_per_epoch)
+
+
+def warmup_of(recipe: Recipe, total_steps: int, steps_per_epoch: int) -> int:
+    """Steps of the warm-up of a run: one that would take more than half of the run is cut to a tenth of it."""
+    wanted = wanted_warmup(recipe, steps_per_epoch)
+    return wanted if wanted <= total_steps / 2 else min(wanted, total_steps // 10)
+
+
 def schedule(opt: Optimizer, recipe: Recipe, total_steps: int, steps_per_epoch: int) -> LRScheduler:
     """Learning rate by optimiser step: linear warm-up from ``warmup_start`` of it, ``hold`` of the steps left at the full rate,
     then the recipe's curve.
 
     A function of the step alone, so that a run that is resumed with more epochs follows the longer run's curve.
     """
-    wanted = recipe.warmup_steps + round(recipe.warmup_epochs * steps_per_epoch)
-    warmup = min(wanted, total_steps - 1)
+    warmup = warmup_of(recipe, total_steps, steps_per_epoch)
 
     def share(step: int) -> float:
         if step < warmup:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,15 +24,22 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
-from seg_det.errors import UserError
+from seg_det.errors import Terminated, UserError
 from seg_det.training.learner import Learner
 from seg_det.training.optimisation import EMA, Recipe
 from seg_det.training.saving import BestCheckpoint, WholeCheckpoints
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}  # by trainer.profiler
 NEED_A_LOGGER = (LearningRateMonitor, DeviceStatsMonitor)
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+PRECISIONS = (
+    "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "16", "bf16", "32", "64",
+)  # fmt: skip
+# What Lightning raises at settings that do not go together or that this machine cannot do.
+REFUSALS = (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -52,10 +63,37 @@ class TrainerSettings:
     profiler: str | None = None
 
     def __post_init__(self) -> None:
-        if self.max_epochs < 1:
-            raise UserError(f"trainer.max_epochs must be at least 1, got {self.max_epochs}.")
-        if self.profiler is not None and self.profiler not in PROFILERS:
-            raise UserError(f"trainer.profiler must be {', '.join(PROFILERS)} or null, got {self.profiler}.")
+        for key in (
+            "max_epochs",
+            "accumulate_grad_batches",
+            "check_val_every_n_epoch",
+            "early_stopping",
+            "log_every_n_steps",
+        ):
+            if (value := getattr(self, key)) is not None and value < 1:
+                raise UserError(f"trainer.{key} must be at least 1, got {value}.")
+        for key in ("limit_train_batches", "limit_val_batches"):
+            _require_share(key, getattr(self, key))
+        _require_known("accelerator", self.accelerator, ACCELERATORS)
+        _require_known("precision", self.precision, PRECISIONS)
+        if self.profiler is not None:
+            _require_known("profiler", self.profiler, tuple(PROFILERS))
+        if isinstance(self.devices, int) and self.devices < 1 and self.devices != -1:
+            raise UserError(f"trainer.devices must be a number from 1, -1 or auto for all, got {self.devices}.")
+
+
+def _require_share(key: str, value: int | float | None) -> None:
+    if value is not None and (value <= 0 or (isinstance(value, float) and value > 1)):
+        raise UserError(
+            f"trainer.{key} must be a whole number of batches from 1, or a share above 0 and up to 1.0, got {value}."
+        )
+
+
+def _require_known(key: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        near = get_close_matches(value, known, n=1)
+        meant = f"; {near[0]} may be meant" if near else ""
+        raise UserError(f"trainer.{key} must be one of {', '.join(known)}, got {value!r}{meant}.")
 
 
 class Trained(NamedTuple):
@@ -83,31 +121,8 @@ def fit(
     """Train ``task``; checkpoints, logs and curves go to its run folder. ``resume`` goes on with a checkpoint of a run."""
     folder = task.run / "checkpoints"
     precision = _native_precision(settings.accelerator) if settings.precision == "auto" else settings.precision
-    trainer = L.Trainer(
-        max_epochs=settings.max_epochs,
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        strategy=settings.strategy,
-        precision=precision,
-        accumulate_grad_batches=settings.accumulate_grad_batches,
-        check_val_every_n_epoch=settings.check_val_every_n_epoch,
-        limit_train_batches=settings.limit_train_batches,
-        limit_val_batches=settings.limit_val_batches,
-        gradient_clip_val=recipe.clip_norm,
-        deterministic=settings.deterministic,
-        log_every_n_steps=max(1, min(settings.log_every_n_steps, len(train))),
-        fast_dev_run=settings.fast_dev_run,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,  # the sampler of the training set splits itself
-        logger=list(loggers) or False,
-        callbacks=[
-            *_callbacks(folder, f"val/{task.kind.monitor}", recipe, settings, resume),
-            *(callback for callback in callbacks if loggers or not isinstance(callback, NEED_A_LOGGER)),
-        ],
-        profiler=PROFILERS[settings.profiler](dirpath=task.run, filename="profile") if settings.profiler else None,
-        plugins=[WholeCheckpoints(folder)],
-        enable_model_summary=False,
-    )
+    parts = [*loggers], [c for c in callbacks if loggers or not isinstance(c, NEED_A_LOGGER)]
+    trainer = _trainer(task, recipe, settings, precision, resume, parts, steps=len(train))
     # On the CPU, bfloat16 and channels-last together make oneDNN's depthwise gradient on 1 x 1 maps read memory that nobody
     # wrote (torch 2.13): NaN in one step of five at 64 pixels, in one of ten at 224. Either alone is sound, and so are both
     # in a segmenter, whose maps have more cells: a sixth less time than bfloat16 alone.
@@ -115,12 +130,84 @@ def fit(
     if settings.channels_last and not broken:
         task.predictor.to(memory_format=torch.channels_last)
     start = time.perf_counter()
-    trainer.fit(task, train, val, ckpt_path=resume, weights_only=True)
+    _run(trainer, task, train, val, resume)
     minutes = (time.perf_counter() - start) / 60
     best = next((path for name in ("best", "last") if (path := folder / f"{name}.ckpt").is_file()), None)
     return Trained(
         best, trainer.current_epoch, trainer.global_step, minutes, trainer.strategy.root_device, trainer.is_global_zero
     )
+
+
+def _trainer(
+    task: Learner,
+    recipe: Recipe,
+    settings: TrainerSettings,
+    precision: str,
+    resume: Path | None,
+    beside: tuple[list[Logger], list[Callback]],
+    *,
+    steps: int,
+) -> L.Trainer:
+    """Lightning's trainer with the loggers and callbacks ``beside`` its own; ``steps`` are the batches of an epoch.
+
+    Raises UserError for settings that it refuses.
+    """
+    loggers, callbacks = beside
+    own = _callbacks(task.run / "checkpoints", f"val/{task.kind.monitor}", recipe, settings, resume)
+    profiler = PROFILERS[settings.profiler](dirpath=task.run, filename="profile") if settings.profiler else None
+    try:
+        return L.Trainer(
+            max_epochs=settings.max_epochs,
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            strategy=settings.strategy,
+            precision=precision,
+            accumulate_grad_batches=settings.accumulate_grad_batches,
+            check_val_every_n_epoch=settings.check_val_every_n_epoch,
+            limit_train_batches=settings.limit_train_batches,
+            limit_val_batches=settings.limit_val_batches,
+            gradient_clip_val=recipe.clip_norm,
+            deterministic=settings.deterministic,
+            log_every_n_steps=max(1, min(settings.log_every_n_steps, steps)),
+            fast_dev_run=settings.fast_dev_run,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # the sampler of the training set splits itself
+            logger=loggers or False,
+            callbacks=[*own, *callbacks],
+            profiler=profiler,
+            plugins=[WholeCheckpoints(task.run / "checkpoints")],
+            enable_model_summary=False,
+        )
+    except REFUSALS as error:
+        reason = re.split(r"(?<=[a-z)`'])[.!](\s|$)", " ".join(str(error).split()))[0].rstrip(".!")
+        asked = f"trainer.accelerator={settings.accelerator}, devices={settings.devices}, strategy={settings.strategy}"
+        raise UserError(
+            f"{asked} and precision={precision} cannot be used here ({reason}): change one of them."
+        ) from error
+
+
+def _run(trainer: L.Trainer, task: Learner, train: DataLoader, val: DataLoader, resume: Path | None) -> None:
+    """``trainer.fit``, which ends with KeyboardInterrupt or Terminated where a signal ended it."""
+    try:
+        trainer.fit(task, train, val, ckpt_path=resume, weights_only=True)
+    except BaseException as error:
+        if not task.begun and trainer.is_global_zero:
+            _remove_empty_logs(task.run)
+        if trainer.received_sigterm:  # also where it has ended the loader's processes
+            raise Terminated from error
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
+    if trainer.received_sigterm:  # in the last validation
+        raise Terminated
+
+
+def _remove_empty_logs(run: Path) -> None:
+    """Without a first step they hold nothing."""
+    shutil.rmtree(run / "tensorboard", ignore_errors=True)
+    (run / "metrics.csv").unlink(missing_ok=True)
+    with suppress(OSError):
+        (run / "checkpoints").rmdir()
 
 
 def _native_precision(accelerator: str) -> str:

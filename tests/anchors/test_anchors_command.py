@@ -56,7 +56,7 @@ def test_anchors_are_fitted_and_trained_with(tiny_shapes, tmp_path):
         (["task=lraspp"], "error: task=lraspp has no anchors: choose a detector, such as task=ssdlite or task=ssd."),
         (["fit.iou=1.5"], "error: fit.iou must lie between 0 and 1, got 1.5."),
         (["fit.rounds=0"], "error: fit.rounds must be a whole number from 1, got 0."),
-        (["fit.round=3"], "Key 'round' is not in struct"),
+        (["fit.round=3"], "there is no key fit.round: fit.rounds may be meant."),
         (["task.model.anchor_shapes=none.yaml"], "error: task.model.anchor_shapes=none.yaml: there is no such file"),
         (["data.size=[72]"], "error: data.size must be a number or [height, width] in pixels, got [72]."),
     ],

@@ -228,8 +228,8 @@ def test_the_folders_and_tasks_of_a_sweep(tmp_path, capsys):
         roots,
         "dataset=custom_coco",
         "dataset.val_share=0.2",
-        "dataset.train_annotations='${dataset.root}/coco.json'",
-        "dataset.train_images='${dataset.root}'",
+        "dataset.train_annotations=${dataset.root}/coco.json",
+        "dataset.train_images=${dataset.root}",
     ]
     touch(tmp_path, "b/data.yaml")
     with pytest.raises(

@@ -8,7 +8,7 @@ from torch import nn
 
 from seg_det.errors import UserError
 from seg_det.nn.blocks import ConvNormAct, batch_norm
-from seg_det.training.optimisation import EMA, optimiser, parameter_groups, schedule
+from seg_det.training.optimisation import EMA, optimiser, parameter_groups, schedule, warmup_of
 
 NORM = batch_norm(eps=1e-5, momentum=0.1)
 
@@ -124,7 +124,20 @@ def test_step():
 
 def test_constant_and_a_warmup_longer_than_the_run():
     assert rates(plain_recipe(lr=1.0, schedule="constant"), 5) == [1.0] * 5
-    assert rates(plain_recipe(lr=1.0, warmup_steps=50), 5) == pytest.approx([0.001, 0.25075, 0.5005, 0.75025, 1.0])
+    assert rates(plain_recipe(lr=1.0, schedule="constant", warmup_steps=50), 5) == [1.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("recipe", "total", "steps"),
+    [
+        ({"warmup_steps": 50}, 100, 50),  # half of the run stays
+        ({"warmup_steps": 50}, 90, 9),  # a tenth
+        ({"warmup_steps": 10, "warmup_epochs": 2.0}, 40, 4),  # of 10 steps an epoch: 30 are too many
+        ({"warmup_steps": 2}, 3, 0),
+    ],
+)
+def test_a_warmup_that_would_fill_the_run_is_cut(recipe, total, steps):
+    assert warmup_of(plain_recipe(**recipe), total, 10) == steps
 
 
 def test_mistakes_name_the_key():
