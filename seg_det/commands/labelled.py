@@ -26,6 +26,7 @@ from seg_det.kinds.lookup import kind_named
 from seg_det.registry import READERS
 
 log = logging.getLogger(__name__)
+TEST = "test"
 
 
 def postprocess(task: DictConfig) -> dict[str, Any]:
@@ -38,8 +39,10 @@ def read_source(dataset: DictConfig, split: str, *, within: Sequence[Path] | Non
 
     ``within`` are the folders in which a reader may write, for a configuration that the user did not write; None: anywhere.
     """
+    if split == TEST:
+        return _required_test(dataset, within)
     if split not in PARTS:
-        raise UserError(f"split must be train or val, got {split!r}.")
+        raise UserError(f"split must be train, val or test, got {split!r}.")
     if split == "val" and _rule(dataset) is None:
         if not isinstance(val := _own_val(dataset, within), MissingPart):
             return val
@@ -65,6 +68,25 @@ def read_parts(dataset: DictConfig, *, within: Sequence[Path] | None = None) -> 
             return Parts(train, val)
         rule, missing = _rule_of(dataset, DEFAULT_SHARE), val
     return _split(train, dataset, rule, missing)
+
+
+def _required_test(dataset: DictConfig, within: Sequence[Path] | None) -> Source:
+    if not isinstance(dataset.get(TEST), DictConfig):
+        raise UserError(f"{dataset.get('name', 'The data set')} has no section for a test part: measure split=val.")
+    try:
+        return _section(dataset, TEST, within)
+    except MissingPart as error:
+        raise UserError(f"There is no test part: {error}") from error
+
+
+def read_test(dataset: DictConfig, *, within: Sequence[Path] | None = None) -> Source | None:
+    """The test part; None for a data set that has none. Raises UserError for one that cannot be read."""
+    if not isinstance(dataset.get(TEST), DictConfig):
+        return None
+    try:
+        return _section(dataset, TEST, within)
+    except MissingPart:
+        return None
 
 
 def read_training(dataset: DictConfig, *, within: Sequence[Path] | None = None) -> Parts:

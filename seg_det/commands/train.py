@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from seg_det import checkpoint
 from seg_det.commands.anchor_files import read_anchors
 from seg_det.commands.composing import CHECKED
 from seg_det.commands.folders import command_line, follows, open_folder, run_name
-from seg_det.commands.labelled import postprocess, read_training
+from seg_det.commands.labelled import postprocess, read_test, read_training
 from seg_det.commands.saved import as_split, config_of, resumable, writable
 from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import (
@@ -140,6 +141,7 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
         model={**plain(config.task.model), "backbone": backbone},
         train=parts.train,
         val=parts.val,
+        test=partial(read_test, config.dataset, within=within),
         augmentation=build(config.augmentation, AUGMENTATIONS, size=list(size)),
         input_size=size,
         batch_size=batch_size(config.data.batch_size),

@@ -19,6 +19,7 @@ READ = (
     "a folder for each class, with train/ and val/ or without"
 )
 PARTS = {"train": ("train",), "val": ("val", "valid", "validation")}  # of files and folders
+TEST = "test"  # a part that is only measured
 FIRST_BYTES = 2**20  # of a JSON file, in which the name of an image is looked for
 OTHER_COCO = {"captions", "keypoints", "panoptic", "person"}  # words in names of files without boxes
 NOT_ONLY = OTHER_COCO | {"val", "valid", "validation", "test"}  # and of files that are no train part
@@ -104,7 +105,7 @@ def _coco(root: Path, wanted: str) -> Recognised | None:
     if files["train"] is None:
         return None
     settings = [] if files["val"] else [single.SPLIT]
-    for split, file in files.items():
+    for split, file in {**files, TEST: next(_annotation_files(root, TEST), None)}.items():
         if file is not None:
             settings += [
                 f"dataset.{split}_annotations={file}",
@@ -144,12 +145,12 @@ def _is_coco(path: Path) -> bool:
 
 def _annotation_files(root: Path, split: str) -> Iterator[Path]:
     """Files that may be COCO's, the most usual names first; those of captions and keypoints are none."""
-    for part in PARTS[split]:
+    for part in PARTS.get(split, (split,)):
         yield from (path for path in (root / part).glob("*.coco.json") if path.is_file())
     for folder in (root / "annotations", root):
         for path in sorted(folder.glob("*.json"), key=lambda path: (not path.stem.startswith("instances"), path.name)):
             words = re.split(r"[^a-z]+", path.stem.lower())
-            if set(words) & set(PARTS[split]) and not set(words) & OTHER_COCO and tool_of(path) is None:
+            if set(words) & set(PARTS.get(split, (split,))) and not set(words) & OTHER_COCO and tool_of(path) is None:
                 yield path
 
 
@@ -163,8 +164,8 @@ def _image_folder(root: Path, split: str, file: Path) -> Path:
     except ValueError:  # no JSON, which the reader says with its place
         name = None
     stem = re.sub(r"^instances_", "", file.stem)  # instances_train2017.json and train2017/
-    folders = [root / stem, *(root / part for part in PARTS[split]), root / "images" / stem]
-    folders += [*(root / "images" / part for part in PARTS[split]), root / "images", root, file.parent]
+    folders = [root / stem, *(root / part for part in PARTS.get(split, (split,))), root / "images" / stem]
+    folders += [*(root / "images" / part for part in PARTS.get(split, (split,))), root / "images", root, file.parent]
     existing = [folder for folder in folders if folder.is_dir()]
     there = [folder for folder in existing if name is None or (folder / name).is_file()]
     there = there or [folder for folder in existing if _has_respelled(folder, name)][:1]

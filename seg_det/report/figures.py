@@ -12,7 +12,19 @@ from seg_det.report.words import MEANINGS, TITLES, cell, listed, merit, scaled, 
 
 # Every other dictionary of plain numbers in metrics.json is shown as a table of figures, whatever its task calls it.
 KNOWN = frozenset(
-    {"headline", "per_class", "model", "training", "evaluation", "card", "problems", "environment", "cost", *ERROR_KEYS}
+    {
+        "headline",
+        "per_class",
+        "model",
+        "training",
+        "evaluation",
+        "card",
+        "problems",
+        "environment",
+        "cost",
+        "tested",
+        *ERROR_KEYS,
+    }
 )
 
 

@@ -23,6 +23,9 @@ def summary(metrics: Mapping[str, Any], folder: Path, *, following: str | None =
         f"{metrics['name']} on {evaluation['split']}, {evaluation['images']} images, {evaluation['ms_per_image']} ms each",
         figures or "nothing is labelled, so there is nothing to score",
     ]
+    if tested := metrics.get("tested"):
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in metrics["test"].items() if value is not None)
+        lines.append(f"test        {shown} on {tested['split']}, {counted(tested['images'], 'image')}")
     if problems:
         lines.append(
             f"problems    {counted(len(problems), 'problem')} in the data, listed in {folder / 'problems.json'}"

@@ -15,6 +15,7 @@ TITLES = MappingProxyType(
         "voc": "Pascal VOC",
         "accuracy": "Accuracy",
         "segmentation": "Segmentation",
+        "test": "Test part",
         "operating_point": "Operating point, all classes",
         "confused": "Most often confused",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from seg_det.training.learner import Learner, Loss
 from seg_det.training.loggers import csv_logger
 from seg_det.training.optimisation import Recipe
 from seg_det.training.start import Start, Started, check_resume, load_start
+from seg_det.training.tested import measure_test, no_test
 from seg_det.training.trainer import Trained, TrainerSettings, fit
 from seg_det.types import ModelCard
 from seg_det.weights.fit import some
@@ -70,6 +71,7 @@ class Training:
     resize: str | None = None  # the rule of evaluation; None: the usual one of the kind
     mean: tuple[float, float, float] | None = None  # None: what the start weights were trained with, else ImageNet's
     std: tuple[float, float, float] | None = None
+    test: Callable[[], Source | None] = no_test  # reads the test part, once everything has been chosen
     loggers: Sequence[Logger] | None = None  # None: metrics.csv alone, for the report's curves
     callbacks: Sequence[Callback] = ()
     resume: Path | None = None
@@ -139,6 +141,7 @@ def _report(kind: Kind, setup: Training, val: Source, trained: Trained, start: S
     metrics = {
         "verb": "train",
         **figures_of(kind, best, card, evaluation, val),
+        **measure_test(kind, predictor, setup.test, val, **loading, device=trained.device),
         "training": _training(setup, trained, start.weights),
         "anchors": [fit for fit in anchors if fit],
         **problems_of(setup.train, val),
