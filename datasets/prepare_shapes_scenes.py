@@ -31,7 +31,7 @@ QUALITY = 95
 
 def write_scenes(root: Path, parts: Path, *, scenes: int, columns: int, shrink: float) -> None:
     """Write ``scenes`` grids of ``columns`` x ``columns`` images of the shapes in ``parts``, made smaller by ``shrink``."""
-    found = json.loads((parts / "annotations" / f"instances_{SPLIT}.json").read_text())
+    found = json.loads((parts / "annotations" / f"instances_{SPLIT}.json").read_text(encoding="utf-8"))
     by_image: dict[int, list[dict[str, Any]]] = {}
     for annotation in found["annotations"]:
         by_image.setdefault(annotation["image_id"], []).append(annotation)

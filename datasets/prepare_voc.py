@@ -95,7 +95,7 @@ def add_boundaries(root: Path) -> bool:
 def _names(path: Path) -> set[str]:
     if not path.is_file():
         raise UserError(f"there is no {path}: fetch VOC 2012 again, after deleting its folder")
-    return set(path.read_text().split())
+    return set(path.read_text(encoding="utf-8").split())
 
 
 def _convert(source: Path, target: Path) -> None:

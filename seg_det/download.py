@@ -137,7 +137,7 @@ class _Part:
     def validator(self) -> str | None:
         """What If-Range takes; None if there is nothing to go on from, or no way to know that it fits."""
         with suppress(OSError, ValueError):
-            origin = json.loads(self.origin.read_text())
+            origin = json.loads(self.origin.read_text(encoding="utf-8"))
             return origin["validator"] if self.size and origin["url"] == self.url else None
         return None
 
@@ -146,7 +146,7 @@ class _Part:
         # RFC 9110 13.1.5: If-Range compares strongly, so a weak entity tag cannot stand in it
         validator = etag if etag.startswith('"') else headers.get("Last-Modified")
         self.bytes.write_bytes(b"")
-        self.origin.write_text(json.dumps({"url": self.url, "validator": validator}))
+        self.origin.write_text(json.dumps({"url": self.url, "validator": validator}), encoding="utf-8")
 
     def remove(self) -> None:
         self.bytes.unlink(missing_ok=True)

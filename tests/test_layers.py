@@ -127,3 +127,18 @@ def test_models_can_be_lifted_out():
 def test_entry_points_are_thin():
     for path in [*ROOT.glob("*.py"), *(p for p in MODULES if is_entry_point(p))]:
         assert len(path.read_text().splitlines()) < 60, path
+
+
+def test_text_files_are_read_and_written_as_utf_8():
+    """Windows would take its code page otherwise."""
+    lacking = []
+    for path in [*MODULES, *(ROOT / "datasets").glob("*.py"), *ROOT.glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                given = {keyword.arg for keyword in node.keywords}
+                modes = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+                text = node.func.attr in ("read_text", "write_text")
+                opened = node.func.attr == "open" and not any("b" in str(mode) for mode in modes) and not node.args
+                if (text or (opened and isinstance(node.func.value, ast.Name))) and "encoding" not in given:
+                    lacking.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not lacking, "\n".join(lacking)

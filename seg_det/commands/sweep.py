@@ -50,9 +50,9 @@ def _overrides(overrides: list[str]) -> dict[str, str]:
 def outcome(job: Path) -> dict[str, Any]:
     """What a finished job left in its folder, as columns of the table."""
     if (job / "metrics.json").is_file():
-        metrics = json.loads((job / "metrics.json").read_text())
+        metrics = json.loads((job / "metrics.json").read_text(encoding="utf-8"))
         cost = {"params": metrics["model"]["params"], "madds": metrics["model"]["madds"]}
         return {"status": "done", **metrics["headline"], **cost, "minutes": metrics["training"]["minutes"], "error": ""}
     if (job / "error.json").is_file():
-        return {"status": "failed", "error": json.loads((job / "error.json").read_text())["error"]}
+        return {"status": "failed", "error": json.loads((job / "error.json").read_text(encoding="utf-8"))["error"]}
     return {"status": "failed", "error": "the job ended without figures"}

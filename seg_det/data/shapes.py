@@ -125,7 +125,7 @@ def _is_complete(root: Path, marker: dict[str, int]) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads((root / MARKER).read_text())
+        found = json.loads((root / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict) or "format" not in found:
@@ -164,8 +164,8 @@ def _write_dataset(folder: Path, marker: dict[str, int], title: str) -> None:
                     objects.append(of_image)
                     bar.update()
             text = json.dumps(_coco(objects), separators=(",", ":"))
-            (folder / "annotations" / f"instances_{split}.json").write_text(text)
-    (folder / MARKER).write_text(json.dumps(marker))
+            (folder / "annotations" / f"instances_{split}.json").write_text(text, encoding="utf-8")
+    (folder / MARKER).write_text(json.dumps(marker), encoding="utf-8")
 
 
 def _write_image(folder: Path, split: str, seed: int, number: int) -> list[dict[str, Any]]:

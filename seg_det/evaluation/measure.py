@@ -80,6 +80,15 @@ def loader(
     return DataLoader(images, batch_sampler=batches, collate_fn=_together, **loading(num_workers))
 
 
+def wait_for(device: torch.device | str) -> None:
+    """Return once ``device`` has done what it was given; a processor has by then."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        torch.cuda.synchronize(device)
+    elif kind == "mps":
+        torch.mps.synchronize()
+
+
 @torch.inference_mode()
 def evaluate(
     kind: Kind,
@@ -103,8 +112,7 @@ def evaluate(
     for batch in tqdm(batches, desc=f"evaluating {source.name}", unit="batch", leave=False):
         start = time.perf_counter()
         predictions = predictions_of(predictor, batch, source, device)
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize(device)  # so that the clock stops after the device
+        wait_for(device)  # so that the clock stops after it
         seconds += time.perf_counter() - start
         metric.update(batch.image_ids, kind.scored(predictions, batch.truths))
     return Evaluation(metric.compute(), metric, 1000 * seconds / max(1, len(source.records)))

@@ -85,12 +85,12 @@ class NcnnTarget(Target):
         blobs = {"in0": graph.input, **{f"out{i}": name for i, name in enumerate(graph.outputs)}}
         text = re.sub(r"(?<= )(in|out)\d+(?=\s)", lambda blob: blobs.get(blob[0], blob[0]), text)
         metadata = json.dumps(json.loads(job.metadata)) if job.metadata else ""
-        path.write_text(f"{text.rstrip()}\n{COMMENT}{metadata}\n")
+        path.write_text(f"{text.rstrip()}\n{COMMENT}{metadata}\n", encoding="utf-8")
         return {"tail": TAIL if task_of(job.card).suppresses else None, "files": [weights.name]}
 
     def embedded(self, path: Path) -> str | None:
         """The metadata. Raises UserError if the file is no ncnn model."""
-        lines = path.read_text(errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         if not lines or lines[0].strip() != MAGIC:
             raise UserError(f"{path} is no ncnn model: export it again.")
         return next((line.removeprefix(COMMENT) or None for line in lines if line.startswith(COMMENT)), None)
@@ -122,7 +122,7 @@ def _converted(traced: torch.jit.ScriptModule, shape: list[int], weights: Path, 
             said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
             raise unsupported(ValueError(said[-1] if said else f"pnnx ended with {done.returncode}"), "ncnn")
         weights.write_bytes(written[1].read_bytes())
-        return written[0].read_text()
+        return written[0].read_text(encoding="utf-8")
 
 
 def _refusal(layer: str, program: ExportedProgram) -> str:

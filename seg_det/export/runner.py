@@ -38,7 +38,7 @@ def main():
     parser.add_argument("--score", type=float, default=0.3, help="objects below are left out of both")
     options = parser.parse_args()
     model = Path(__file__).resolve().parent / "{file}"
-    about = json.loads(model.with_suffix(".json").read_text())
+    about = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
     try:  # without formats Pillow would run the code in a PostScript file
         opened = Image.open(options.image, formats=["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF"])
         image = np.array(ImageOps.exif_transpose(opened).convert("RGB"))
@@ -82,7 +82,7 @@ def write(target: type[Target] | Target, card: ModelCard, path: Path, pipeline: 
     """Write the program of the exported file at ``path`` beside it; returns the program's name."""
     program = f"{path.stem}_run.py"
     text = source(target, file=path.name, program=program, task=task_of(card), pipeline=pipeline, resize=card.resize)
-    path.with_name(program).write_text(text)
+    path.with_name(program).write_text(text, encoding="utf-8")
     return program
 
 

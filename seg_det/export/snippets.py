@@ -21,7 +21,7 @@ def write(target: Target, card: ModelCard, export: dict[str, Any], path: Path) -
         return []
     language = target.snippet.rsplit(".", 1)[-1]
     file = path.with_name(f"{class_name(path.stem)}.{language}")
-    file.write_text(source(target, card, export, path.name))
+    file.write_text(source(target, card, export, path.name), encoding="utf-8")
     return [file.name]
 
 

@@ -117,8 +117,11 @@ def network_predictor(model: nn.Module, card: ModelCard, device: torch.device | 
 
 
 def chosen_device(wanted: str | torch.device) -> torch.device:
-    """``wanted``, or where it is "auto" the GPU if there is one. Raises UserError for one that is unknown or not here."""
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    """``wanted``, or where it is "auto" a GPU if there is one, CUDA's or Apple's.
+
+    Raises UserError for a device that is unknown or not here.
+    """
+    name = _fastest() if wanted == "auto" else wanted
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError) as error:
@@ -130,6 +133,12 @@ def chosen_device(wanted: str | torch.device) -> torch.device:
             f"there is no device {device} here: use device=cpu, or auto for a GPU if there is one."
         ) from error
     return device
+
+
+def _fastest() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _require_known(reference: str) -> None:

@@ -96,7 +96,7 @@ class Learner(L.LightningModule):
         path = self.run / "nan_batch.json"
         values = {name: str(value.item()) for name, value in losses._asdict().items()}
         content = {"step": self.global_step, "image_ids": batch.image_ids.tolist(), "losses": values}
-        path.write_text(json.dumps(content, indent=1))
+        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
         raise UserError(
             f"The loss became {values} at step {self.global_step}; the ids of the batch's images are in {path}: "
             "look at their labels, or lower recipe.lr, or set recipe.clip_norm."

@@ -228,11 +228,11 @@ def _join_histories(earlier: Path, later: Path) -> None:
     """Put the rows of a resumed run's curves in front of those of the run that went on with it."""
     if not earlier.is_file():
         return
-    with later.open() as second:
+    with later.open(encoding="utf-8") as second:
         after = list(csv.DictReader(second))
     begin = min((int(row["step"]) for row in after), default=0)
     try:
-        with earlier.open() as first:
+        with earlier.open(encoding="utf-8") as first:
             before = [row for row in csv.DictReader(first) if int(row["step"]) < begin]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         log.warning(

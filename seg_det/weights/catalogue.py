@@ -286,14 +286,14 @@ def _record_of(path: Path) -> Path:
 def _recorded(path: Path) -> str | None:
     """The hash of the first use, in the format of sha256sum; None if nothing was recorded."""
     record = _record_of(path)
-    found = re.match("[0-9a-f]{64}", record.read_text()) if record.is_file() else None
+    found = re.match("[0-9a-f]{64}", record.read_text(encoding="utf-8")) if record.is_file() else None
     return found and found[0]
 
 
 def _record(row: PublishedWeights, path: Path, digest: str) -> None:
     record = _record_of(path)
     try:
-        record.write_text(f"{digest}  {path.name}\n")
+        record.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
         outcome = f"it was recorded in {record} and is checked from now on"
     except OSError as error:
         outcome = f"it could not be recorded in {record} ({error.strerror})"
