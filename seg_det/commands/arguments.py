@@ -53,7 +53,7 @@ def _with_quotes(word: str, *, sweeps: bool) -> str:
 
 def _one(name: str, value: str) -> str:
     """One value of the key ``name`` as Hydra reads it."""
-    if value in NULL or (NUMBERS.fullmatch(name) and value.isdecimal()):
+    if value in NULL or (NUMBERS.fullmatch(name) and re.fullmatch(r"-?\d+", value)):
         return value
     if _exists(value):
         return quoted(_at_home(value))

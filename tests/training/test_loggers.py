@@ -26,7 +26,8 @@ def test_figures_and_drawn_predictions_go_to_every_logger(tmp_path):
     )
     run(tmp_path, "train", *TINY, *DATA, *chosen, f"logger.mlflow.tracking_uri=sqlite:///{tmp_path}/m.db")
     (folder,) = (tmp_path / "runs" / "train" / "ssdlite_v2_shapes").iterdir()
-    assert "val/AP" in (folder / "metrics.csv").read_text().splitlines()[0]
+    header = (folder / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"val/AP", "lr/pg1"} <= set(header)
     (events,) = (folder / "tensorboard").glob("events.*")
     assert b"predictions/0" in events.read_bytes()
     assert "run_training_epoch" in (folder / "fit-profile.txt").read_text()
