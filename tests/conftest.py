@@ -1,7 +1,8 @@
 """Fixtures that more than one test file needs, and the time that a test may take."""
 
 import os
-from collections.abc import Generator, Iterator
+import socket
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch and numpy are imported: two workers share two cores
@@ -108,3 +109,24 @@ def tiny_imagefolder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels[..., channel] += 120
                 Image.fromarray(pixels).save(folder / f"{i}.JPEG")
     return root
+
+
+@pytest.fixture
+def no_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands on local data connect to nothing but this machine, and report to nobody."""
+    tried: list[object] = []
+    known = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex")}
+
+    def watched(name: str) -> Callable[..., object]:
+        def connect(self: socket.socket, address: object) -> object:
+            if self.family != socket.AF_UNIX and str(address[0]) not in ("127.0.0.1", "::1", "localhost"):
+                tried.append(address)
+                raise OSError("no network")
+            return known[name](self, address)
+
+        return connect
+
+    for name in known:
+        monkeypatch.setattr(socket.socket, name, watched(name))
+    yield
+    assert tried == []

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from seg_det import __version__
+from seg_det import __version__, installed
 from seg_det.commands import console, entry
 
 
@@ -33,6 +33,14 @@ def test_an_unknown_command_is_refused_with_those_that_there_are(monkeypatch, ca
 def test_an_unknown_data_set_to_prepare(monkeypatch, capsys):
     assert run(monkeypatch, "prepare", "imagenet") == 2
     assert "camvid, cityscapes, coco" in capsys.readouterr().err
+
+
+def test_a_command_is_named_as_it_can_be_typed(monkeypatch, tmp_path):
+    assert installed.program("train") == "python train.py" and installed.installed("conf").is_dir()
+    monkeypatch.setattr(installed, "PACKAGE", tmp_path / "site" / "seg_det")
+    assert installed.program("train") == "seg-det train"
+    with pytest.raises(FileNotFoundError, match="the installation of seg_det is incomplete"):
+        installed.installed("conf")
 
 
 def test_words_after_the_command_are_its_own(monkeypatch):

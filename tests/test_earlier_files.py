@@ -13,6 +13,7 @@ from PIL import Image
 
 from seg_det import checkpoint
 
+pytestmark = pytest.mark.usefixtures("no_connections")
 FIXTURES = Path(__file__).parent / "fixtures"
 KINDS = ("detection", "segmentation", "classification")
 NETWORKS = json.loads((FIXTURES / "networks.json").read_text())

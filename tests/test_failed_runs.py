@@ -153,6 +153,7 @@ def test_a_terminal_without_the_letters(monkeypatch):
     assert sys.stdout.buffer.getvalue() == b"gr\\xf6\\xdfe\n"
 
 
+@pytest.mark.slow  # train, evaluate and resume; test_split_commands evaluates from elsewhere too
 def test_a_run_is_evaluated_and_resumed_from_another_folder(tiny_shapes, tmp_path):
     shutil.copytree(tiny_shapes, tmp_path / "a" / "größe (1), neu")
     done = run(tmp_path / "a", "train", "dataset.root=größe (1), neu", *FAST, "trainer.limit_train_batches=1")

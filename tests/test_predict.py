@@ -16,6 +16,7 @@ from seg_det.data.images import read_rgb
 from seg_det.media.encoding import h264
 from seg_det.media.videos import VideoFile
 
+pytestmark = pytest.mark.usefixtures("no_connections")
 EARLIER = Path(__file__).parent / "fixtures" / "earlier"
 
 

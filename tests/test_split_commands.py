@@ -124,6 +124,7 @@ def test_resuming_and_a_split_file_keep_the_parts(trained, tmp_path):
         kept.rename(root)
 
 
+@pytest.mark.slow
 def test_the_jobs_of_a_sweep_share_one_split(trained, tmp_path):
     _, root, found, _ = trained
     words = ["-m", f"dataset.root={root}", "seed=0,1", "trainer.fast_dev_run=true", "hydra.sweep.dir=sweep", *SMALL]

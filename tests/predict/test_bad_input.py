@@ -19,6 +19,7 @@ import seg_det
 from seg_det import checkpoint
 from seg_det.errors import UserError
 from seg_det.export.onnx import OnnxTarget
+from seg_det.predict import loading
 from seg_det.predict.loading import load
 from seg_det.types import Category, ModelCard
 
@@ -413,3 +414,11 @@ def test_supervision_is_named_where_it_is_missing(photo):
     found = load(EARLIER / "detection", device="cpu")(photo)
     with pytest.raises(UserError, match="to_supervision needs the package supervision: pip install supervision"):
         found.to_supervision()
+
+
+def test_auto_takes_the_gpu_that_there_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert loading._fastest() == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert loading._fastest() == "cuda"

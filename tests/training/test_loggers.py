@@ -1,6 +1,8 @@
 """Loggers, callbacks and profilers as the configuration names them."""
 
 import sqlite3
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ DATA = ("dataset.train_images=8", "dataset.val_images=4", "data.batch_size=4")
 IMAGE = np.full((4, 6, 3), 200, np.uint8)
 
 
+@pytest.mark.slow  # a database is made
 def test_figures_and_drawn_predictions_go_to_every_logger(tmp_path):
     chosen = (
         "logger=[csv,tensorboard,mlflow]",
@@ -34,6 +37,16 @@ def test_figures_and_drawn_predictions_go_to_every_logger(tmp_path):
     with sqlite3.connect(tmp_path / "m.db") as database:
         assert {"val/AP", "train/loss"} <= {key for (key,) in database.execute("select key from metrics")}
         assert [name for (name,) in database.execute("select name from runs")] == ["ssdlite_v2_shapes"]
+
+
+def test_images_go_to_mlflow(monkeypatch):
+    seen = []
+    logger = mlflow_logger(run=Path("some"), name="some", tracking_uri="sqlite:///none.db")
+    client = SimpleNamespace(log_image=lambda run_id, image, name: seen.append((run_id, image.shape, name)))
+    monkeypatch.setattr(type(logger), "experiment", client)
+    monkeypatch.setattr(type(logger), "run_id", "7")
+    log_images([logger], {"predictions/0": IMAGE}, step=12)
+    assert seen == [("7", (4, 6, 3), "predictions/0/step_0000012.png")]
 
 
 def test_without_loggers_there_is_still_a_report(tmp_path):
