@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from planted import examined
 
+from seg_det.data import similar
 from seg_det.data.camvid import read_camvid
 from seg_det.data.coco import read_coco
 from seg_det.data.problems import Problems
@@ -96,7 +97,7 @@ def test_of_many_images_with_one_hash_neighbours_are_compared(tmp_path, monkeypa
         pixels = np.asarray(planted.picture(1)).astype(int) + number
         planted.replace(f"train/{number}.jpg", Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), "PNG")(tmp_path)
     assert examined("coco", tmp_path)["near-duplicate"].count == 6
-    monkeypatch.setattr(duplicates, "MOST_OF_A_HASH", 1)
+    monkeypatch.setattr(similar, "NEXT", 1)
     assert examined("coco", tmp_path)["near-duplicate"].count == 3
 
 
