@@ -19,7 +19,7 @@ from seg_det.commands.folders import named_folder, run_name
 from seg_det.commands.labelled import read_source
 from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import height_and_width, plain, with_preferences
-from seg_det.data.images import limit_pixels
+from seg_det.data.image_files import limit_pixels
 from seg_det.data.objects import input_boxes, why_none
 from seg_det.data.records import DetectionSource
 from seg_det.errors import UserError

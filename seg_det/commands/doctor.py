@@ -16,7 +16,7 @@ from seg_det.commands.folders import command_line, open_folder, run_name
 from seg_det.commands.labelled import postprocess, read_source
 from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import build, height_and_width, plain, switch, with_preferences
-from seg_det.data.images import limit_pixels
+from seg_det.data.image_files import limit_pixels
 from seg_det.doctor.examine import examine
 from seg_det.doctor.findings import ERROR, WARNING, Finding, Found, Scope, Split, found, merged
 from seg_det.doctor.fixes import fix

@@ -14,7 +14,7 @@ from seg_det.commands.models import of_kind, trained
 from seg_det.commands.saved import measured_dataset
 from seg_det.commands.schemas import EvaluationSchema, check
 from seg_det.commands.settings import batch_size, tiles_of, workers
-from seg_det.data.images import limit_pixels
+from seg_det.data.image_files import limit_pixels
 from seg_det.data.records import Source
 from seg_det.errors import UserError
 from seg_det.evaluation.run import Record, evaluate_model

@@ -11,7 +11,7 @@ from seg_det.commands.labelled import read_measured
 from seg_det.commands.models import trained
 from seg_det.commands.schemas import ExportSchema, check
 from seg_det.commands.settings import build, workers
-from seg_det.data.images import limit_pixels
+from seg_det.data.image_files import limit_pixels
 from seg_det.errors import UserError
 from seg_det.predict.exported import is_exported
 from seg_det.predict.lookup import task_of

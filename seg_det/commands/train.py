@@ -29,7 +29,7 @@ from seg_det.commands.settings import (
     with_preferences,
     workers,
 )
-from seg_det.data.images import limit_pixels
+from seg_det.data.image_files import limit_pixels
 from seg_det.data.multi_scale import input_sizes
 from seg_det.data.split_file import NAME as SPLIT_FILE
 from seg_det.data.split_file import write_split
