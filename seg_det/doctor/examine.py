@@ -43,13 +43,16 @@ def warn(scope: Scope, checks: Checks) -> None:
     """
     sentences = list(dict.fromkeys(sentence for split in scope.splits for sentence in split.source.problems))
     said = {fault_of(sentence, "") for sentence in sentences[:MOST_READ]}
-    grave = [one for one in examine_quickly(scope, checks) if one.severity != NOTE or one.fault == UNCHECKED]
-    faults = [one for one in grave if one.fault not in said]
+    faults = [one for one in examine_quickly(scope, checks) if _is_told(one) and one.fault not in said]
     for line in [*sentences[:MOST_READ], *map(_line, faults[:MOST_FOUND])]:
         log.warning("%s", line)
     left = len(sentences[MOST_READ:]) + sum(one.count for one in faults[MOST_FOUND:])
     if left or faults:
         log.warning("%s%s", f"{left:,} more problems; " if left else "", FOLLOWING)
+
+
+def _is_told(one: Found) -> bool:
+    return one.severity != NOTE or one.fault == UNCHECKED
 
 
 def _line(one: Found) -> str:
