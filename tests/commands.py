@@ -21,7 +21,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from seg_det.commands import cli
+from seg_det.commands import running
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,7 +40,7 @@ def run(folder: Path, command: str, *arguments: object, check: bool = True, **en
     with _as_found(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", [f"{command}.py", *map(str, arguments)])
-        patch.setattr(cli, "_keep_freed_memory", lambda: None)  # of the whole process, for good
+        patch.setattr(running, "_keep_freed_memory", lambda: None)  # of the whole process, for good
         # Hydra's logging ends all handlers so far; absl's then closes the stream that pytest had put in place of stderr.
         patch.setattr(logging, "shutdown", lambda *_: None)
         for key, value in environment.items():

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
 from seg_det.commands import schemas
-from seg_det.commands.cli import one_sentence
+from seg_det.commands.running import one_sentence
 from seg_det.commands.schemas import check
 from seg_det.errors import UserError
 from seg_det.training import trainer

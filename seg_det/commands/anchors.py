@@ -16,7 +16,7 @@ from seg_det.anchors.fit import Shapes, fit_shapes
 from seg_det.anchors.grid import Grid
 from seg_det.commands.anchor_files import KEY, read_anchors, write_anchors
 from seg_det.commands.folders import named_folder, run_name
-from seg_det.commands.labelled import read_source
+from seg_det.commands.labelled_data import read_source
 from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import height_and_width, plain, with_preferences
 from seg_det.data.image_files import limit_pixels

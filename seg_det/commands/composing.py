@@ -18,7 +18,7 @@ from hydra.errors import ConfigCompositionException, HydraException, OverridePar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seg_det.commands.arguments import SWEEPING, is_path, quoted, unquoted, with_quotes
+from seg_det.commands.quoting import SWEEPING, is_path, quoted, unquoted, with_quotes
 from seg_det.errors import UserError
 from seg_det.installed import installed
 

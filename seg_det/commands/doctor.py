@@ -13,7 +13,7 @@ from omegaconf import DictConfig, open_dict
 from seg_det import checkpoint
 from seg_det.commands.anchor_files import read_anchors
 from seg_det.commands.folders import command_line, open_folder, run_name
-from seg_det.commands.labelled import postprocess, read_source
+from seg_det.commands.labelled_data import postprocess, read_source
 from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import build, height_and_width, plain, switch, with_preferences
 from seg_det.data.image_files import limit_pixels

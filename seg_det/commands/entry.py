@@ -9,7 +9,7 @@ from functools import partial
 import hydra
 from omegaconf import DictConfig
 
-from seg_det.commands import cli, composing, pointing
+from seg_det.commands import composing, recognising, running
 from seg_det.installed import installed
 
 # The commands that recognise the data in dataset.root, and whether they do it for the task of their model.
@@ -30,9 +30,9 @@ def start(command: str, *, words: Sequence[str] | None = None, before: Sequence[
         arguments = sys.argv[1:]  # which Hydra has read
         sys.argv[1:] = [*before, *arguments]
         try:
-            cli.run(command, config)
+            running.run(command, config)
         finally:
             sys.argv[1:] = arguments
 
-    point = partial(pointing.point_at_data, of_model=POINTED[command]) if command in POINTED else list
+    point = partial(recognising.point_at_data, of_model=POINTED[command]) if command in POINTED else list
     composing.start(main, command, point)

@@ -9,9 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from seg_det.commands.folders import command_line, newest_run, open_folder
-from seg_det.commands.labelled import read_measured
+from seg_det.commands.labelled_data import read_measured
 from seg_det.commands.models import of_kind, trained
-from seg_det.commands.saved import measured_dataset
+from seg_det.commands.saved_config import measured_dataset
 from seg_det.commands.schemas import EvaluationSchema, check
 from seg_det.commands.settings import batch_size, tiles_of, workers
 from seg_det.data.image_files import limit_pixels

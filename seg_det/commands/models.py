@@ -6,8 +6,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from seg_det import checkpoint
-from seg_det.commands.labelled import read_measured
-from seg_det.commands.saved import measured_dataset
+from seg_det.commands.labelled_data import read_measured
+from seg_det.commands.saved_config import measured_dataset
 from seg_det.commands.settings import height_and_width, plain
 from seg_det.errors import UserError
 from seg_det.predict.lookup import task_of

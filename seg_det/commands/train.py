@@ -17,8 +17,8 @@ from seg_det import checkpoint
 from seg_det.commands.anchor_files import read_anchors
 from seg_det.commands.composing import CHECKED
 from seg_det.commands.folders import command_line, follows, open_folder, run_name
-from seg_det.commands.labelled import postprocess, read_training
-from seg_det.commands.saved import as_split, config_of, resumable, writable
+from seg_det.commands.labelled_data import postprocess, read_training
+from seg_det.commands.saved_config import as_split, config_of, resumable, writable
 from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import (
     batch_size,

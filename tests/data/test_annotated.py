@@ -26,8 +26,8 @@ from tool_files import (
     write,
 )
 
-from seg_det.commands.labelled import read_source
-from seg_det.commands.pointing import point_at_data
+from seg_det.commands.labelled_data import read_source
+from seg_det.commands.recognising import point_at_data
 from seg_det.data.coco import read_coco
 from seg_det.data.coco_seg import read_coco_seg
 from seg_det.data.labelme import read_labelme

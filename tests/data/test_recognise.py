@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from test_yolo import as_three
 
 from seg_det.commands.pointed import learned_from
-from seg_det.commands.pointing import point_at_data
+from seg_det.commands.recognising import point_at_data
 from seg_det.data.recognise import BOXES, CLASSES, MASKS, SHAPES, recognise
 from seg_det.errors import UserError
 from seg_det.installed import installed

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from seg_det.commands.arguments import unquoted, with_quotes
 from seg_det.commands.pointed import learned_from, of_kind
+from seg_det.commands.quoting import unquoted, with_quotes
 from seg_det.data.recognise import BOXES, Recognised, recognise
 from seg_det.errors import UserError
 from seg_det.installed import installed

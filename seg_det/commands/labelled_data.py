@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from seg_det.commands.saved import AUTO, FROZEN, OF_RUN
+from seg_det.commands.saved_config import AUTO, FROZEN, OF_RUN
 from seg_det.commands.settings import build, plain, switch
 from seg_det.data.classes import only_classes
 from seg_det.data.places import below
