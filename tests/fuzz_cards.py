@@ -35,7 +35,7 @@ from hostile import MODELS, card, composed, sealed, state, training_config
 
 from seg_det import checkpoint, sidecar
 from seg_det.checksums import sha256_of
-from seg_det.commands import running
+from seg_det.commands.error_sentences import running_sentence
 from seg_det.commands.labelled_data import read_source
 from seg_det.commands.models import of_kind
 from seg_det.commands.saved_config import config_of, dataset_of, resumable
@@ -365,7 +365,7 @@ def run_one(bench, watch, kind, seed, number):
         for _ in steps:
             outcome = "used"
     except BaseException as error:
-        outcome, sentence = "refused", running.one_sentence(error)
+        outcome, sentence = "refused", running_sentence(error)
         if sentence is None or "\n" in sentence or not isinstance(error, Exception):
             raise AssertionError(f"{kind} {number} of seed {seed}: {traceback.format_exc()[-3000:]}") from error
     finally:

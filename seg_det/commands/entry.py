@@ -13,7 +13,7 @@ from seg_det.commands import composing, recognising, running
 from seg_det.installed import installed
 
 # The commands that recognise the data in dataset.root, and whether they do it for the task of their model.
-POINTED = {"train": False, "anchors": False, "doctor": False, "evaluate": True}
+RECOGNISING = {"train": False, "anchors": False, "doctor": False, "evaluate": True}
 
 
 def start(command: str, *, words: Sequence[str] | None = None, before: Sequence[str] = ()) -> None:
@@ -34,5 +34,7 @@ def start(command: str, *, words: Sequence[str] | None = None, before: Sequence[
         finally:
             sys.argv[1:] = arguments
 
-    point = partial(recognising.point_at_data, of_model=POINTED[command]) if command in POINTED else list
-    composing.start(main, command, point)
+    complete = list
+    if command in RECOGNISING:
+        complete = partial(recognising.with_recognised_data, of_model=RECOGNISING[command])
+    composing.start(main, command, complete)

@@ -14,10 +14,10 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
-from seg_det.commands.anchor_files import read_anchors
 from seg_det.commands.composing import CHECKED
 from seg_det.commands.folders import command_line, follows, open_folder, run_name
-from seg_det.commands.labelled_data import postprocess, read_training
+from seg_det.commands.labelled_data import read_training
+from seg_det.commands.network import model_settings, postprocess, with_anchors
 from seg_det.commands.saved_config import as_split, config_of, resumable, writable
 from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import (
@@ -63,7 +63,7 @@ def main(config: DictConfig) -> None:
         check(config, TrainingSchema)
         config = _with_places(config, relative)  # for the report, which names no folder above the working one
     else:
-        config = with_preferences(_with_anchors(config))
+        config = with_preferences(with_anchors(config))
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
     limit_pixels(config.data.max_pixels)
     looking = config.get("preview", False)
@@ -112,16 +112,8 @@ def _with_places(config: DictConfig, move: Callable[[Path], Path]) -> DictConfig
     return kept
 
 
-def _with_anchors(config: DictConfig) -> DictConfig:
-    """The configuration with the shapes of an anchor file in place of its name."""
-    if isinstance(file := config.task.model.get("anchor_shapes"), str):
-        config.task.model.anchor_shapes = read_anchors(Path(file))
-    return config
-
-
 def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training:
     kind_named(config.task.kind, "The configuration")  # refuses an unknown one before what depends on it
-    backbone = {key: value for key, value in plain(config.backbone).items() if key != "weights"}
     for key in ("backbone.bn_eps", "task.model.bn_eps"):
         if isinstance(eps := OmegaConf.select(config, key), int | float) and eps <= 0:
             raise UserError(f"{key} must be above 0, got {eps}.")
@@ -137,7 +129,7 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
         name=run_name(config),
         run=folder,
         config=OmegaConf.to_yaml(config),
-        model={**plain(config.task.model), "backbone": backbone},
+        model=model_settings(config),
         train=parts.train,
         val=parts.val,
         augmentation=build(config.augmentation, AUGMENTATIONS, size=list(size)),
