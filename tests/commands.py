@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import logging
 import os
@@ -13,6 +14,7 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -84,6 +86,14 @@ def _program(command: str) -> Path:
     """Of the project, or of the current folder where that has one."""
     own = Path(f"{command}.py").absolute()
     return own if own.is_file() else ROOT / f"{command}.py"
+
+
+def loaded_script(name: str) -> ModuleType:
+    """A script of datasets/ as a module, whose parts can be tested."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "datasets" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @contextlib.contextmanager

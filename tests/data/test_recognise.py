@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from commands import run
 from omegaconf import OmegaConf
-from test_yolo import as_three
+from three_formats import as_three
 
 from seg_det.commands.recognising import learned_from, with_recognised_data
 from seg_det.data.recognise import BOXES, CLASSES, MASKS, SHAPES, recognise

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_files import smooth
 from PIL import Image
 
 from seg_det.data.grouping import near_duplicates
@@ -100,19 +101,13 @@ def test_augmented_copies_of_roboflow_stay_together():
     assert {place.part for place in images.values()} == {"train", "val"}
 
 
-def photo(seed, size=(96, 64)):
-    """Something smooth, as photos are."""
-    noise = np.random.default_rng(seed).integers(0, 200, (8, 8, 3), dtype=np.uint8)
-    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
-
-
 def test_images_that_look_alike(tmp_path):
-    first, other = photo(1), photo(2)
+    first, other = smooth(1, most=200), smooth(2, most=200)
     variants = {
         "a.jpg": first, "b.png": first, "c.jpg": first.resize((300, 200)), "d.png": first.point(lambda value: value + 20),
         "e.jpg": other, "f.png": Image.new("RGB", (96, 64), "grey"), "g.png": Image.new("RGB", (96, 64), "black"),
         "h.png": Image.new("RGB", (64, 64), "black"), "i.png": other.convert("P"),
-        "j.png": Image.fromarray(np.asarray(photo(3).convert("L"), np.uint16) * 256),
+        "j.png": Image.fromarray(np.asarray(smooth(3, most=200).convert("L"), np.uint16) * 256),
     }  # fmt: skip
     for name, image in variants.items():
         image.save(tmp_path / name)
@@ -127,7 +122,7 @@ def pictures(root, **seeds):
     """Images by name and what they show."""
     root.mkdir(exist_ok=True)
     for name, seed in seeds.items():
-        photo(seed).save(root / f"{name}.png")
+        smooth(seed, most=200).save(root / f"{name}.png")
     return source_of(*(f"{name}.png" for name in seeds), root=root)
 
 
