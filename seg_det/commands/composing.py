@@ -20,7 +20,7 @@ from seg_det.installed import installed
 FULL = "HYDRA_FULL_ERROR"
 SAVED = "SEG_DET_HYDRA_FULL_ERROR"  # the user's own value, while Hydra reads the command line
 # Sections whose keys are checked by what takes them, so that + may add one that the file does not list.
-CHECKED = re.compile(
+CHECKED_LATER = re.compile(
     r"(task\.(model|loss|postprocess)|backbone|augmentation|target|dataset\.(train|val)|score_threshold|hydra)\b.*"
 )
 
@@ -105,7 +105,7 @@ def _check_choices(words: Sequence[str]) -> None:
 def refuse_new_keys(name: str, overrides: Sequence[str]) -> None:
     """Raise UserError for keys that + adds to ``overrides`` and that nothing would read: where keys are not checked."""
     keys = [word.lstrip("+").partition("=")[0] for word in overrides if word.startswith("+")]
-    doubtful = [key for key in keys if re.fullmatch(r"[\w.]+", key) and not CHECKED.fullmatch(key)]
+    doubtful = [key for key in keys if re.fullmatch(r"[\w.]+", key) and not CHECKED_LATER.fullmatch(key)]
     if not doubtful or any(word.startswith("resume=") for word in overrides):  # whose keys are those of its run
         return
     known = known_keys(name, overrides)

@@ -25,14 +25,14 @@ def trained(reference: str, config: DictConfig) -> tuple[nn.Module, ModelCard, D
         path = checkpoint.find(reference)
         model, card = checkpoint.load(path)
         task_of(card, f"The card of {path}", model)
-        dataset = of_kind(measured_dataset(config, path), card)
+        dataset = dataset_for(measured_dataset(config, path), card)
     card = _with_postprocess(card, config.postprocess)
     if config.input_size is not None:
         card = card.replace(input_size=height_and_width(config.input_size, "input_size"))
     return model, card, dataset
 
 
-def of_kind(dataset: DictConfig, card: ModelCard) -> DictConfig:
+def dataset_for(dataset: DictConfig, card: ModelCard) -> DictConfig:
     """A data set that can be read for several kinds of task, told which."""
     if "kind" in dataset:
         dataset.kind = card.task

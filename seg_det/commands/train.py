@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
-from seg_det.commands.composing import CHECKED
+from seg_det.commands.composing import CHECKED_LATER
 from seg_det.commands.folders import command_line, follows, open_folder, run_name
 from seg_det.commands.labelled_data import read_training
 from seg_det.commands.network import model_settings, postprocess, with_anchors
@@ -24,7 +24,7 @@ from seg_det.commands.settings import (
     batch_size,
     build,
     height_and_width,
-    of_colours,
+    per_channel,
     plain,
     with_preferences,
     workers,
@@ -144,8 +144,8 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
         balance=config.data.balance,
         training_sizes=input_sizes(plain(config.data).get("multi_scale"), size),
         resize=config.data.resize,
-        mean=of_colours(config.data.mean, "mean"),
-        std=of_colours(config.data.std, "std"),
+        mean=per_channel(config.data.mean, "mean"),
+        std=per_channel(config.data.std, "std"),
         loggers=[build(section, LOGGERS, run=folder, name=run_name(config)) for section in _chosen(config, "logger")],
         callbacks=[build(section, CALLBACKS) for section in _chosen(config, "callbacks")],
         seed=config.seed,
@@ -177,7 +177,7 @@ def _override(saved: DictConfig, composed: DictConfig, override: Override) -> No
     """Set a key of the saved configuration as the command line, which was ``composed`` of other choices, says."""
     key, missing = override.key_or_group, object()
     old = OmegaConf.select(saved, key, default=missing)
-    added = override.input_line.startswith("+") and not CHECKED.fullmatch(key)
+    added = override.input_line.startswith("+") and not CHECKED_LATER.fullmatch(key)
     if override.is_delete() or (
         old is missing and (added or OmegaConf.select(composed, key, default=missing) is missing)
     ):
