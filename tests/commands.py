@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import logging
 import os
@@ -13,6 +14,7 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +23,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from seg_det.commands import cli
+from seg_det.commands import running
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,7 +42,7 @@ def run(folder: Path, command: str, *arguments: object, check: bool = True, **en
     with _as_found(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", [f"{command}.py", *map(str, arguments)])
-        patch.setattr(cli, "_keep_freed_memory", lambda: None)  # of the whole process, for good
+        patch.setattr(running, "_keep_freed_memory", lambda: None)  # of the whole process, for good
         # Hydra's logging ends all handlers so far; absl's then closes the stream that pytest had put in place of stderr.
         patch.setattr(logging, "shutdown", lambda *_: None)
         for key, value in environment.items():
@@ -84,6 +86,14 @@ def _program(command: str) -> Path:
     """Of the project, or of the current folder where that has one."""
     own = Path(f"{command}.py").absolute()
     return own if own.is_file() else ROOT / f"{command}.py"
+
+
+def loaded_script(name: str) -> ModuleType:
+    """A script of datasets/ as a module, whose parts can be tested."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "datasets" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @contextlib.contextmanager

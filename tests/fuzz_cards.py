@@ -35,10 +35,10 @@ from hostile import MODELS, card, composed, sealed, state, training_config
 
 from seg_det import checkpoint, sidecar
 from seg_det.checksums import sha256_of
-from seg_det.commands import cli
-from seg_det.commands.labelled import read_source
-from seg_det.commands.models import of_kind
-from seg_det.commands.saved import config_of, dataset_of, resumable
+from seg_det.commands.error_sentences import running_sentence
+from seg_det.commands.labelled_data import read_source
+from seg_det.commands.models import dataset_for
+from seg_det.commands.saved_config import config_of, dataset_of, resumable
 from seg_det.commands.train import _training
 from seg_det.data.classes import with_categories
 from seg_det.data.imagefolder import read_imagefolder
@@ -250,7 +250,7 @@ class Bench:
         yield
         model, found = self.trained
         if mutator.random.random() < 0.5:
-            source = read_source(of_kind(dataset_of(self.checkpoint), found), "val", within=[Path.cwd()])
+            source = read_source(dataset_for(dataset_of(self.checkpoint), found), "val", within=[Path.cwd()])
             evaluate(
                 kind_of(found),
                 network_predictor(model, found),
@@ -365,7 +365,7 @@ def run_one(bench, watch, kind, seed, number):
         for _ in steps:
             outcome = "used"
     except BaseException as error:
-        outcome, sentence = "refused", cli.one_sentence(error)
+        outcome, sentence = "refused", running_sentence(error)
         if sentence is None or "\n" in sentence or not isinstance(error, Exception):
             raise AssertionError(f"{kind} {number} of seed {seed}: {traceback.format_exc()[-3000:]}") from error
     finally:

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
 from seg_det import checkpoint
-from seg_det.commands import cli
+from seg_det.commands import running
 from seg_det.commands.settings import with_preferences
 from seg_det.data.shapes_scene import CLASSES
 from seg_det.types import Category, ModelCard
@@ -108,7 +108,7 @@ def invoke(command, *overrides, groups=()):
     own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     own = OmegaConf.merge(own, OmegaConf.from_dotlist(list(overrides)))
     try:
-        cli.run(command, own)
+        running.run(command, own)
     except SystemExit as end:
         return str(end.code)
 

@@ -35,6 +35,12 @@ def noise(mode="RGB", size=(24, 16)):
     return Image.fromarray(pixels).convert(mode)
 
 
+def smooth(seed, size=(96, 64), most=256):
+    """Blocks of colours below ``most`` that run into each other, as in photos; unlike those of other seeds."""
+    blocks = np.random.default_rng(seed).integers(0, most, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(blocks).resize(size, Image.Resampling.BICUBIC)
+
+
 def encoded(image, kind, **options):
     stream = io.BytesIO()
     image.save(stream, kind, **options)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from commands import run
 
-from seg_det.commands import cli
+from seg_det.commands import running
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def composed(tmp_path, monkeypatch):
     """Runs a command line up to its configuration; the result has that in ``configs``."""
     configs = []
     stub = SimpleNamespace(import_module=lambda _: SimpleNamespace(main=configs.append))
-    monkeypatch.setattr(cli, "importlib", stub)
+    monkeypatch.setattr(running, "importlib", stub)
 
     def compose(*words, command="train"):
         done = run(tmp_path, command, *words, check=False)

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from references import reference
 
 from seg_det import checkpoint
-from seg_det.commands.labelled import postprocess
+from seg_det.commands.network import postprocess
 from seg_det.commands.settings import build, with_preferences
 from seg_det.kinds.lookup import KINDS
 from seg_det.registry import AUGMENTATIONS, BACKBONES, CALLBACKS, LOGGERS, LOSSES, MODELS, READERS, TARGETS

@@ -55,6 +55,8 @@ def test_a_command_sees_the_whole_command_line(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["seg-det", "evaluate", "model=x.onnx"])
     seen = []
-    monkeypatch.setattr(entry.cli, "run", lambda command, config: seen.append((command, config.model, list(sys.argv))))
+    monkeypatch.setattr(
+        entry.running, "run", lambda command, config: seen.append((command, config.model, list(sys.argv)))
+    )
     entry.start("evaluate", words=["model=x.onnx"], before=["evaluate"])
     assert seen == [("evaluate", "x.onnx", ["seg-det", "evaluate", "model=x.onnx"])]

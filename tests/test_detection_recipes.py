@@ -8,7 +8,7 @@ from test_commands import SMALL
 from test_conf import CONF, backbone_arguments, compose, names
 
 from seg_det import checkpoint
-from seg_det.commands.labelled import postprocess
+from seg_det.commands.network import postprocess
 from seg_det.commands.settings import build
 from seg_det.kinds.lookup import KINDS
 from seg_det.losses.boxes import BOX_LOSSES

@@ -13,7 +13,7 @@ import torch
 from commands import run, run_in_new_process
 from omegaconf import OmegaConf
 
-from seg_det.commands import cli, composing, folders
+from seg_det.commands import composing, folders, running
 from seg_det.commands import train as train_command
 from seg_det.errors import Terminated
 from seg_det.files import CannotWrite
@@ -124,7 +124,7 @@ def test_a_signal_before_there_is_anything(tmp_path, monkeypatch, error, status,
             os.kill(os.getpid(), signal.SIGTERM)
         raise error
 
-    monkeypatch.setattr(cli, "importlib", SimpleNamespace(import_module=lambda _: SimpleNamespace(main=end)))
+    monkeypatch.setattr(running, "importlib", SimpleNamespace(import_module=lambda _: SimpleNamespace(main=end)))
     done = run(tmp_path, "train", *FAST, check=False)
     assert done.returncode == status and done.stderr.startswith(said) and not list(tmp_path.iterdir())
 

@@ -11,8 +11,8 @@ from hostile import MARKER, MODELS, card, invoke, sealed, state, training_config
 
 from seg_det import checkpoint, sidecar
 from seg_det.checksums import sha256_of
-from seg_det.commands import cli
-from seg_det.commands.saved import config_of, dataset_of
+from seg_det.commands.error_sentences import running_sentence
+from seg_det.commands.saved_config import config_of, dataset_of
 from seg_det.data.shapes import read_shapes
 from seg_det.errors import UserError
 from seg_det.predict.lookup import task_of
@@ -414,7 +414,7 @@ def test_a_card_and_the_card_inside_must_say_the_same(exported, here):
 
 
 def test_a_sentence_is_one_line_whatever_a_file_holds():
-    assert cli.one_sentence(UserError("no class\n'a\x1b[2J\x07b' here")) == r"no class 'a\x1b[2J\x07b' here"
+    assert running_sentence(UserError("no class\n'a\x1b[2J\x07b' here")) == r"no class 'a\x1b[2J\x07b' here"
 
 
 def test_curves_that_are_none_are_left_out(here):

@@ -112,7 +112,7 @@ def test_kinds_of_tasks_are_told_apart_in_two_places(path):
 
 def test_albumentations_stands_behind_one_file():
     users = [p.name for p in MODULES if any(n.split(".")[0] == "albumentations" for n in imported(p))]
-    assert users == ["transforms.py"]
+    assert users == ["steps.py"]
 
 
 def test_models_can_be_lifted_out():

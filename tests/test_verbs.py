@@ -11,7 +11,8 @@ def test_numbers_that_are_meant():
     assert settings.workers(0) == 0 and settings.workers(3) == 3 and 0 <= settings.workers("auto") <= 8
     assert settings.batch_size(4) == 4
     assert (
-        settings.of_colours(ListConfig([0, 1.5, 2]), "mean") == (0, 1.5, 2) and settings.of_colours(None, "std") is None
+        settings.per_channel(ListConfig([0, 1.5, 2]), "mean") == (0, 1.5, 2)
+        and settings.per_channel(None, "std") is None
     )
 
 
@@ -36,7 +37,7 @@ def test_batch_size(wanted):
 )
 def test_three(values, key, sentence):
     with pytest.raises(UserError, match=sentence):
-        settings.of_colours(ListConfig(values), key)
+        settings.per_channel(ListConfig(values), key)
 
 
 def test_a_run_in_the_same_second_gets_another_folder(tmp_path, monkeypatch):

@@ -9,17 +9,18 @@ from pathlib import Path
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import Tensor
 
 from seg_det import checkpoint
 from seg_det.anchors.fit import Shapes, fit_shapes
 from seg_det.anchors.grid import Grid
-from seg_det.commands.anchor_files import KEY, read_anchors, write_anchors
+from seg_det.commands.anchor_files import KEY, write_anchors
 from seg_det.commands.folders import named_folder, run_name
-from seg_det.commands.labelled import read_source
+from seg_det.commands.labelled_data import read_source
+from seg_det.commands.network import model_settings, with_anchors
 from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import height_and_width, plain, with_preferences
-from seg_det.data.images import limit_pixels
+from seg_det.data.image_files import limit_pixels
 from seg_det.data.objects import input_boxes, why_none
 from seg_det.data.records import DetectionSource
 from seg_det.errors import UserError
@@ -39,7 +40,7 @@ def main(config: DictConfig) -> None:
         )
     check(config, TrainingSchema)
     _check(config.fit)
-    config = with_preferences(config)
+    config = with_preferences(with_anchors(config))
     limit_pixels(config.data.max_pixels)
     source = read_source(config.dataset, "train")
     if not isinstance(source, DetectionSource):
@@ -50,7 +51,7 @@ def main(config: DictConfig) -> None:
     boxes = input_boxes(source.records, size)
     if not len(boxes):
         raise UserError(why_none(source.name, source.records, size))
-    model = _model(config, len(source.categories))
+    model = checkpoint.build_model({**model_settings(config), "num_classes": len(source.categories)})
     grid = Grid(tuple(model.map_sizes(size)), size, model.anchor_rule)
     torch.set_num_threads(1)  # on tensors this small, several wait for each other
     start = time.perf_counter()
@@ -72,14 +73,6 @@ def _check(fit: DictConfig) -> None:
     for key in ("objects", "rounds"):
         if not isinstance(fit[key], int) or fit[key] < 1:
             raise UserError(f"fit.{key} must be a whole number from 1, got {fit[key]}.")
-
-
-def _model(config: DictConfig, num_classes: int) -> nn.Module:
-    backbone = {key: value for key, value in plain(config.backbone).items() if key != "weights"}
-    settings = plain(config.task.model)
-    if isinstance(settings["anchor_shapes"], str):
-        settings["anchor_shapes"] = read_anchors(Path(settings["anchor_shapes"]))
-    return checkpoint.build_model({**settings, "num_classes": num_classes, "backbone": backbone})
 
 
 def _rows(boxes: Tensor, grid: Grid, anchors: dict[str, Shapes], iou: float) -> list[dict[str, object]]:

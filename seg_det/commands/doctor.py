@@ -11,12 +11,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 from seg_det import checkpoint
-from seg_det.commands.anchor_files import read_anchors
 from seg_det.commands.folders import command_line, open_folder, run_name
-from seg_det.commands.labelled import postprocess, read_source
+from seg_det.commands.labelled_data import read_source
+from seg_det.commands.network import model_settings, postprocess, with_anchors
 from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import build, height_and_width, plain, switch, with_preferences
-from seg_det.data.images import limit_pixels
+from seg_det.data.image_files import limit_pixels
 from seg_det.doctor.examine import examine
 from seg_det.doctor.findings import ERROR, WARNING, Finding, Found, Scope, Split, found, merged
 from seg_det.doctor.fixes import fix
@@ -46,7 +46,7 @@ def main(config: DictConfig) -> None:
     if config.resume:
         raise UserError("resume= names a run and no data: leave it out, and name the data as its training did.")
     switch(config.fix, "fix")
-    config = with_preferences(config)
+    config = with_preferences(with_anchors(config))
     limit_pixels(config.data.max_pixels)
     kind = kind_named(config.task.kind, "The configuration")
     scope, unreadable = _read(config, kind)
@@ -106,10 +106,7 @@ def _anchors(config: DictConfig, kind: Kind, scope: Scope) -> Iterator[Found]:
     train = scope.of("train")
     if train is None or "anchor_shapes" not in config.task.model:
         return
-    backbone = {key: value for key, value in plain(config.backbone).items() if key != "weights"}
-    model = {**plain(config.task.model), "backbone": backbone, "num_classes": len(train.source.categories)}
-    if isinstance(file := model["anchor_shapes"], str):
-        model["anchor_shapes"] = read_anchors(Path(file))
+    model = {**model_settings(config), "num_classes": len(train.source.categories)}
     card = ModelCard(
         task=kind.name,
         name=run_name(config),

@@ -9,11 +9,11 @@ from functools import partial
 import hydra
 from omegaconf import DictConfig
 
-from seg_det.commands import cli, composing, pointing
+from seg_det.commands import composing, recognising, running
 from seg_det.installed import installed
 
 # The commands that recognise the data in dataset.root, and whether they do it for the task of their model.
-POINTED = {"train": False, "anchors": False, "doctor": False, "evaluate": True}
+RECOGNISING = {"train": False, "anchors": False, "doctor": False, "evaluate": True}
 
 
 def start(command: str, *, words: Sequence[str] | None = None, before: Sequence[str] = ()) -> None:
@@ -30,9 +30,11 @@ def start(command: str, *, words: Sequence[str] | None = None, before: Sequence[
         arguments = sys.argv[1:]  # which Hydra has read
         sys.argv[1:] = [*before, *arguments]
         try:
-            cli.run(command, config)
+            running.run(command, config)
         finally:
             sys.argv[1:] = arguments
 
-    point = partial(pointing.point_at_data, of_model=POINTED[command]) if command in POINTED else list
-    composing.start(main, command, point)
+    complete = list
+    if command in RECOGNISING:
+        complete = partial(recognising.with_recognised_data, of_model=RECOGNISING[command])
+    composing.start(main, command, complete)

@@ -9,12 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from seg_det.commands.folders import command_line, newest_run, open_folder
-from seg_det.commands.labelled import read_measured
-from seg_det.commands.models import of_kind, trained
-from seg_det.commands.saved import measured_dataset
+from seg_det.commands.labelled_data import read_measured
+from seg_det.commands.models import dataset_for, trained
+from seg_det.commands.saved_config import measured_dataset
 from seg_det.commands.schemas import EvaluationSchema, check
 from seg_det.commands.settings import batch_size, tiles_of, workers
-from seg_det.data.images import limit_pixels
+from seg_det.data.image_files import limit_pixels
 from seg_det.data.records import Source
 from seg_det.errors import UserError
 from seg_det.evaluation.run import Record, evaluate_model
@@ -55,7 +55,7 @@ def _measured(reference: str, config: DictConfig) -> tuple[Predictor, nn.Module,
         _refuse_changes(opened, config)
         predictor = FilePredictor(opened)
         dataset = measured_dataset(config, _origin(opened, needed=not config.get("dataset")))
-        return predictor, predictor.network, read_measured(of_kind(dataset, opened.card), config, config.split)
+        return predictor, predictor.network, read_measured(dataset_for(dataset, opened.card), config, config.split)
     model, card, dataset = trained(reference, config)
     source = read_measured(dataset, config, config.split)
     return network_predictor(model, card, chosen_device(config.device)), model, source

@@ -7,11 +7,11 @@ from omegaconf import DictConfig, OmegaConf
 from seg_det import checkpoint
 from seg_det.checksums import sha256_of
 from seg_det.commands.folders import command_line, newest_run, open_folder
-from seg_det.commands.labelled import read_measured
+from seg_det.commands.labelled_data import read_measured
 from seg_det.commands.models import trained
 from seg_det.commands.schemas import ExportSchema, check
 from seg_det.commands.settings import build, workers
-from seg_det.data.images import limit_pixels
+from seg_det.data.image_files import limit_pixels
 from seg_det.errors import UserError
 from seg_det.predict.exported import is_exported
 from seg_det.predict.lookup import task_of

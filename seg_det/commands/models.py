@@ -6,8 +6,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from seg_det import checkpoint
-from seg_det.commands.labelled import read_measured
-from seg_det.commands.saved import measured_dataset
+from seg_det.commands.labelled_data import read_measured
+from seg_det.commands.saved_config import measured_dataset
 from seg_det.commands.settings import height_and_width, plain
 from seg_det.errors import UserError
 from seg_det.predict.lookup import task_of
@@ -25,14 +25,14 @@ def trained(reference: str, config: DictConfig) -> tuple[nn.Module, ModelCard, D
         path = checkpoint.find(reference)
         model, card = checkpoint.load(path)
         task_of(card, f"The card of {path}", model)
-        dataset = of_kind(measured_dataset(config, path), card)
+        dataset = dataset_for(measured_dataset(config, path), card)
     card = _with_postprocess(card, config.postprocess)
     if config.input_size is not None:
         card = card.replace(input_size=height_and_width(config.input_size, "input_size"))
     return model, card, dataset
 
 
-def of_kind(dataset: DictConfig, card: ModelCard) -> DictConfig:
+def dataset_for(dataset: DictConfig, card: ModelCard) -> DictConfig:
     """A data set that can be read for several kinds of task, told which."""
     if "kind" in dataset:
         dataset.kind = card.task

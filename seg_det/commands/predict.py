@@ -18,7 +18,7 @@ from tqdm import tqdm
 from seg_det.commands.folders import newest_run, open_folder
 from seg_det.commands.schemas import PredictionSchema, check
 from seg_det.commands.settings import batch_size, height_and_width, plain, switch, tiles_of
-from seg_det.data.images import limit_pixels
+from seg_det.data.image_files import limit_pixels
 from seg_det.errors import UserError
 from seg_det.files import write_json
 from seg_det.media.frames import Frame, Input

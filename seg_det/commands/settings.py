@@ -61,7 +61,7 @@ def height_and_width(given: Any, key: str = "data.size") -> tuple[int, int]:
     return size
 
 
-def of_colours(values: list[float] | None, key: str) -> tuple[float, float, float] | None:
+def per_channel(values: list[float] | None, key: str) -> tuple[float, float, float] | None:
     """data.mean or data.std, as ``key`` says: one number for red, green and blue each, or None."""
     if values is None:
         return None

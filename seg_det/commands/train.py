@@ -15,22 +15,22 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
-from seg_det.commands.anchor_files import read_anchors
-from seg_det.commands.composing import CHECKED
+from seg_det.commands.composing import CHECKED_LATER
 from seg_det.commands.folders import command_line, follows, open_folder, run_name
-from seg_det.commands.labelled import postprocess, read_test, read_training
-from seg_det.commands.saved import as_split, config_of, resumable, writable
+from seg_det.commands.labelled_data import read_test, read_training
+from seg_det.commands.network import model_settings, postprocess, with_anchors
+from seg_det.commands.saved_config import as_split, config_of, resumable, writable
 from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import (
     batch_size,
     build,
     height_and_width,
-    of_colours,
+    per_channel,
     plain,
     with_preferences,
     workers,
 )
-from seg_det.data.images import limit_pixels
+from seg_det.data.image_files import limit_pixels
 from seg_det.data.multi_scale import input_sizes
 from seg_det.data.split_file import NAME as SPLIT_FILE
 from seg_det.data.split_file import write_split
@@ -64,7 +64,7 @@ def main(config: DictConfig) -> None:
         check(config, TrainingSchema)
         config = _with_places(config, relative)  # for the report, which names no folder above the working one
     else:
-        config = with_preferences(_with_anchors(config))
+        config = with_preferences(with_anchors(config))
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
     limit_pixels(config.data.max_pixels)
     looking = config.get("preview", False)
@@ -113,16 +113,8 @@ def _with_places(config: DictConfig, move: Callable[[Path], Path]) -> DictConfig
     return kept
 
 
-def _with_anchors(config: DictConfig) -> DictConfig:
-    """The configuration with the shapes of an anchor file in place of its name."""
-    if isinstance(file := config.task.model.get("anchor_shapes"), str):
-        config.task.model.anchor_shapes = read_anchors(Path(file))
-    return config
-
-
 def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training:
     kind_named(config.task.kind, "The configuration")  # refuses an unknown one before what depends on it
-    backbone = {key: value for key, value in plain(config.backbone).items() if key != "weights"}
     for key in ("backbone.bn_eps", "task.model.bn_eps"):
         if isinstance(eps := OmegaConf.select(config, key), int | float) and eps <= 0:
             raise UserError(f"{key} must be above 0, got {eps}.")
@@ -138,7 +130,7 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
         name=run_name(config),
         run=folder,
         config=OmegaConf.to_yaml(config),
-        model={**plain(config.task.model), "backbone": backbone},
+        model=model_settings(config),
         train=parts.train,
         val=parts.val,
         test=partial(read_test, config.dataset, within=within),
@@ -154,8 +146,8 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
         balance=config.data.balance,
         training_sizes=input_sizes(plain(config.data).get("multi_scale"), size),
         resize=config.data.resize,
-        mean=of_colours(config.data.mean, "mean"),
-        std=of_colours(config.data.std, "std"),
+        mean=per_channel(config.data.mean, "mean"),
+        std=per_channel(config.data.std, "std"),
         loggers=[build(section, LOGGERS, run=folder, name=run_name(config)) for section in _chosen(config, "logger")],
         callbacks=[build(section, CALLBACKS) for section in _chosen(config, "callbacks")],
         seed=config.seed,
@@ -187,7 +179,7 @@ def _override(saved: DictConfig, composed: DictConfig, override: Override) -> No
     """Set a key of the saved configuration as the command line, which was ``composed`` of other choices, says."""
     key, missing = override.key_or_group, object()
     old = OmegaConf.select(saved, key, default=missing)
-    added = override.input_line.startswith("+") and not CHECKED.fullmatch(key)
+    added = override.input_line.startswith("+") and not CHECKED_LATER.fullmatch(key)
     if override.is_delete() or (
         old is missing and (added or OmegaConf.select(composed, key, default=missing) is missing)
     ):

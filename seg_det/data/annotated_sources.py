@@ -42,15 +42,7 @@ def read_annotated(tool: Tool, request: Request) -> DetectionSource | Segmentati
         _find_strangers(tree, part, tool, reading.problems)
     annotated = list(_parsed(tool, part.files, reading))
     names = _class_names(tool, tree, part, annotated, request.categories)
-    if not names:
-        reason = "; ".join(reading.problems.settle()[:1]) or "label objects, or set dataset.categories=[NAME,...]"
-        raise UserError(f"{part.files[0]} names no class: {reason}")
-    if not annotated and part.subset:
-        raise MissingPart(
-            f"{part.files[0]} puts no image into the split {request.split}: put the images of each split into a folder of its "
-            "name with a file of their own, or name the subsets with dataset.train_split and dataset.val_split.",
-            f"no image of the subset {request.split}",
-        )
+    _require_content(annotated, names, part, request, reading.problems)
     within = None if part.subset else request.split  # a subset's images may lie in folders of any name
     finder = ImageFinder(tree, within, guesses=tool.one_image)
     files, objects = _located(annotated, finder, reading.problems)
@@ -66,6 +58,21 @@ def read_annotated(tool: Tool, request: Request) -> DetectionSource | Segmentati
         raise UserError(f"{part.files[0]}: not one of the {len(annotated)} images of {name} can be used: {reason}")
     listed = tuple(Category(number, name) for number, name in enumerate(names, start=1))
     return DetectionSource(name, build_records(files, table), listed, sentences, reading.problems.lost)
+
+
+def _require_content(
+    annotated: Sequence[AnnotatedImage], names: Sequence[str], part: Part, request: Request, problems: Problems
+) -> None:
+    """Raise UserError for files without a class, MissingPart for a subset without an image."""
+    if not names:
+        reason = "; ".join(problems.settle()[:1]) or "label objects, or set dataset.categories=[NAME,...]"
+        raise UserError(f"{part.files[0]} names no class: {reason}")
+    if not annotated and part.subset:
+        raise MissingPart(
+            f"{part.files[0]} puts no image into the split {request.split}: put the images of each split into a folder of its "
+            "name with a file of their own, or name the subsets with dataset.train_split and dataset.val_split.",
+            f"no image of the subset {request.split}",
+        )
 
 
 def _parsed(tool: Tool, files: Sequence[Path], reading: Reading) -> Iterator[AnnotatedImage]:
@@ -186,20 +193,25 @@ def _checked(
     objects: Sequence[tuple[int, Shape]], files: Sequence[ImageFile], names: Sequence[str], problems: Problems
 ) -> tuple[ObjectTable, list[Shape]]:
     """The objects whose class is known and whose box is one, as a table and as they were drawn."""
-    index = {name: label for label, name in enumerate(names)}
-    labels = np.array([index.get(shape.name, -1) for _, shape in objects], np.int64)
+    labels = _labels([shape for _, shape in objects], names)
     image = np.array([position for position, _ in objects], np.int64)
     boxes = np.array([shape.geometry.box for _, shape in objects], np.float64).reshape(-1, 4)
     checked = check_boxes(boxes, np.array([file.size for file in files], np.int64).reshape(-1, 2)[image])
+    keep = checked.usable & (labels >= 0)
     for row in np.flatnonzero((checked.faults > 0) | (labels < 0)):
-        shape, unknown = objects[row][1], labels[row] < 0
-        sentence = _of_no_class(shape, names) if unknown else _of_box(shape, FAULTS[checked.faults[row]])
-        problems.add(sentence, lost="object" if unknown or not checked.usable[row] else "")
+        shape, fault = objects[row][1], FAULTS[checked.faults[row]]
+        sentence = _of_no_class(shape, names) if labels[row] < 0 else _of_box(shape, fault)
+        problems.add(sentence, lost="" if keep[row] else "object")
     difficult = np.array([shape.difficult for _, shape in objects], bool)
     crowd = np.zeros(len(objects), bool)
     table = ObjectTable(image, checked.boxes, labels, crowd, difficult, box_areas(checked.boxes))
-    keep = checked.usable & (labels >= 0)
     return ObjectTable(*(column[keep] for column in table)), [objects[row][1] for row in np.flatnonzero(keep)]
+
+
+def _labels(shapes: Sequence[Shape], names: Sequence[str]) -> np.ndarray:
+    """The positions of the shapes' classes in ``names``, -1 for one that is not in it: i64 [N]."""
+    index = {name: label for label, name in enumerate(names)}
+    return np.array([index.get(shape.name, -1) for shape in shapes], np.int64)
 
 
 def _of_no_class(shape: Shape, names: Sequence[str]) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from seg_det.data.arguments import height_width, number_range
 from seg_det.data.mixing import checked_mixing
-from seg_det.data.transforms import ClassificationTransform, InceptionCrop, flips, photometric
+from seg_det.data.steps import InceptionCrop, flips, photometric
+from seg_det.data.transforms import ClassificationTransform
 from seg_det.registry import AUGMENTATIONS
 
 

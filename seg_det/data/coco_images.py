@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from seg_det.data.coco_entries import DROPPED, MALFORMED, Key, key_of, numbered
-from seg_det.data.images import most_pixels, verify_image
+from seg_det.data.image_files import most_pixels
+from seg_det.data.images import verify_image
 from seg_det.data.problems import Problems
 from seg_det.data.records import ImageFile
 from seg_det.data.spelling import Spellings

@@ -6,13 +6,8 @@ from collections.abc import Sequence
 
 from seg_det.data.arguments import colour, height_width, number
 from seg_det.data.mixing import checked_mixing
-from seg_det.data.transforms import (
-    DetectionTransform,
-    RandomViewport,
-    channel_shuffle,
-    flips,
-    photometric,
-)
+from seg_det.data.steps import RandomViewport, channel_shuffle, flips, photometric
+from seg_det.data.transforms import DetectionTransform
 from seg_det.ops.images import IMAGENET_MEAN
 from seg_det.registry import AUGMENTATIONS
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as rle
 
-from seg_det.data.images import most_pixels
+from seg_det.data.image_files import most_pixels
 from seg_det.errors import UserError
 
 CORNERS_OF_ELLIPSE = 72  # of the polygon in its place: off by less than a thousandth of the radius

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from seg_det.data.similar import similar_pairs
+from seg_det.data.similar import alike, digests
 from seg_det.errors import UserError
 
 ROBOFLOW = re.compile(r"(.*)\.rf\.[0-9A-Za-z]{16,}\.\w+")  # an augmented copy: name of the original, hash
+MOST_BITS = 3  # of 64 in which the hashes of images of one group may differ
+LEAST_CORRELATION = 0.95  # of their thumbnails: neighbouring frames of a video are one group
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,19 @@ def group_images(names: Sequence[str], paths: Sequence[Path] | None, keys: Keys)
         )
     # Names and what was found in them are told apart, as the name 12 is not the patient 12.
     own = [(key is None, _original(name) if key is None else key) for name, key in zip(names, found, strict=True)]
-    joined = _joined(own, [] if paths is None else similar_pairs(paths).tolist())
+    joined = _joined(own, [] if paths is None else near_duplicates(paths))
     return Groups(joined, notes, by_name=len(set(own)) == 1)
+
+
+def near_duplicates(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Positions in ``paths`` of images that look alike; of images that are all alike enough pairs to join them.
+
+    Images that cannot be read are like no other: whoever reads them next says what is wrong.
+    """
+    read = {position: digest for position, digest in enumerate(digests(paths)) if digest is not None}
+    places = list(read)
+    found = alike(list(read.values()), MOST_BITS, LEAST_CORRELATION)
+    return [(places[i], places[j]) for i, j in found.pairs.tolist()]
 
 
 def _original(name: str) -> str:

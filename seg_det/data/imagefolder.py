@@ -19,6 +19,8 @@ from seg_det.errors import UserError
 from seg_det.registry import READERS
 from seg_det.types import Category
 
+MOST_SHOWN = 8  # names of classes in a message
+
 
 @READERS.register
 def read_imagefolder(
@@ -156,19 +158,17 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
+def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
+    return sorted(_entries(folder), key=lambda entry: entry.name)
+
+
 def _from_folders(
     folder: Path, names: Sequence[str], problems: Problems, *, complete: bool
 ) -> list[ClassificationRecord]:
     """The images below ``folder``; if ``complete`` there must be some of every class."""
     require(folder, "the folder with a folder for each class")
-    entries = sorted(_entries(folder), key=lambda entry: entry.name)
-    found = {entry.name for entry in entries if entry.is_dir()}
-    for entry in entries:
-        if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.name not in found:
-            problems.add(f"{entry.path} lies beside the folders of the classes, not in one", lost="image")
-    for name in sorted(found - set(names)):
-        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        problems.add(f"the folder {folder / name} is none of the {len(names)} classes ({shown})")
+    found = _folders(folder)
+    _find_strangers(folder, found, names, problems)
     records: list[ClassificationRecord] = []
     for label, name in enumerate(tqdm(names, desc=f"listing {folder}", unit="class", delay=2, leave=False)):
         before = len(records)
@@ -180,10 +180,19 @@ def _from_folders(
     return records
 
 
+def _find_strangers(folder: Path, found: set[str], names: Sequence[str], problems: Problems) -> None:
+    """Images beside the folders of the classes, and of the folders ``found`` those of no class."""
+    for entry in _sorted_entries(folder):
+        if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.name not in found:
+            problems.add(f"{entry.path} lies beside the folders of the classes, not in one", lost="image")
+    shown = ", ".join(names[:MOST_SHOWN]) + (", ..." if len(names) > MOST_SHOWN else "")
+    for name in sorted(found - set(names)):
+        problems.add(f"the folder {folder / name} is none of the {len(names)} classes ({shown})")
+
+
 def _images_below(folder: Path) -> Iterator[tuple[Path, str]]:
     """(folder, file) of all images, sorted; folders do without a Path for each file, which would take most of the time."""
-    entries = sorted(_entries(folder), key=lambda entry: entry.name)
-    for entry in entries:
+    for entry in _sorted_entries(folder):
         if entry.is_dir():
             yield from _images_below(folder / entry.name)
         elif entry.name.lower().endswith(IMAGE_SUFFIXES):

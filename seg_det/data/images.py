@@ -13,17 +13,7 @@ import numpy as np
 from PIL import Image
 
 from seg_det.data.depth import depth_of, has_wide_colours, is_negative, read_wide_colours, to_eight_bits
-from seg_det.data.image_files import (
-    FORMATS,
-    LIMIT,
-    MOST_PIXELS,
-    REMEDY,
-    limit_pixels,
-    most_pixels,
-    opened,
-    read_bytes,
-    require_moderate,
-)
+from seg_det.data.image_files import REMEDY, opened, read_bytes, require_moderate
 from seg_det.data.jpeg import JPEG_END, JPEG_START, has_end, read_header
 from seg_det.data.jpeg_damage import is_suspect, jpeg_damage
 from seg_det.data.orientation import (
@@ -43,24 +33,6 @@ log = logging.getLogger(__name__)
 _looked_at: set[str] = set()  # JPEGs that were suspected of damage
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # formats that keep every value
-__all__ = [
-    "FORMATS",
-    "IMAGE_SUFFIXES",
-    "LIMIT",
-    "MASK_SUFFIXES",
-    "MOST_PIXELS",
-    "damage",
-    "decode_rgb",
-    "image_size",
-    "is_turned",
-    "limit_pixels",
-    "most_pixels",
-    "pixels_of",
-    "read_rgb",
-    "read_stored",
-    "read_values",
-    "verify_image",
-]
 LOSSY = ("JPEG", "MPO")  # formats that change values
 STRIP = 2**20  # pixels that are converted at a time, so that the whole image exists but once as Pillow has it
 

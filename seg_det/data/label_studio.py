@@ -152,18 +152,21 @@ def _annotated(file: Path, task: object, image: str, annotation: _Annotation, re
     where = f"{file}: task {task}"
     results = [one for one in annotation.results if isinstance(one, dict)]
     size = next((found for one in results if (found := _size(one)) is not None), None)
+    shapes = list(_shapes(results, where, reading))
+    return AnnotatedImage(_written(image), file, f"{where} ({image})", size, shapes)
+
+
+def _shapes(results: Sequence[Mapping[str, Any]], where: str, reading: Reading) -> Iterator[Shape]:
     labelled = {one["id"] for one in results if one.get("id") is not None and _labels(one)}
-    shapes: list[Shape] = []
     for number, one in enumerate(results, start=1):
         kind = str(one.get("type") or "").lower()
         if kind.startswith(NO_AREA):
             reading.count("points and lines are not read, only what has an area", where)
         elif kind.startswith(AREAS):
             if _labels(one) or one.get("id") not in labelled:  # a further result of its id may have the labels
-                shapes += _shape(one, f"{where}, region {one.get('id', number)}", reading)
+                yield from _shape(one, f"{where}, region {one.get('id', number)}", reading)
         elif not kind.startswith(ANSWERS):
             reading.count(f"results of the type {kind or 'nothing'} are not read", where)
-    return AnnotatedImage(_written(image), file, f"{where} ({image})", size, shapes)
 
 
 def _size(result: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -63,6 +63,10 @@ def mask_code(
     what to do where masks turn out to be colour pictures and there are no colours. Raises UserError for too many classes, a
     value that no byte holds, and a value or a colour that two classes have.
     """
+    return MaskCode(_lookup(values, ignored), *_colour_codes(colours, void), remedy)
+
+
+def _lookup(values: Sequence[int], ignored: Iterable[int]) -> np.ndarray:
     if len(values) > UNKNOWN:
         raise UserError(f"there are {len(values)} classes, but masks of one byte a pixel tell {UNKNOWN} apart at most")
     lookup = np.full(256, UNKNOWN, np.uint8)
@@ -73,13 +77,18 @@ def mask_code(
         if index != IGNORE and lookup[value] not in (UNKNOWN, IGNORE):
             raise UserError(f"the value {value} is given to two classes; give each its own")
         lookup[value] = index
+    return lookup
+
+
+def _colour_codes(colours: Sequence[Colour | None], void: Sequence[Colour]) -> tuple[np.ndarray, np.ndarray]:
+    """MaskCode's colours, ascending, and their labels."""
     named = [(_packed(c), index) for index, c in enumerate(colours) if c] + [(_packed(c), IGNORE) for c in void]
     named.sort()
     codes = np.array([code for code, _ in named], np.int64)
     if len(np.unique(codes)) < len(codes):
         twice = int(codes[1:][codes[1:] == codes[:-1]][0])
         raise UserError(f"the colour {_unpacked(twice)} is given to two classes; give each its own")
-    return MaskCode(lookup, codes, np.array([index for _, index in named], np.uint8), remedy)
+    return codes, np.array([index for _, index in named], np.uint8)
 
 
 @dataclass(frozen=True)

@@ -41,15 +41,19 @@ def input_sizes(choice: Sequence[float] | Sequence[int | Sequence[int]] | None, 
             f"data.multi_scale is {choice}, but takes two shares of data.size, the smaller first and at most "
             f"{LARGEST_SHARE:g}, a list of sizes in whole pixels, at least {STEP}, or null."
         )
-    low, high = (share * size[0] for share in numbers)
-    heights = range(size[0] % STEP or STEP, int(high) + 1, STEP)
-    sizes = tuple((h, max(1, round(size[1] * h / size[0]))) for h in heights if low <= h)
+    sizes = _between(*(share * size[0] for share in numbers), size)
     if not sizes:
         raise UserError(
             f"data.multi_scale is {choice}, but no height between these shares of {size[0]} is a multiple of {STEP} "
             "away from it: widen them, or list the sizes."
         )
     return sizes
+
+
+def _between(low: float, high: float, size: Size) -> tuple[Size, ...]:
+    """The sizes from the height ``low`` to ``high`` with the aspect ratio of ``size``, whose height is multiples of STEP away."""
+    heights = range(size[0] % STEP or STEP, int(high) + 1, STEP)
+    return tuple((height, max(1, round(size[1] * height / size[0]))) for height in heights if low <= height)
 
 
 def _numbers(choice: Any) -> list[float]:

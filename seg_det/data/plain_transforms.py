@@ -6,15 +6,8 @@ from collections.abc import Sequence
 
 from seg_det.data.arguments import height_width, number
 from seg_det.data.mixing import checked_mixing
-from seg_det.data.transforms import (
-    AntialiasedResize,
-    ClassificationTransform,
-    DetectionTransform,
-    Seeded,
-    SegmentationTransform,
-    centre,
-    flips,
-)
+from seg_det.data.steps import AntialiasedResize, centre, flips
+from seg_det.data.transforms import ClassificationTransform, DetectionTransform, Seeded, SegmentationTransform
 from seg_det.errors import UserError
 from seg_det.ops.placement import CROP_FRACTION
 from seg_det.registry import AUGMENTATIONS

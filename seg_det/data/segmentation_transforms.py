@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seg_det.data.arguments import colour, height_width, number_range
-from seg_det.data.transforms import SegmentationTransform, flips, photometric
+from seg_det.data.steps import flips, photometric
+from seg_det.data.transforms import SegmentationTransform
 from seg_det.data.views import Fitted, ScaledCrop
 from seg_det.errors import UserError
 from seg_det.ops.images import IMAGENET_MEAN

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +65,21 @@ def _attributes(region: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _attribute(images: Sequence[ViaImage], file: Path, wanted: str | None, only: str | None) -> str | None:
     """The attribute that holds the class; None where there is none, and one class."""
-    found = dict.fromkeys(key for image in images for _, region in _numbered(image) for key in _attributes(region))
+    regions = [_attributes(region) for image in images for _, region in _numbered(image)]
+    found = dict.fromkeys(chain.from_iterable(regions))
     shown = ", ".join(found)
-    if wanted is not None:
-        if found and wanted not in found:
-            raise UserError(
-                f"{file}: no region has the attribute {wanted!r} (there are {shown}): set dataset.attribute to one."
-            )
+    if wanted in found or (wanted is not None and not found):
         return wanted
+    if wanted is not None:
+        raise UserError(
+            f"{file}: no region has the attribute {wanted!r} (there are {shown}): set dataset.attribute to one."
+        )
     if len(found) > 1:
         raise UserError(
             f"{file}: regions have the attributes {shown}: set dataset.attribute={next(iter(found))}, or the one that "
             "is the class."
         )
-    if not found and only is None and any(image.regions for image in images):
+    if regions and not found and only is None:
         raise UserError(
             f"{file}: its regions have no attribute that could be the class: give them one, or set dataset.categories=[NAME] if "
             "all are of one class."

@@ -7,23 +7,18 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from seg_det.data.hashing import distances, near_pairs
 from seg_det.data.records import ClassificationRecord
+from seg_det.data.similar import alike
 from seg_det.doctor.findings import Finding, Found, Scope, Split, found
 from seg_det.doctor.images import Looks
 from seg_det.doctor.looks import Look
 
-NEAR_BITS = 4  # of 64 in which the hashes of images that look alike may differ
-# What another compression (quality 60) or size (a half) changes stays below 3 bits and 1 of 255 for 99 % of COCO's images.
-NEAR_TONES = 3.0  # mean difference of the colours of their small copies, 0..255
-LEAK_BITS, LEAK_TONES = 3, 1.5  # the same between splits, where neighbouring frames of a video are often meant
-MOST_OF_A_HASH = 50  # images with one hash of which all pairs are compared; of more, those that follow each other
+# Of COCO's images, 99 % of those compressed with quality 60 or halved differ by less than 3 bits and correlate by 0.999.
+NEAR_BITS, NEAR_CORRELATION = 4, 0.99  # of 64 bits of the hashes, and of the thumbnails, of images that look alike
+LEAK_BITS, LEAK_CORRELATION = 3, 0.9975  # the same between splits, where neighbouring frames of a video are often meant
 FLAT = 8.0  # standard deviation of the colours below which nothing can be compared
 BUDGET = 1.0  # seconds of the quick check
 TAIL = 512  # bytes from the end that are compared first
@@ -164,10 +159,8 @@ def check_pictures(scope: Scope, looks: Looks) -> Iterator[Found]:
 def _look_alike(listed: Sequence[Place], looks: Looks, equal: set[tuple[int, int]]) -> list[tuple[int, int]]:
     """Pairs that look alike and of which at most one is ``equal`` to another; between splits they must do so more closely."""
     repeated = {row for pair in equal for row in pair}
-    pairs = [pair for pair in _near(listed, looks) if not repeated.issuperset(pair)]
-    inside = [pair for pair in pairs if not _crosses(listed, pair)]
-    across = [pair for pair in pairs if _crosses(listed, pair)]
-    return inside + [pair for pair in across if _alike(listed, looks, pair, LEAK_BITS, LEAK_TONES)]
+    found = [(pair, close) for pair, close in _near(listed, looks) if not repeated.issuperset(pair)]
+    return [pair for pair, close in found if close or not _crosses(listed, pair)]
 
 
 def _sound(look: Look | None) -> bool:
@@ -194,32 +187,15 @@ def _first_across(rows: Sequence[int], listed: Sequence[Place]) -> list[tuple[in
     return [(train[0], row) for row in rows if train and listed[row].split.role == "val"]
 
 
-def _near(listed: Sequence[Place], looks: Looks) -> list[tuple[int, int]]:
-    """Pairs of different files that look alike."""
-    groups: dict[int, list[int]] = defaultdict(list)
-    for row, place in enumerate(listed):
-        if looks[place.path].spread >= FLAT:
-            groups[looks[place.path].dhash].append(row)
-    rows = np.array([row for group in groups.values() for row in group[:MOST_OF_A_HASH]], np.int64)
-    hashes = np.array([looks[listed[row].path].dhash for row in rows], np.uint64)
-    pairs = [tuple(pair) for pair in np.sort(rows[near_pairs(hashes, NEAR_BITS)], axis=1).tolist()]
-    for group in groups.values():
-        pairs += pairwise(sorted(group)) if len(group) > MOST_OF_A_HASH else ()
-    return [pair for pair in dict.fromkeys(pairs) if _alike(listed, looks, pair, NEAR_BITS, NEAR_TONES)]
-
-
-def _alike(listed: Sequence[Place], looks: Looks, pair: tuple[int, int], bits: int, tones: float) -> bool:
-    first, second = (looks[listed[row].path] for row in pair)
-    if first.path == second.path:
-        return False
-    apart = distances(np.array([first.dhash], np.uint64), np.array([second.dhash], np.uint64))[0]
-    return bool(apart <= bits and np.abs(_shades(first) - _shades(second)).mean() <= tones)
-
-
-def _shades(look: Look) -> np.ndarray:
-    """The small copy without its mean colour, which another exposure changes: f32 [THUMB ** 2, 3]."""
-    colours = np.frombuffer(look.thumb, np.uint8).reshape(-1, 3).astype(np.float32)
-    return colours - colours.mean(axis=0)
+def _near(listed: Sequence[Place], looks: Looks) -> Iterator[tuple[tuple[int, int], bool]]:
+    """Pairs of different files that look alike, and whether they do so closely enough to be said between splits."""
+    rows = [row for row, place in enumerate(listed) if looks[place.path].spread >= FLAT]
+    found = alike([looks[listed[row].path].digest for row in rows], NEAR_BITS, NEAR_CORRELATION)
+    close = (found.bits <= LEAK_BITS) & (found.correlation > LEAK_CORRELATION)
+    for (first, second), closely in zip(found.pairs.tolist(), close.tolist(), strict=True):
+        pair = rows[first], rows[second]
+        if listed[pair[0]].path != listed[pair[1]].path:
+            yield pair, closely
 
 
 def _crosses(listed: Sequence[Place], pair: tuple[int, int]) -> bool:

@@ -8,11 +8,12 @@ from seg_det.doctor.duplicates import check_classes_of_pictures, check_identity,
 from seg_det.doctor.findings import NOTE, Checks, Found, Scope, merged
 from seg_det.doctor.images import check_images
 from seg_det.doctor.looks import look_at_all
-from seg_det.doctor.sentences import check_sentences
+from seg_det.doctor.sentences import check_sentences, fault_of
 
 log = logging.getLogger(__name__)
 UNCHECKED = "leak-unchecked"
-FOLLOWING = "python -m seg_det doctor with the arguments of this command lists all."
+MOST_READ, MOST_FOUND = 5, 4  # lines before a training, of the readers and of the quick checks
+FOLLOWING = "python -m seg_det doctor with the arguments of this command lists all"
 
 
 def examine_quickly(scope: Scope, checks: Checks) -> list[Found]:
@@ -36,9 +37,24 @@ def examine(scope: Scope, checks: Checks) -> list[Found]:
 
 
 def warn(scope: Scope, checks: Checks) -> None:
-    """Log one line for each error and warning of the quick checks, before a training."""
-    for one in examine_quickly(scope, checks):
-        if one.severity != NOTE or one.fault == UNCHECKED:
-            first = next(one.items(1)).sentence
-            more = f" (and {one.count - 1:,} more)" if one.count > 1 else ""
-            log.warning("%s: %s%s; %s", one.fault, first, more, FOLLOWING)
+    """Log what is wrong or doubtful with the data before hours are spent on a training: at most ten lines.
+
+    First what the readers said, then one line for each error and warning of the quick checks, less what was said already.
+    """
+    sentences = list(dict.fromkeys(sentence for split in scope.splits for sentence in split.source.problems))
+    said = {fault_of(sentence, "") for sentence in sentences[:MOST_READ]}
+    faults = [one for one in examine_quickly(scope, checks) if _is_told(one) and one.fault not in said]
+    for line in [*sentences[:MOST_READ], *map(_line, faults[:MOST_FOUND])]:
+        log.warning("%s", line)
+    left = len(sentences[MOST_READ:]) + sum(one.count for one in faults[MOST_FOUND:])
+    if left or faults:
+        log.warning("%s%s", f"{left:,} more problems; " if left else "", FOLLOWING)
+
+
+def _is_told(one: Found) -> bool:
+    return one.severity != NOTE or one.fault == UNCHECKED
+
+
+def _line(one: Found) -> str:
+    more = f" (and {one.count - 1:,} more)" if one.count > 1 else ""
+    return f"{one.fault}: {next(one.items(1)).sentence}{more}"

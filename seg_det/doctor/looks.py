@@ -13,12 +13,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from seg_det.data.hashing import dhash
 from seg_det.data.images import damage, decode_rgb
+from seg_det.data.similar import Digest, dhash, thumbnail
 from seg_det.errors import UserError
 
 LONGEST = 256  # pixels of the longer side of the copy that is measured
-THUMB = 16  # pixels of the sides of the copy that is compared
 LUMA = np.array((0.241, 0.691, 0.068), np.float32)  # weights of the squares in perceived brightness, as in CleanVision
 SIGNATURES = (  # of the formats that are read: where, what, the format and its suffixes
     (0, b"\xff\xd8\xff", "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
@@ -42,8 +41,7 @@ class Look(NamedTuple):
     size: tuple[int, int] = (0, 0)  # (H, W), upright
     content: bytes = b""  # hash of the file's bytes
     pixels: bytes = b""  # hash of the decoded pixels
-    dhash: int = 0
-    thumb: bytes = b""  # THUMB x THUMB x 3
+    digest: Digest | None = None  # with a thumbnail in colours
     dark: float = 1.0  # brightness of the brightest hundredth of the pixels, 0..1
     bright: float = 0.0  # that of the darkest hundredth
     spread: float = 1.0  # largest standard deviation of a colour channel, 0..255
@@ -101,8 +99,7 @@ def _measured(rgb: np.ndarray) -> Look:
     most, least = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
     return Look(
         Path(),
-        dhash=dhash(small),
-        thumb=cv2.resize(small, (THUMB, THUMB), interpolation=cv2.INTER_AREA).tobytes(),
+        digest=Digest(dhash(grey), thumbnail(small)),
         dark=float(brightest),
         bright=float(darkest),
         spread=float(cv2.meanStdDev(small)[1].max()),

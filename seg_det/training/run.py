@@ -41,7 +41,6 @@ from seg_det.weights.fit import some
 from seg_det.weights.unfold import unfold_norms
 
 log = logging.getLogger(__name__)
-MOST_SAID = 3  # problems of a split before the training
 NORM_IMAGES = 32  # at most, for the statistics of folded norms
 
 
@@ -85,8 +84,6 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     """
     kind = kind_named(setup.kind, "The configuration")
     val = checked(kind, setup)
-    for source in (setup.train, val):
-        _warn(source)
     warn(Scope((Split("train", setup.train), Split("val", val)), setup.input_size), kind.checks)
     model = checkpoint.build_model({**setup.model, "num_classes": len(setup.train.categories)})
     start = _load_start(model, setup)
@@ -115,14 +112,6 @@ def train_model(setup: Training) -> dict[str, Any] | None:
         print("fast_dev_run: one batch was trained and one evaluated; nothing was saved.")
         return None
     return _report(kind, setup, val, trained, start)
-
-
-def _warn(source: Source) -> None:
-    """Say what is wrong or doubtful with a split before hours are spent on it; problems.json lists all of it in the end."""
-    for sentence in source.problems[:MOST_SAID]:
-        log.warning("%s", sentence)
-    if (more := len(source.problems) - MOST_SAID) > 0:
-        log.warning("%s: %d more problems, which problems.json in the run folder will list.", source.name, more)
 
 
 def _report(kind: Kind, setup: Training, val: Source, trained: Trained, start: Started) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from tool_files import (
     write,
 )
 
-from seg_det.commands.labelled import read_source
-from seg_det.commands.pointing import point_at_data
+from seg_det.commands.labelled_data import read_source
+from seg_det.commands.recognising import with_recognised_data
 from seg_det.data.coco import read_coco
 from seg_det.data.coco_seg import read_coco_seg
 from seg_det.data.labelme import read_labelme
@@ -328,7 +328,7 @@ def test_the_configuration_reads_both_splits(tool, tmp_path):
         pictures(tmp_path / split)
         WRITERS[tool](tmp_path / split)
     with hydra.initialize_config_dir(str(installed("conf")), version_base="1.3"):
-        words = point_at_data([f"dataset.root={tmp_path}", "dataset.on_bad=skip"])
+        words = with_recognised_data([f"dataset.root={tmp_path}", "dataset.on_bad=skip"])
         config = hydra.compose("train", words)
     counts = [len(read_source(config.dataset, split).records) for split in ("train", "val")]
     assert counts == [3, 3] and config.dataset.name == tool

@@ -11,7 +11,7 @@ import pytest
 from image_files import DECODERS, READERS, SENTENCE, encoded, noise, png, sentences
 from PIL import EpsImagePlugin, Image
 
-from seg_det.data import images
+from seg_det.data.image_files import FORMATS
 from seg_det.data.images import image_size, read_rgb, read_values
 from seg_det.data.jpeg import read_header
 from seg_det.errors import UserError
@@ -89,8 +89,8 @@ def test_every_opening_of_an_image_names_the_formats():
                 found += 1
                 assert "formats=" in line, f"{path}: {line}"
     assert found == 3  # data/image_files.py, masks within labelme files, and the program that export writes
-    assert images.FORMATS == ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
-    listed = ", ".join(f'"{name}"' for name in images.FORMATS)
+    assert FORMATS == ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+    listed = ", ".join(f'"{name}"' for name in FORMATS)
     assert f"formats=[{listed}]" in (ROOT / "seg_det" / "export" / "runner.py").read_text()
 
 

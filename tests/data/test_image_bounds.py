@@ -9,8 +9,9 @@ import pytest
 from image_files import noise, sentences
 from PIL import Image
 
-from seg_det.data import images
-from seg_det.data.images import limit_pixels, read_rgb
+from seg_det.data import image_files
+from seg_det.data.image_files import limit_pixels
+from seg_det.data.images import read_rgb
 from seg_det.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -25,12 +26,12 @@ MOST = (
 PEAK = """
 import sys
 from pathlib import Path
-from seg_det.data import images
+from seg_det.data import image_files, images
 
 def peak():
     return 1024 * int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 
-print(images.most_pixels())
+print(image_files.most_pixels())
 for read, path in zip(sys.argv[1::2], sys.argv[2::2]):
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = peak()
@@ -42,7 +43,7 @@ for read, path in zip(sys.argv[1::2], sys.argv[2::2]):
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    monkeypatch.setenv(images.LIMIT, str(images.MOST_PIXELS))
+    monkeypatch.setenv(image_files.LIMIT, str(image_files.MOST_PIXELS))
 
 
 def test_the_bound_is_said_with_the_key_that_raises_it(tmp_path):
@@ -55,7 +56,7 @@ def test_the_bound_is_said_with_the_key_that_raises_it(tmp_path):
     limit_pixels(5000)
     assert read_rgb(path).shape == (50, 100, 3)
     limit_pixels(None)
-    assert images.most_pixels() == images.MOST_PIXELS == 2**28
+    assert image_files.most_pixels() == image_files.MOST_PIXELS == 2**28
     for wrong in (0, -1, 1.5, "many", True):
         with pytest.raises(UserError, match=f"data.max_pixels must be a whole number from 1, got {wrong}"):
             limit_pixels(wrong)
@@ -63,7 +64,7 @@ def test_the_bound_is_said_with_the_key_that_raises_it(tmp_path):
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "export"])
 def test_the_bound_is_a_key_of_each_command(name):
-    assert f"max_pixels: {images.MOST_PIXELS} " in (ROOT / "conf" / f"{name}.yaml").read_text()
+    assert f"max_pixels: {image_files.MOST_PIXELS} " in (ROOT / "conf" / f"{name}.yaml").read_text()
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells a process's peak of memory there")

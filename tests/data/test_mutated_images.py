@@ -8,7 +8,7 @@ import zlib
 from image_files import READERS, encoded, noise
 from PIL import Image
 
-from seg_det.data import images
+from seg_det.data.image_files import LIMIT
 from seg_det.errors import UserError
 
 
@@ -54,7 +54,7 @@ def with_sums(data):
 
 def test_no_damage_ends_in_another_error(tmp_path, monkeypatch):
     chance, files, refused = random.Random(0), list(valid_files()), 0
-    monkeypatch.setenv(images.LIMIT, str(10**6))
+    monkeypatch.setenv(LIMIT, str(10**6))
     for turn in range(1000):
         name, data = files[turn % len(files)]
         path = tmp_path / name

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from commands import run
 from omegaconf import OmegaConf
-from test_yolo import as_three
+from three_formats import as_three
 
-from seg_det.commands.pointed import learned_from
-from seg_det.commands.pointing import point_at_data
+from seg_det.commands.recognising import learned_from, with_recognised_data
 from seg_det.data.recognise import BOXES, CLASSES, MASKS, SHAPES, recognise
 from seg_det.errors import UserError
 from seg_det.installed import installed
@@ -196,23 +195,23 @@ def test_what_cannot_be_recognised(tmp_path):
 def test_a_command_line(tmp_path, capsys):
     touch(tmp_path, "train/cat/a.jpg", "train/dog/b.jpg", "data.yaml")
     root = f"dataset.root={tmp_path}"
-    assert point_at_data([root, "task=ssdlite"]) == [root, "task=ssdlite", "dataset=yolo"]
+    assert with_recognised_data([root, "task=ssdlite"]) == [root, "task=ssdlite", "dataset=yolo"]
     assert f"{tmp_path} was recognised by data.yaml: dataset=yolo" in capsys.readouterr().out
-    assert point_at_data([root, "task=lraspp_os32"])[-1] == "augmentation=segmentation"
-    assert point_at_data([root, "task=lraspp", "augmentation=flip"]) == [
+    assert with_recognised_data([root, "task=lraspp_os32"])[-1] == "augmentation=segmentation"
+    assert with_recognised_data([root, "task=lraspp", "augmentation=flip"]) == [
         root,
         "task=lraspp",
         "augmentation=flip",
         "dataset=yolo",
     ]
-    assert point_at_data(["dataset=auto", root]) == [root, "dataset=yolo"]
+    assert with_recognised_data(["dataset=auto", root]) == [root, "dataset=yolo"]
     for named in ("dataset=coco", "experiment=bccd", "resume=runs/x"):
-        assert point_at_data([root, named]) == [root, named]
-    assert point_at_data(["data.size=64"]) == ["data.size=64"]
+        assert with_recognised_data([root, named]) == [root, named]
+    assert with_recognised_data(["data.size=64"]) == ["data.size=64"]
     with pytest.raises(SystemExit, match="error: dataset=auto wants the folder"):
-        point_at_data(["dataset=auto"])
+        with_recognised_data(["dataset=auto"])
     with pytest.raises(SystemExit, match="error: dataset.root=.*none does not exist"):
-        point_at_data([f"dataset.root={tmp_path}/none"])
+        with_recognised_data([f"dataset.root={tmp_path}/none"])
 
 
 def test_the_folders_and_tasks_of_a_sweep(tmp_path, capsys):
@@ -223,7 +222,7 @@ def test_the_folders_and_tasks_of_a_sweep(tmp_path, capsys):
     for name in ("a", "b"):
         (tmp_path / name / "coco.json").write_text(text)
     roots = f"dataset.root={tmp_path}/a,{tmp_path}/b"
-    assert point_at_data(["-m", roots]) == [
+    assert with_recognised_data(["-m", roots]) == [
         "-m",
         roots,
         "dataset=custom_coco",
@@ -235,13 +234,13 @@ def test_the_folders_and_tasks_of_a_sweep(tmp_path, capsys):
     with pytest.raises(
         SystemExit, match=r"a and .*b are laid out differently \(dataset=custom_coco by .*run them one by one"
     ):
-        point_at_data(["-m", roots])
+        with_recognised_data(["-m", roots])
     with pytest.raises(SystemExit, match="error: dataset.root=.*/c does not exist"):
-        point_at_data(["-m", f"{roots},{tmp_path}/c"])
+        with_recognised_data(["-m", f"{roots},{tmp_path}/c"])
     one = f"dataset.root={tmp_path}/b"
-    assert point_at_data(["-m", one, "task=ssdlite,ssd"])[-1] == "dataset=yolo"
+    assert with_recognised_data(["-m", one, "task=ssdlite,ssd"])[-1] == "dataset=yolo"
     with pytest.raises(SystemExit, match="do not learn from the same .task=ssd from boxes, task=lraspp from masks"):
-        point_at_data(["-m", one, "task=ssd,lraspp"])
+        with_recognised_data(["-m", one, "task=ssd,lraspp"])
 
 
 def test_a_missing_folder_is_never_drawn_into(tmp_path):
@@ -249,8 +248,8 @@ def test_a_missing_folder_is_never_drawn_into(tmp_path):
     root = f"dataset.root={tmp_path}/none"
     for words in ([root], [root, "experiment=mine"], [root, "dataset=auto"]):
         with pytest.raises(SystemExit, match="error: dataset.root=.*/none does not exist"):
-            point_at_data(words)
-    assert point_at_data([root, "dataset=shapes"]) == [root, "dataset=shapes"]
+            with_recognised_data(words)
+    assert with_recognised_data([root, "dataset=shapes"]) == [root, "dataset=shapes"]
 
 
 def test_shapes_as_they_were_generated(tmp_path):
@@ -269,23 +268,23 @@ def test_a_folder_is_read_for_the_model_that_is_measured(kind, wanted, tmp_path)
     assert learned_from(str(next(run_folder.glob("*.onnx")))) == wanted
     touch(tmp_path, "train/cat/a.jpg", "train/dog/b.jpg", "data.yaml", "SegmentationClass/a.png")
     words = [f"model={run_folder}", f"dataset.root={tmp_path}"]
-    found = point_at_data(words, of_model=True)
+    found = with_recognised_data(words, of_model=True)
     assert found[2] == "dataset=yolo" and ("augmentation=segmentation" in found) == (wanted == MASKS)
-    assert point_at_data([words[0]], of_model=True) == [words[0]]
+    assert with_recognised_data([words[0]], of_model=True) == [words[0]]
 
 
 def test_published_weights_need_the_data_set_s_name(tmp_path):
     with pytest.raises(SystemExit, match="error: other.pth was not trained here: name the data set beside its folder"):
-        point_at_data(["model=other.pth", f"dataset.root={tmp_path}"], of_model=True)
+        with_recognised_data(["model=other.pth", f"dataset.root={tmp_path}"], of_model=True)
 
 
 def test_what_says_where_the_val_part_is_needs_no_share(tmp_path):
     coco(tmp_path / "train.json")
     touch(tmp_path, "a.jpg")
     root = f"dataset.root={tmp_path}"
-    assert "dataset.val_share=0.2" in point_at_data([root])
+    assert "dataset.val_share=0.2" in with_recognised_data([root])
     for own in ("dataset.val_annotations=other.json", "dataset.split_file=runs/x", "dataset.val_share=0.3"):
-        assert "dataset.val_share=0.2" not in point_at_data([root, own])
+        assert "dataset.val_share=0.2" not in with_recognised_data([root, own])
 
 
 def test_one_command_from_a_folder_to_a_model(tmp_path):

@@ -1,26 +1,21 @@
 """The script that makes large scenes of small shapes: what is pasted where, and what its annotations say."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from commands import run
+from commands import loaded_script, run
 
 from seg_det.data.images import read_rgb
 
-SCRIPT = Path(__file__).parents[2] / "datasets" / "prepare_shapes_scenes.py"
 EARLIER = Path(__file__).parents[1] / "fixtures" / "earlier"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("prepare_shapes_scenes", SCRIPT)
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return loaded_script("prepare_shapes_scenes")
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,12 @@
 """Generated videos: the same for the same seed, exact boxes, objects that enter, cross and leave; and the files of the script."""
 
 import doctest
-import importlib.util
 from itertools import pairwise
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from commands import loaded_script
 
 from seg_det.data import shapes_video as module
 from seg_det.data.shapes_scene import CLASSES, HEIGHT, WIDTH
@@ -15,15 +14,10 @@ from seg_det.data.shapes_video import MIN_VISIBLE, shapes_truth, shapes_video
 from seg_det.errors import UserError
 from seg_det.metrics.tracking import read_mot, score_tracks
 
-SCRIPT = Path(__file__).parents[2] / "datasets" / "prepare_shapes_video.py"
-
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("prepare_shapes_video", SCRIPT)
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return loaded_script("prepare_shapes_video")
 
 
 @pytest.fixture(scope="module")

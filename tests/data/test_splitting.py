@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_files import smooth
 from PIL import Image
 
+from seg_det.data.grouping import near_duplicates
 from seg_det.data.masks import MaskFile, mask_code
 from seg_det.data.records import (
     ClassificationRecord,
@@ -17,7 +19,6 @@ from seg_det.data.records import (
     SegmentationRecord,
     SegmentationSource,
 )
-from seg_det.data.similar import _candidates, similar_pairs
 from seg_det.data.split_file import Place, Split, read_split_file, write_split
 from seg_det.data.splitting import Rule, describe, names_below, share_of, split_source
 from seg_det.errors import UserError
@@ -100,45 +101,28 @@ def test_augmented_copies_of_roboflow_stay_together():
     assert {place.part for place in images.values()} == {"train", "val"}
 
 
-def photo(seed, size=(96, 64)):
-    """Something smooth, as photos are."""
-    noise = np.random.default_rng(seed).integers(0, 200, (8, 8, 3), dtype=np.uint8)
-    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
-
-
 def test_images_that_look_alike(tmp_path):
-    first, other = photo(1), photo(2)
+    first, other = smooth(1, most=200), smooth(2, most=200)
     variants = {
         "a.jpg": first, "b.png": first, "c.jpg": first.resize((300, 200)), "d.png": first.point(lambda value: value + 20),
         "e.jpg": other, "f.png": Image.new("RGB", (96, 64), "grey"), "g.png": Image.new("RGB", (96, 64), "black"),
         "h.png": Image.new("RGB", (64, 64), "black"), "i.png": other.convert("P"),
-        "j.png": Image.fromarray(np.asarray(photo(3).convert("L"), np.uint16) * 256),
+        "j.png": Image.fromarray(np.asarray(smooth(3, most=200).convert("L"), np.uint16) * 256),
     }  # fmt: skip
     for name, image in variants.items():
         image.save(tmp_path / name)
     (tmp_path / "k.jpg").write_bytes(b"no image")
     names = [*variants, "k.jpg", "gone.jpg"]
-    pairs = {tuple(names[i][0] for i in pair) for pair in similar_pairs([tmp_path / name for name in names]).tolist()}
+    pairs = {tuple(names[i][0] for i in pair) for pair in near_duplicates([tmp_path / name for name in names])}
     assert pairs == {*(tuple(pair) for pair in ("ab", "ac", "ad", "bc", "bd", "cd", "ei", "gh"))}
-    assert similar_pairs([tmp_path / "a.jpg"]).shape == (0, 2)
-
-
-def test_no_pair_is_overlooked():
-    """Against all pairs, one by one."""
-    rng = np.random.default_rng(0)
-    bits = rng.integers(0, 2**63, 60).astype(np.uint64)
-    flips = rng.integers(0, 64, (60, 4)).astype(np.uint64)
-    near = np.concatenate([bits] + [bits ^ (np.uint64(1) << flips[:, : count + 1]).sum(axis=1) for count in range(4)])
-    found = {tuple(pair) for part in _candidates(near) for pair in part.tolist()}
-    wanted = {(i, j) for j in range(len(near)) for i in range(j) if int(near[i] ^ near[j]).bit_count() <= 3}
-    assert found == wanted and len(wanted) > 200
+    assert near_duplicates([tmp_path / "a.jpg"]) == []
 
 
 def pictures(root, **seeds):
     """Images by name and what they show."""
     root.mkdir(exist_ok=True)
     for name, seed in seeds.items():
-        photo(seed).save(root / f"{name}.png")
+        smooth(seed, most=200).save(root / f"{name}.png")
     return source_of(*(f"{name}.png" for name in seeds), root=root)
 
 

@@ -16,7 +16,8 @@ from seg_det.commands.settings import build
 from seg_det.data import transforms
 from seg_det.data.detection_transforms import ssd_augmentation
 from seg_det.data.plain_transforms import flip_only, resize_only
-from seg_det.data.transforms import DetectionTransform, RandomViewport
+from seg_det.data.steps import RandomViewport
+from seg_det.data.transforms import DetectionTransform
 from seg_det.data.viewport import iou_crop_window, place, zoom_out_window
 from seg_det.errors import UserError
 from seg_det.registry import AUGMENTATIONS

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from image_files import smooth
 from PIL import Image
 
 from seg_det.data.camvid import read_camvid
@@ -28,9 +29,7 @@ BOXES = ([4, 6, 30, 24], [30, 28, 26, 30])  # xywh, of classes 1 and 2
 
 
 def picture(seed: int, size: tuple[int, int] = (SIDE, SIDE)) -> Image.Image:
-    """A colourful picture unlike those of other seeds, of (width, height)."""
-    blocks = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    return Image.fromarray(blocks).resize(size, Image.Resampling.BICUBIC)
+    return smooth(seed, size)
 
 
 def save(image: Image.Image, path: Path) -> None:

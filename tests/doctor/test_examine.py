@@ -9,13 +9,14 @@ import pytest
 from PIL import Image
 from planted import examined
 
+from seg_det.data import similar
 from seg_det.data.camvid import read_camvid
 from seg_det.data.coco import read_coco
 from seg_det.data.problems import Problems
 from seg_det.data.shapes import read_shapes
 from seg_det.data.voc import read_voc
 from seg_det.doctor import duplicates, looks
-from seg_det.doctor.examine import examine, examine_quickly, warn
+from seg_det.doctor.examine import FOLLOWING, examine, examine_quickly, warn
 from seg_det.doctor.findings import NOTE, Scope, Split
 from seg_det.kinds.lookup import KINDS
 
@@ -41,9 +42,21 @@ def test_a_training_warns_of_leaks_and_classes_without_reading_pixels(tmp_path, 
     monkeypatch.setattr("seg_det.doctor.looks.decode_rgb", None)
     with caplog.at_level(logging.WARNING):
         warn(scope, KINDS["detection"].checks)
-    assert [message.partition(":")[0] for message in caplog.messages] == ["leak-bytes", "class-unused"]
+    assert [message.partition(":")[0] for message in caplog.messages[:-1]] == ["leak-bytes", "class-unused"]
     assert f"{tmp_path}/val/101.jpg of {scope.splits[1].name} repeats {tmp_path}/train/1.jpg" in caplog.text
-    assert "python -m seg_det doctor with the arguments of this command lists all" in caplog.text
+    assert caplog.messages[-1] == FOLLOWING == "python -m seg_det doctor with the arguments of this command lists all"
+
+
+def test_a_training_warns_in_ten_lines_at_most_and_says_nothing_twice(tmp_path, caplog):
+    read = planted_scope("coco", tmp_path)
+    planted.edit("train", lambda document: document["images"][1].update(file_name="1.jpg"))(tmp_path)
+    train, val = read().splits
+    (twice,) = train.source.problems  # which the quick checks find too
+    noted = [twice, *(f"image id {number}: its box is odd" for number in range(6))]
+    splits = tuple(split._replace(source=replace(split.source, problems=tuple(noted))) for split in (train, val))
+    with caplog.at_level(logging.WARNING):
+        warn(Scope(splits), KINDS["detection"].checks)
+    assert caplog.messages == [*noted[:5], f"2 more problems; {FOLLOWING}"]
 
 
 def test_sound_data_are_trained_on_without_a_word(tmp_path, caplog):
@@ -59,8 +72,7 @@ def test_what_the_quick_check_leaves_out_is_said(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(duplicates, "BUDGET", -1.0)
     with caplog.at_level(logging.WARNING):
         warn(read(), KINDS["detection"].checks)
-    (message,) = caplog.messages
-    assert message.startswith("leak-unchecked: not all files of the splits were compared within -1.0 s")
+    assert caplog.messages[0].startswith("leak-unchecked: not all files of the splits were compared within -1.0 s")
     found = {one.fault for one in examine(read(), KINDS["detection"].checks)}
     assert "leak-bytes" in found and "leak-unchecked" not in found
 
@@ -96,7 +108,7 @@ def test_of_many_images_with_one_hash_neighbours_are_compared(tmp_path, monkeypa
         pixels = np.asarray(planted.picture(1)).astype(int) + number
         planted.replace(f"train/{number}.jpg", Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), "PNG")(tmp_path)
     assert examined("coco", tmp_path)["near-duplicate"].count == 6
-    monkeypatch.setattr(duplicates, "MOST_OF_A_HASH", 1)
+    monkeypatch.setattr(similar, "NEXT", 1)
     assert examined("coco", tmp_path)["near-duplicate"].count == 3
 
 

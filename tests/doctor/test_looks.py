@@ -35,7 +35,9 @@ def test_brightness_weighs_green_most(tmp_path):
 def test_equal_pixels_have_equal_hashes_whatever_the_file(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     first, second = saved(tmp_path / "a.png", pixels), saved(tmp_path / "b.jpg", pixels, "BMP")
-    assert first.pixels == second.pixels and first.content != second.content and first.dhash == second.dhash
+    assert (
+        first.pixels == second.pixels and first.content != second.content and first.digest.dhash == second.digest.dhash
+    )
     assert second.format == "BMP" and not second.suffix_fits
 
 

@@ -8,8 +8,9 @@ from PIL import Image
 
 from seg_det.data.resize import resize_antialiased
 from seg_det.data.segmentation_transforms import fitted
-from seg_det.data.transforms import CROP_FRACTION, CentreCrop
+from seg_det.data.steps import CentreCrop
 from seg_det.export.pipeline import Graph
+from seg_det.ops.placement import CROP_FRACTION
 from seg_det.ops.resize_graph import fit
 from seg_det.predict import standalone
 

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from seg_det import checkpoint
-from seg_det.commands.labelled import postprocess
+from seg_det.commands.network import postprocess
 from seg_det.commands.settings import with_preferences
 from seg_det.models.ssd import SSD
 from seg_det.ops.boxes import encode

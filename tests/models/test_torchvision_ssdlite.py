@@ -14,7 +14,7 @@ from references import reference
 from torch import nn
 
 from seg_det import checkpoint
-from seg_det.commands.labelled import postprocess
+from seg_det.commands.network import postprocess
 from seg_det.commands.settings import build as build_section
 from seg_det.commands.settings import with_preferences
 from seg_det.ops.matching import match

@@ -9,7 +9,7 @@ import pytest
 from commands import run
 from PIL import Image
 
-from seg_det.commands.labelled import read_source, read_test
+from seg_det.commands.labelled_data import read_source, read_test
 from seg_det.data.recognise import BOXES, recognise
 from seg_det.errors import UserError
 from seg_det.training.tested import measure_test, no_test

@@ -20,6 +20,7 @@ from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.training import run as run_module
 from seg_det.training import start as start_module
 from seg_det.training import trainer
+from seg_det.training.callbacks import learning_rate
 from seg_det.training.learner import Learner
 from seg_det.training.run import Training, train_model
 from seg_det.training.start import Start
@@ -69,7 +70,7 @@ def setup(sources, run, **changes):
 def finished(sources, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     torch.manual_seed(0)
-    return folder, train_model(setup(sources, folder))
+    return folder, train_model(setup(sources, folder, callbacks=[learning_rate()]))
 
 
 def test_run_folder(finished):

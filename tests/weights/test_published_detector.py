@@ -16,7 +16,7 @@ from references import reference
 from weight_files import SLIM_LEAVES, randomised, save
 
 from seg_det.checksums import sha256_of
-from seg_det.commands.labelled import postprocess
+from seg_det.commands.network import postprocess
 from seg_det.errors import UserError
 from seg_det.models.backbones.mobilenet_v2 import MobileNetV2
 from seg_det.models.backbones.mobilenet_v3 import MobileNetV3

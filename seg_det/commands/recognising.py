@@ -8,9 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from seg_det.commands.arguments import unquoted, with_quotes
-from seg_det.commands.pointed import learned_from, of_kind
-from seg_det.data.recognise import BOXES, Recognised, recognise
+from seg_det.commands.quoting import unquoted, with_quotes
+from seg_det.data.recognise import BOXES, CLASSES, MASKS, Recognised, recognise
 from seg_det.errors import UserError
 from seg_det.installed import installed
 
@@ -19,19 +18,19 @@ NAMED = ("dataset", "experiment", "resume")  # beside which the data set is not 
 AUTO = "auto"
 
 
-def point_at_data(arguments: Sequence[str], *, of_model: bool = False) -> list[str]:
+def with_recognised_data(arguments: Sequence[str], *, of_model: bool = False) -> list[str]:
     """``arguments`` of a command line with the data set that ``dataset.root`` holds, where none is named.
 
     It is read for the task, or ``of_model`` for that of the model that the command line names. Prints what was found.
     Ends the program with one sentence for a folder that is missing or unknown.
     """
     try:
-        return _pointed(list(arguments), of_model=of_model)
+        return _with_recognised_data(list(arguments), of_model=of_model)
     except UserError as error:
         sys.exit(f"error: {error}")
 
 
-def _pointed(arguments: list[str], *, of_model: bool) -> list[str]:
+def _with_recognised_data(arguments: list[str], *, of_model: bool) -> list[str]:
     given = dict(word.lstrip("+").split("=", 1) for word in arguments if "=" in word)
     asked = given.get("dataset") == AUTO
     if asked:
@@ -116,4 +115,32 @@ def _wanted(task: str) -> str:
     if "kind" not in content:
         above = [entry for entry in content.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
         return _wanted(above[0]) if above else BOXES
-    return of_kind(content["kind"])
+    return _of_kind(content["kind"])
+
+
+def learned_from(reference: str | None) -> str:
+    """What a run, a checkpoint or an exported file learned from; None: the newest run. Raises UserError."""
+    from seg_det import checkpoint  # imports torch, which --help need not
+    from seg_det.commands.folders import newest_run
+    from seg_det.predict.exported import is_exported, open_file
+    from seg_det.predict.published import is_published
+
+    reference = reference or str(newest_run())
+    if is_published(reference):
+        raise UserError(
+            f"{reference} was not trained here: name the data set beside its folder, dataset=custom_coco say."
+        )
+    if is_exported(reference):
+        return _of_kind(open_file(Path(reference)).card.task)
+    card = checkpoint.card_of(path := checkpoint.find(reference))
+    if card is None:
+        raise UserError(f"{path} has no card: name the data set beside its folder, dataset=custom_coco say.")
+    return _of_kind(card.task)
+
+
+def _of_kind(kind: str) -> str:
+    """What a kind of task learns from. Raises UserError for an unknown kind."""
+    from seg_det.kinds.lookup import kind_named
+
+    data = kind_named(kind, "The model").data
+    return next((wanted for wanted in (BOXES, MASKS) if wanted in data), CLASSES)

@@ -10,7 +10,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from seg_det.commands.arguments import as_typed, is_path, quoted, unquoted, with_quotes
+from seg_det.commands.quoting import as_typed, is_path, quoted, unquoted, with_quotes
 from seg_det.registry import READERS
 
 CONF = Path(__file__).parent.parent / "conf"

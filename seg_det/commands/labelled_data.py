@@ -1,4 +1,4 @@
-"""What the keys of labelled data and of the loss mean; prediction, which needs neither, does not import this."""
+"""The images and labels of a data set that a configuration names; prediction, which needs none, does not import this."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from seg_det.commands.saved import AUTO, FROZEN, OF_RUN
-from seg_det.commands.settings import build, plain, switch
+from seg_det.commands.saved_config import AUTO, FROZEN, OF_RUN
+from seg_det.commands.settings import build, switch
 from seg_det.data.classes import only_classes
 from seg_det.data.places import below
 from seg_det.data.problems import MissingPart
@@ -22,16 +21,10 @@ from seg_det.data.records import Source
 from seg_det.data.split_file import PARTS, Split, read_split_file
 from seg_det.data.splitting import DEFAULT_SHARE, Parts, Rule, describe, is_of, names_below, split_source
 from seg_det.errors import UserError
-from seg_det.kinds.lookup import kind_named
 from seg_det.registry import READERS
 
 log = logging.getLogger(__name__)
 TEST = "test"
-
-
-def postprocess(task: DictConfig) -> dict[str, Any]:
-    """The card's post-processing; of a detector, a part of it follows from the loss."""
-    return kind_named(task.kind, "The configuration").postprocess(plain(task.loss), plain(task.postprocess))
 
 
 def read_source(dataset: DictConfig, split: str, *, within: Sequence[Path] | None = None) -> Source:

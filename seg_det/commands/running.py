@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import importlib
 import json
 import logging
 import os
 import platform
-import re
 import signal
 import sys
 import threading
@@ -21,13 +19,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from seg_det.commands import folders
 from seg_det.commands.composing import leave_hydra
+from seg_det.commands.error_sentences import running_sentence
 from seg_det.errors import Terminated, UserError
 from seg_det.files import write_whole
 
@@ -41,11 +38,6 @@ NOISE = (  # beginnings of warnings that are about the libraries' own affairs
     "It is recommended to use `self.log",
     "epoch parameter in `scheduler.step",
 )
-OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "MPS backend out of memory")
-OF_PATHS = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
-    errno.ENOSPC,
-)  # fmt: skip
 
 
 def run(command: str, config: DictConfig) -> None:
@@ -75,7 +67,7 @@ def run(command: str, config: DictConfig) -> None:
 
 def _fail(error: Exception) -> None:
     """End the program, or this job of a sweep, as the handled ``error`` asks for."""
-    sentence = one_sentence(error)
+    sentence = running_sentence(error)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         text = sentence or f"{type(error).__name__}: {error}"
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -137,42 +129,6 @@ def _mandatory(values: dict[str, Any], path: str = "") -> list[str]:
     for key, value in values.items():
         found += _mandatory(value, f"{path}{key}.") if isinstance(value, dict) else [path + key] * (value == "???")
     return found
-
-
-def one_sentence(error: BaseException | None) -> str | None:
-    """What to tell the user of a mistake of theirs; None if ``error`` is not one."""
-    while error is not None:
-        if isinstance(error, UserError):
-            # From a loader's process it arrives with that process's traceback in front.
-            return _one_line(re.split(r"(?:^|\n)(?:seg_det\.errors\.)?UserError: ", str(error))[-1])
-        if isinstance(error, OmegaConfBaseException):
-            return f"{_one_line(str(error).splitlines()[0])}: set {error.full_key or 'it'} on the command line."
-        if sentence := _of_the_machine(error):
-            return sentence
-        error = error.__cause__ or (error.__context__ if isinstance(error, InstantiationException) else None)
-    return None
-
-
-def _of_the_machine(error: BaseException) -> str | None:
-    """What to tell of memory that is not there, files that cannot be read, and Lightning's refusals; None of anything else."""
-    text = _one_line(str(error))
-    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
-        return (
-            "the memory is not enough for these settings: lower data.batch_size, data.size or the width of the model."
-        )
-    if type(error).__name__ == "MisconfigurationException":  # not imported here
-        return f"{text.rstrip('.')}: change the settings of trainer."
-    if isinstance(error, OSError) and error.filename and error.errno in OF_PATHS:
-        return (
-            f"{_one_line(str(error.filename))} cannot be used ({error.strerror}): correct the path or its permissions."
-        )
-    return None
-
-
-def _one_line(text: str) -> str:
-    """``text`` without what a terminal would not print as it is: a name in it may come from anybody's file."""
-    words = " ".join(text.split())
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in words)
 
 
 def _keep_freed_memory() -> None:
