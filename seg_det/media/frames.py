@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeGuard, TypeVar
 
 import numpy as np
 
 from seg_det.errors import UserError
 
-Given, Made = TypeVar("Given"), TypeVar("Made")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 class Frame:
@@ -40,6 +41,13 @@ class Frame:
         """For messages: the file, and which frame of it."""
         return self.file if self.number is None else f"{self.file}, frame {self.number}"
 
+    @property
+    def image(self) -> np.ndarray:
+        """The pixels u8 [H, W, 3] RGB of a frame that was read. Raises its error, as a UserError, for another one."""
+        if self.pixels is None:
+            raise self.error or UserError(f"{self.name} was not read.")
+        return self.pixels
+
 
 class Input(Protocol):
     """A part of a source: all its images, or one video."""
@@ -52,6 +60,17 @@ class Input(Protocol):
     def frames(self) -> Iterator[Frame]:
         """Read once, in order. What goes wrong after the first frame becomes a Frame with an error."""
         ...
+
+
+class Video(Input, Protocol):
+    """An input that is a video."""
+
+    rate: float  # frames a second; of a stream known once it has been opened
+
+
+def is_video(given: Input) -> TypeGuard[Video]:
+    """Whether an input is a video."""
+    return given.video
 
 
 def in_advance(
