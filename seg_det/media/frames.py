@@ -52,10 +52,14 @@ class Frame:
 class Input(Protocol):
     """A part of a source: all its images, or one video."""
 
-    name: str
-    video: bool  # whether its frames follow one another in time
-    live: bool  # whether it goes on until it is stopped
-    length: int | None  # how many frames there are, as far as is known
+    @property
+    def name(self) -> str: ...
+    @property
+    def video(self) -> bool: ...  # whether its frames follow one another in time
+    @property
+    def live(self) -> bool: ...  # whether it goes on until it is stopped
+    @property
+    def length(self) -> int | None: ...  # how many frames there are, as far as is known
 
     def frames(self) -> Iterator[Frame]:
         """Read once, in order. What goes wrong after the first frame becomes a Frame with an error."""

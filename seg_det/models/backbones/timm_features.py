@@ -23,6 +23,8 @@ OWN = {  # networks that timm lacks under the names that people look for, and ou
     "bn_inception": "inception_v2",
 }
 
+Colour = tuple[float, float, float]  # RGB, 0..255
+
 
 class Level(NamedTuple):
     """One of the feature maps that timm lists for a network."""
@@ -128,10 +130,15 @@ def rename_tensors(backbone: TimmFeatures, tensors: Mapping[str, Tensor]) -> dic
     return {key: tensor for key, tensor in found.items() if tensor is not None}
 
 
-def pretrained_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def pretrained_normalisation(name: str) -> tuple[Colour, Colour]:
     """Mean and standard deviation of 0..255 values that timm's published weights for ``name`` were trained with."""
     card = _timm().get_pretrained_cfg(name)
-    return tuple(255 * value for value in card.mean), tuple(255 * value for value in card.std)
+    return _levels_of(card.mean), _levels_of(card.std)
+
+
+def _levels_of(shares: Sequence[float]) -> Colour:
+    red, green, blue = (255 * value for value in shares)
+    return red, green, blue
 
 
 def _timm() -> ModuleType:
