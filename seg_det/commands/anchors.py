@@ -25,6 +25,7 @@ from seg_det.data.records import DetectionSource
 from seg_det.errors import UserError
 from seg_det.installed import program
 from seg_det.metrics.coverage import Coverage, coverage
+from seg_det.ops.anchors import anchored
 from seg_det.report.tables import format_table
 
 
@@ -50,7 +51,7 @@ def main(config: DictConfig) -> None:
     boxes = input_boxes(source.records, size)
     if not len(boxes):
         raise UserError(why_none(source.name, source.records, size))
-    model = _model(config, len(source.categories))
+    model = anchored(_model(config, len(source.categories)))
     grid = Grid(tuple(model.map_sizes(size)), size, model.anchor_rule)
     torch.set_num_threads(1)  # on tensors this small, several wait for each other
     start = time.perf_counter()

@@ -23,11 +23,12 @@ from typing import Any, NoReturn
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from seg_det.commands import folders
 from seg_det.commands.composing import leave_hydra
+from seg_det.commands.containers import unresolved
 from seg_det.errors import Terminated, UserError
 from seg_det.files import write_whole
 
@@ -126,7 +127,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _require_all(config: DictConfig) -> None:
-    missing = _mandatory(OmegaConf.to_container(config, resolve=False))
+    missing = _mandatory(unresolved(config))
     if missing:
         raise UserError(f"{missing[0]} has no value: add {missing[0]}=... to the command line.")
 

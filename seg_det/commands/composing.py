@@ -15,10 +15,11 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from seg_det.commands.arguments import SWEEPING, is_path, quoted, unquoted, with_quotes
+from seg_det.commands.containers import unresolved
 from seg_det.errors import UserError
 from seg_det.installed import installed
 
@@ -219,7 +220,7 @@ def _keys(config: DictConfig) -> Iterator[str]:
             if isinstance(value, dict):
                 yield from below(value, f"{path}{key}.")
 
-    yield from below(OmegaConf.to_container(config, resolve=False), "")
+    yield from below(unresolved(config), "")
 
 
 def refuse_new_keys(name: str, overrides: Sequence[str]) -> None:

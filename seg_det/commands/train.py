@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 from hydra.core.hydra_config import HydraConfig
@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from seg_det import checkpoint
 from seg_det.commands.anchor_files import read_anchors
 from seg_det.commands.composing import CHECKED
+from seg_det.commands.containers import unresolved
 from seg_det.commands.folders import command_line, follows, open_folder, run_name
 from seg_det.commands.labelled import postprocess, read_training
 from seg_det.commands.saved import as_split, config_of, resumable, writable
@@ -106,7 +107,7 @@ def _with_places(config: DictConfig, move: Callable[[Path], Path]) -> DictConfig
     names = ("root",) if isinstance(train, DictConfig) and "root" in train else ("root", *PLACES)
     sections = [kept.dataset, kept.dataset.get("train"), kept.dataset.get("val")]
     for section in [section for section in sections if isinstance(section, DictConfig)]:
-        for key, value in OmegaConf.to_container(section, resolve=False).items():
+        for key, value in unresolved(section).items():
             if key in names and isinstance(value, str) and "${" not in value:
                 section[key] = str(move(Path(value)))
     return kept
@@ -178,14 +179,14 @@ def _resumed(config: DictConfig, path: Path) -> DictConfig:
     as_split(saved.dataset, path)
     for override in OverridesParser.create().parse_overrides(overrides):
         _override(saved, config, override)
-    return OmegaConf.merge(saved, {"resume": str(path)})
+    return cast(DictConfig, OmegaConf.merge(saved, {"resume": str(path)}))
 
 
 def _override(saved: DictConfig, composed: DictConfig, override: Override) -> None:
     """Set a key of the saved configuration as the command line, which was ``composed`` of other choices, says."""
     key, missing = override.key_or_group, object()
     old = OmegaConf.select(saved, key, default=missing)
-    added = override.input_line.startswith("+") and not CHECKED.fullmatch(key)
+    added = (override.input_line or "").startswith("+") and not CHECKED.fullmatch(key)
     if override.is_delete() or (
         old is missing and (added or OmegaConf.select(composed, key, default=missing) is missing)
     ):
