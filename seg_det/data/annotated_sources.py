@@ -131,7 +131,8 @@ def _located(
 ) -> tuple[list[ImageFile], list[tuple[int, Shape]]]:
     """The images whose files are there, in the order of the annotations, each once, and the shapes on them."""
     found: dict[Path, AnnotatedImage] = {}
-    sizes, objects = [], []
+    sizes: list[tuple[int, int]] = []
+    objects: list[tuple[int, Shape]] = []
     for image in tqdm(annotated, desc=f"reading {finder.root}", unit="image", delay=2, leave=False):
         try:
             path = finder.find(image.written, image.file.parent)
@@ -191,7 +192,7 @@ def _checked(
     image = np.array([position for position, _ in objects], np.int64)
     boxes = np.array([shape.geometry.box for _, shape in objects], np.float64).reshape(-1, 4)
     checked = check_boxes(boxes, np.array([file.size for file in files], np.int64).reshape(-1, 2)[image])
-    for row in np.flatnonzero((checked.faults > 0) | (labels < 0)):
+    for row in np.flatnonzero((checked.faults > 0) | (labels < 0)).tolist():
         shape, unknown = objects[row][1], labels[row] < 0
         sentence = _of_no_class(shape, names) if unknown else _of_box(shape, FAULTS[checked.faults[row]])
         problems.add(sentence, lost="object" if unknown or not checked.usable[row] else "")
@@ -199,7 +200,7 @@ def _checked(
     crowd = np.zeros(len(objects), bool)
     table = ObjectTable(image, checked.boxes, labels, crowd, difficult, box_areas(checked.boxes))
     keep = checked.usable & (labels >= 0)
-    return ObjectTable(*(column[keep] for column in table)), [objects[row][1] for row in np.flatnonzero(keep)]
+    return ObjectTable(*(column[keep] for column in table)), [objects[row][1] for row in np.flatnonzero(keep).tolist()]
 
 
 def _of_no_class(shape: Shape, names: Sequence[str]) -> str:

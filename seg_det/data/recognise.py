@@ -167,7 +167,8 @@ def _image_folder(root: Path, split: str, file: Path) -> Path:
     folders += [*(root / "images" / part for part in PARTS[split]), root / "images", root, file.parent]
     existing = [folder for folder in folders if folder.is_dir()]
     there = [folder for folder in existing if name is None or (folder / name).is_file()]
-    there = there or [folder for folder in existing if _has_respelled(folder, name)][:1]
+    if not there and name is not None:
+        there = [folder for folder in existing if _has_respelled(folder, name)][:1]
     if not there:
         tried = ", ".join(dict.fromkeys(map(str, folders)))
         raise UserError(

@@ -54,10 +54,10 @@ def voc_beside(root: Path) -> Single | None:
         keys = (f"dataset.images={pair[0]}", f"dataset.annotations={pair[1]}", "dataset.train_split=null", SPLIT)
         return Single("custom_voc", keys, f"the XML files in {pair[1] if pair[1] != '.' else 'it'}")
     val = next((pair for name in VAL if (pair := _pair(root, name))), None)
-    keys = [f"dataset.train_images={train[0]}", f"dataset.train_annotations={train[1]}", "dataset.train_split=null"]
+    given = [f"dataset.train_images={train[0]}", f"dataset.train_annotations={train[1]}", "dataset.train_split=null"]
     if val:
-        keys += [f"dataset.val_images={val[0]}", f"dataset.val_annotations={val[1]}", "dataset.val_split=null"]
-    return Single("custom_voc", (*keys, *([] if val else [SPLIT])), f"the XML files in {train[1]}")
+        given += [f"dataset.val_images={val[0]}", f"dataset.val_annotations={val[1]}", "dataset.val_split=null"]
+    return Single("custom_voc", (*given, *([] if val else [SPLIT])), f"the XML files in {train[1]}")
 
 
 def yolo_beside(root: Path) -> Single | None:
@@ -99,8 +99,10 @@ def val_of(root: Path) -> tuple[str, ...]:
 
 def _pair(root: Path, part: str = "") -> tuple[str, str] | None:
     """The folders of images and of XML files below ``root``, of a part."""
-    pairs = [(f"{part}/{images}", f"{part}/{xml}") for images, xml in FOLDERS] if part else FOLDERS
-    pairs += ((f"images/{part}", f"annotations/{part}"),) if part else ()
+    pairs = list(FOLDERS)
+    if part:
+        pairs = [(f"{part}/{images}", f"{part}/{xml}") for images, xml in FOLDERS]
+        pairs.append((f"images/{part}", f"annotations/{part}"))
     for images, xml in pairs:
         if _same_stems(root / images, root / xml, ".xml", _is_voc):
             return Path(images).as_posix(), Path(xml).as_posix()

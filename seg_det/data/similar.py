@@ -51,8 +51,9 @@ def similar_pairs(paths: Sequence[Path]) -> np.ndarray:
     places = np.flatnonzero([digest is not None for digest in digests])
     if len(places) < 2:
         return np.zeros((0, 2), np.int64)
-    bits = np.array([digests[place].bits for place in places], np.uint64)
-    grey = np.frombuffer(b"".join(digests[place].thumbnail for place in places), np.uint8).reshape(len(places), -1)
+    known = [digest for digest in digests if digest is not None]
+    bits = np.array([digest.bits for digest in known], np.uint64)
+    grey = np.frombuffer(b"".join(digest.thumbnail for digest in known), np.uint8).reshape(len(places), -1)
     found = [_alike(pairs, grey) for pairs in _candidates(bits)]
     return places[np.unique(np.concatenate(found), axis=0)] if found else np.zeros((0, 2), np.int64)
 
