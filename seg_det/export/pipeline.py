@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seg_det.errors import UserError
 from seg_det.export.base import Job
 from seg_det.nn.blocks import fold_norms
+from seg_det.nn.convolutions import in_format
 from seg_det.ops.images import normalise
 from seg_det.ops.resize_graph import fit
 from seg_det.predict.graphs import Tail
@@ -55,8 +56,7 @@ def completed(card: ModelCard, pipeline: str) -> ModelCard:
 
 def exportable(model: nn.Module) -> nn.Module:
     """A copy of ``model`` to export: evaluation mode, batch norms folded, nothing but what prediction needs."""
-    model = copy.deepcopy(model).eval().float().cpu()
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload] # not in torch's stub
+    model = in_format(copy.deepcopy(model).eval().float().cpu(), torch.contiguous_format)
     if getattr(model, "auxiliary", None) is not None:
         model.register_module("auxiliary", None)
     return fold_norms(model).requires_grad_(False)

@@ -16,9 +16,9 @@ PADDINGS = ("symmetric", "same")
 PARTITIONS = ("equal", "exponential")
 
 
-def channels_last(model: Model) -> Model:
-    """``model`` itself, its weights in the memory format that convolutions like."""
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not in torch's stub
+def in_format(model: Model, memory_format: torch.memory_format) -> Model:
+    """``model`` itself, its weights in a memory format: ``torch.channels_last`` is the one that convolutions like."""
+    return model.to(memory_format=memory_format)  # type: ignore[call-overload] # missing from the overloads of torch
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:

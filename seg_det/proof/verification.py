@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from seg_det import __version__, sidecar
 from seg_det.data.classes import with_categories
@@ -24,13 +24,14 @@ from seg_det.export import runner, snippets
 from seg_det.export.base import Extras, Job, Target
 from seg_det.export.pipeline import build_graph, completed, exportable, outputs_of
 from seg_det.files import write_json
-from seg_det.kinds.kind import Kind, Metric, Report
+from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import KINDS, require_kind
 from seg_det.predict.exported import FilePredictor, Opened, open_file
 from seg_det.predict.lookup import task_of
 from seg_det.predict.predictor import Predictor
 from seg_det.predict.preprocessing import Preprocessing
 from seg_det.proof.comparison import differing
+from seg_det.proof.kept import Kept
 from seg_det.report.exported import write_export_report
 from seg_det.report.pictures import Gallery
 from seg_det.report.tables import format_table
@@ -147,7 +148,7 @@ def verify(setup: Export, kind: Kind, path: Path, source: Source) -> Verified:
     """The figures of the checkpoint and of the file on ``source``, and how far they are apart."""
     if reason := setup.target.elsewhere():
         return Verified({"accepted": None, "not_verified": reason})
-    theirs, ours = _Kept(kind.metric(source)), _Kept(kind.metric(source))
+    theirs, ours = Kept(kind.metric(source)), Kept(kind.metric(source))
     file, workers = FilePredictor(open_file(path)), setup.num_workers
     found = evaluate(kind, file, source, batch_size=1, num_workers=workers, metric=theirs)
     reference = evaluate(kind, _reference(setup), source, batch_size=1, num_workers=workers, metric=ours)
@@ -210,34 +211,6 @@ def table(content: dict[str, Any]) -> str:
             f"{content['split']}, tolerance {content['tolerance']:g}",
         ]
     )
-
-
-class _Kept:
-    """A metric that also keeps the predictions by image."""
-
-    def __init__(self, metric: Metric):
-        self.metric = metric
-        self.predictions: dict[int, Any] = {}
-
-    def update(self, image_ids: Iterable[int] | Tensor, predictions: Any) -> None:
-        self.metric.update(image_ids, predictions)
-        self.predictions |= {int(i): found for i, found in zip(image_ids, predictions, strict=True)}
-
-    def compute(self) -> Report:
-        return self.metric.compute()
-
-    def results(self) -> list[dict[str, Any]]:
-        return self.metric.results()
-
-    def reset(self) -> None:
-        self.metric.reset()
-        self.predictions.clear()
-
-    def state(self) -> Any:
-        return self.metric.state()
-
-    def merge(self, states: Sequence[Any]) -> None:
-        self.metric.merge(states)
 
 
 def _checked(setup: Export) -> Export:

@@ -28,7 +28,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
 from seg_det.errors import Terminated, UserError
-from seg_det.nn.convolutions import channels_last
+from seg_det.nn.convolutions import in_format
 from seg_det.training.learner import Learner
 from seg_det.training.optimisation import EMA, Recipe
 from seg_det.training.saving import BestCheckpoint, WholeCheckpoints
@@ -129,7 +129,7 @@ def fit(
     # in a segmenter, whose maps have more cells: a sixth less time than bfloat16 alone.
     broken = task.kind.tiny_maps and trainer.strategy.root_device.type == "cpu" and precision.startswith("bf16")
     if settings.channels_last and not broken:
-        channels_last(task.predictor)
+        in_format(task.predictor, torch.channels_last)
     start = time.perf_counter()
     _run(trainer, task, train, val, resume)
     minutes = (time.perf_counter() - start) / 60
