@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -109,7 +109,9 @@ def _pair(root: Path, part: str = "") -> tuple[str, str] | None:
     return None
 
 
-def _same_stems(images: Path, annotations: Path, suffix: str, accepts=lambda path: True) -> bool:
+def _same_stems(
+    images: Path, annotations: Path, suffix: str, accepts: Callable[[Path], bool] = lambda path: True
+) -> bool:
     """Whether annotations of images lie there: files with the suffix and the name of an image, of the first few."""
     if not (images.is_dir() and annotations.is_dir()):
         return False

@@ -296,7 +296,7 @@ def _translations() -> dict[Any, Any]:
 
     op: Any = opset20  # its annotations are of tensors, and it is given the values of a graph
 
-    def translate(boxes, scores, per_class: int, iou_threshold: float):
+    def translate(boxes: Any, scores: Any, per_class: int, iou_threshold: float) -> Any:
         return op.NonMaxSuppression(
             boxes,
             scores,
