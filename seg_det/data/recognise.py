@@ -167,8 +167,7 @@ def _image_folder(root: Path, split: str, file: Path) -> Path:
     folders += [*(root / "images" / part for part in PARTS[split]), root / "images", root, file.parent]
     existing = [folder for folder in folders if folder.is_dir()]
     there = [folder for folder in existing if name is None or (folder / name).is_file()]
-    if not there and name is not None:
-        there = [folder for folder in existing if _has_respelled(folder, name)][:1]
+    there = there or [folder for folder in existing if _has_respelled(folder, name)][:1]
     if not there:
         tried = ", ".join(dict.fromkeys(map(str, folders)))
         raise UserError(
@@ -178,12 +177,12 @@ def _image_folder(root: Path, split: str, file: Path) -> Path:
     return there[0]
 
 
-def _has_respelled(folder: Path, name: str) -> bool:
+def _has_respelled(folder: Path, name: str | None) -> bool:
     """Whether the reader will find ``name`` there in another spelling."""
     from seg_det.data.spelling import Spellings  # imports numpy, which --help need not
 
     try:
-        return Spellings(folder).find(name).is_file()
+        return name is not None and Spellings(folder).find(name).is_file()
     except UserError:
         return False
 

@@ -129,8 +129,9 @@ def _frozen(names: Sequence[str], earlier: Split, owner: str) -> tuple[Split, li
 
 def _decided(names: Sequence[str], source: Source, rule: Rule, earlier: Split | None) -> tuple[Split, list[str]]:
     """Those of ``earlier`` as they are, the others by their groups."""
-    before = {name: earlier.images[name] for name in names if name in earlier.images} if earlier else {}
-    if earlier and len(before) == len(names):
+    earlier = earlier or Split(rule.share, {})
+    before = {name: earlier.images[name] for name in names if name in earlier.images}
+    if len(before) == len(names):
         return Split(earlier.share, before), []
     paths = [record.path for record in source.records] if rule.near_duplicates else None
     groups = group_images(names, paths, Keys(rule.group_by))

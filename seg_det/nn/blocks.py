@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -128,14 +129,14 @@ class SqueezeExcite(nn.Module):
         return x * self.gate(self.restore(self.act(self.reduce(x.mean((2, 3), keepdim=True)))))
 
 
-class Block(nn.Module):
+class Block(nn.Module, ABC):
     """What the blocks of a backbone have in common: they can be tapped."""
 
     widths: Points
 
+    @abstractmethod
     def trace(self, x: Tensor) -> Points:
         """All maps of the block; ``out`` is what ``forward`` gives."""
-        raise NotImplementedError
 
 
 class Passed(Block):

@@ -66,7 +66,9 @@ class Model:
     @overload
     def __call__(self, images: Iterator[Any], *, score_threshold: Threshold = None) -> Iterator[Result]: ...
     @overload
-    def __call__(self, images: Any, *, score_threshold: Threshold = None) -> Any: ...
+    def __call__(
+        self, images: Any, *, score_threshold: Threshold = None
+    ) -> Result | list[Result] | Iterator[Result]: ...
 
     def __call__(self, images: Any, *, score_threshold: Threshold = None) -> Result | list[Result] | Iterator[Result]:
         """Results for an image, a list or tuple of images, or an iterable of them; see the class.
