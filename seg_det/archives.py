@@ -48,7 +48,7 @@ class Contents(NamedTuple):
 
     folder: str
     pattern: str
-    count: int
+    files: int
 
 
 @dataclass(frozen=True)

@@ -220,8 +220,8 @@ def _append(response: requests.Response, part: _Part, whole: int | None, progres
 def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
     """First byte and length of the whole file from ``Content-Range: bytes 5-9/10`` or ``bytes */10``."""
     match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", response.headers.get("Content-Range", ""))
-    start, whole = match.groups() if match else (None, None)
-    return start and int(start), whole and int(whole)
+    start, whole = (None if part is None else int(part) for part in (match.groups() if match else (None, None)))
+    return start, whole
 
 
 def _digest(path: Path, algorithm: str, progress: bool) -> str:

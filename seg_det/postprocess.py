@@ -30,6 +30,14 @@ def class_scores(logits: Tensor, score: str) -> Tensor:
     return scores[..., 1:]
 
 
+class Limits(NamedTuple):
+    """Of the suppression of one image's boxes."""
+
+    iou_threshold: float
+    max_candidates: int  # of a class
+    max_detections: int
+
+
 def check_limits(
     *,
     score: str = "softmax",
@@ -102,21 +110,17 @@ def detect(
         score_threshold=score_threshold,
         max_candidates=max_candidates,
     )
-    limits = {
-        "iou_threshold": iou_threshold,
-        "max_candidates": max_candidates or scores.shape[1],
-        "max_detections": max_detections,
-    }
+    limits = Limits(iou_threshold, max_candidates or scores.shape[1], max_detections)
     pairs = scores.shape[1] * scores.shape[2]
     found: dict[int, Detections] = {}
     pending = torch.arange(len(scores), device=scores.device)
     prefix = min(2 * max_detections, pairs)
     while len(pending) and prefix <= LONGEST_PREFIX:
         for part in pending.split(max(1, COMPARED // prefix**2)):
-            found |= _from_prefix(boxes, scores, part, prefix, **limits)
+            found |= _from_prefix(boxes, scores, part, prefix, limits)
         pending = torch.tensor([i for i in pending.tolist() if i not in found], dtype=torch.long, device=scores.device)
         prefix = min(2 * prefix, pairs)  # where it is all of them, none is pending
-    found |= {image: _pick_by_class(boxes[image], scores[image], **limits) for image in pending.tolist()}
+    found |= {image: _pick_by_class(boxes[image], scores[image], limits) for image in pending.tolist()}
     return [found[image] for image in range(len(scores))]
 
 
@@ -125,34 +129,29 @@ def _from_prefix(
     scores: Tensor,
     images: Tensor,
     prefix: int,
-    *,
-    iou_threshold: float,
-    max_candidates: int,
-    max_detections: int,
+    limits: Limits,
 ) -> dict[int, Detections]:
     """The detections of those of the ``images`` (i64) for which the best ``prefix`` pairs of anchor and class suffice."""
     best = scores[images].flatten(1).topk(prefix)
     labels = best.indices % scores.shape[2]
     chosen = boxes[images[:, None], best.indices // scores.shape[2]]
-    allowed = (best.values > 0) & (_rank_in_class(labels) < max_candidates)
-    keep = greedy_keep(suppresses(chosen, labels, iou_threshold), allowed)
+    allowed = (best.values > 0) & (_rank_in_class(labels) < limits.max_candidates)
+    keep = greedy_keep(suppresses(chosen, labels, limits.iou_threshold), allowed)
     exhausted = (best.values[:, -1] <= 0) | (prefix == scores.shape[1] * scores.shape[2])
-    done = exhausted | (keep.sum(1) >= max_detections)
+    done = exhausted | (keep.sum(1) >= limits.max_detections)
     found = {}
     for row, image in zip(done.nonzero().flatten().tolist(), images[done].tolist(), strict=True):
-        kept = keep[row].nonzero().flatten()[:max_detections]
+        kept = keep[row].nonzero().flatten()[: limits.max_detections]
         found[image] = Detections(chosen[row, kept], best.values[row, kept], labels[row, kept])
     return found
 
 
-def _pick_by_class(
-    boxes: Tensor, scores: Tensor, *, iou_threshold: float, max_candidates: int, max_detections: int
-) -> Detections:
+def _pick_by_class(boxes: Tensor, scores: Tensor, limits: Limits) -> Detections:
     """The detections of one image, boxes [A, 4] and scores [A, C], in memory that grows with A x C alone."""
-    best = scores.T.topk(min(max_candidates, len(scores)))  # [C, N]
-    places, values = greedy_picks(boxes[best.indices], best.values, iou_threshold, max_detections)
+    best = scores.T.topk(min(limits.max_candidates, len(scores)))  # [C, N]
+    places, values = greedy_picks(boxes[best.indices], best.values, limits.iou_threshold, limits.max_detections)
     anchors = best.indices.gather(1, places)
-    merged = values.flatten().topk(min(max_detections, values.numel()))
+    merged = values.flatten().topk(min(limits.max_detections, values.numel()))
     kept = merged.indices[merged.values > 0]
     labels = torch.div(kept, max(1, places.shape[1]), rounding_mode="floor")
     return Detections(boxes[anchors.flatten()[kept]], values.flatten()[kept], labels)

@@ -18,6 +18,7 @@ from seg_det.errors import UserError
 from seg_det.values import Wrong, hints_of, matched, require_plain, shown
 
 Member = TypeVar("Member", bound=Callable[..., Any])
+Plain = TypeVar("Plain")
 TARGET, PARTIAL = "_target_", "_partial_"
 OWN = "seg_det"  # the first part of the dotted names in files of earlier versions
 
@@ -174,10 +175,11 @@ def _require_complete(function: Callable[..., Any], given: Mapping[str, Any]) ->
         raise UserError(f"{function.__name__} lacks the argument {', '.join(missing)}.")
 
 
-def filled(cls: type[Member], values: Mapping[str, Any], key: str) -> Member:
+def filled(cls: type[Plain], values: Mapping[str, Any], key: str) -> Plain:
     """The dataclass ``cls`` of plain values from a configuration, whose section is ``key``. Raises UserError."""
     try:
         require_plain(values, key)
-        return matched(values, cls, key)
+        made: Plain = matched(values, cls, key)
+        return made
     except Wrong as error:
         raise UserError(f"{error}.") from error

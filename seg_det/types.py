@@ -167,7 +167,7 @@ class ModelCard:
             require_plain(plain, "card")
             if not isinstance(plain, dict):
                 raise Wrong("card", f"is {shown(plain)}, not a dictionary")
-            card = matched(migrations.upgraded(plain, migrations.CARD_STEPS, what), cls, "card")
+            card: ModelCard = matched(migrations.upgraded(plain, migrations.CARD_STEPS, what), cls, "card")
             _check_card(card)
         except Wrong as error:
             raise UserError(f"{what} cannot be used: {error}; get the file again from where it was made.") from error

@@ -114,7 +114,7 @@ def matched(value: Any, hint: Any, key: str = "") -> Any:
         return [matched(part, get_args(hint)[0], f"{key}[{i}]") for i, part in enumerate(_list(value, hint, key))]
     if origin in (dict, Mapping):
         return {k: matched(v, get_args(hint)[1], f"{key}.{k}") for k, v in _dictionary(value, key).items()}
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         return _filled(value, hint, key)
     return _scalar(value, hint, key)
 
@@ -163,7 +163,7 @@ def _dictionary(value: Any, key: str) -> dict[str, Any]:
     return value
 
 
-def _filled(value: Any, cls: type, key: str) -> Any:
+def _filled(value: Any, cls: Any, key: str) -> Any:
     hints, given = hints_of(cls), _dictionary(value, key)
     known = {field.name: field for field in fields(cls) if field.init}
     if unknown := [name for name in given if name not in known]:

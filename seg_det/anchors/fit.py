@@ -48,7 +48,7 @@ def fit_shapes(
     sample = boxes[torch.randperm(len(boxes), generator=generator)[:objects]]
     starts = [_as_tensors(present), _clustered(sample, grid, [len(shapes) for shapes in present], generator)]
     found = [_rounded(_search(sample, grid, start, iou, rounds, generator)) for start in starts]
-    kept = [[tuple(shape) for shape in level] for level in present]
+    kept = [[(scale, ratio) for scale, ratio in level] for level in present]
     return max((kept, *found), key=lambda shapes: _qualities(grid.best(boxes, shapes)[:, None], iou).item())
 
 
@@ -62,7 +62,10 @@ def _as_tensors(shapes: Sequence[Sequence[Shape]]) -> list[Tensor]:
 
 
 def _rounded(shapes: list[Tensor]) -> Shapes:
-    return [[tuple(float(f"{x:.{DIGITS}g}") for x in shape) for shape in level.tolist()] for level in shapes]
+    def short(x: float) -> float:
+        return float(f"{x:.{DIGITS}g}")
+
+    return [[(short(scale), short(ratio)) for scale, ratio in level.tolist()] for level in shapes]
 
 
 def _clustered(boxes: Tensor, grid: Grid, counts: list[int], generator: torch.Generator) -> list[Tensor]:

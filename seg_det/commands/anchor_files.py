@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -28,8 +29,8 @@ def read_anchors(path: Path) -> list[list[list[float]]]:
     if not path.is_file():
         raise UserError(f"{KEY}={path}: there is no such file; python -m seg_det.anchors writes one.")
     try:
-        content = OmegaConf.load(path)
-        shapes = OmegaConf.to_container(content).get("task", {}).get("model", {}).get("anchor_shapes")
+        content: Any = OmegaConf.to_container(OmegaConf.load(path))
+        shapes = content.get("task", {}).get("model", {}).get("anchor_shapes")
     except (OSError, UnicodeDecodeError, AttributeError, YAMLError, OmegaConfBaseException):
         shapes = None
     if not are_shapes(shapes):

@@ -26,6 +26,7 @@ from seg_det.data.records import DetectionSource
 from seg_det.errors import UserError
 from seg_det.installed import program
 from seg_det.metrics.coverage import Coverage, coverage
+from seg_det.ops.anchors import anchored
 from seg_det.report.tables import format_table
 
 

@@ -83,7 +83,9 @@ def _first(lines: list[str]) -> list[str]:
 
 def _read(config: DictConfig, kind: Kind) -> tuple[Scope, list[Found]]:
     """The splits that can be read, without what their readers leave out, and what is wrong with the others."""
-    splits, faults, errors = [], [], []
+    splits: list[Split] = []
+    faults: list[Found] = []
+    errors: list[UserError] = []
     for part in PARTS:
         if isinstance(section := config.dataset.get(part), DictConfig):
             with open_dict(section):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
@@ -43,7 +43,7 @@ class RunFolder(Callback):
     """Hydra's callback: it makes no run folder before the run has one to fill; :func:`open_folder` does."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        STATE.asked = OmegaConf.to_container(config.hydra.run, resolve=False)["dir"]
+        STATE.asked = unresolved(config.hydra.run)["dir"]
         _set_dir(config, ".")
 
 
@@ -99,7 +99,7 @@ def _asked(verb: str) -> Path | None:
         return relative(Path(HydraConfig.get().runtime.output_dir)) if verb in SWEPT else None
     # The time is read anew: Hydra would give that of the start.
     text = re.sub(r"\$\{now:([^}]*)\}", lambda found: datetime.now().strftime(found[1]), STATE.asked)
-    whole = HydraConfig.instance().cfg.copy()
+    whole = _of_hydra().copy()
     _set_dir(whole, text)
     return relative(Path(whole.hydra.run.dir).absolute())
 
@@ -157,7 +157,7 @@ def claim(folder: Path, config: DictConfig) -> None:
             "hydra.run.dir=FOLDER."
         ) from error
     STATE.claimed = folder
-    values = marked(OmegaConf.to_container(config, resolve=False))
+    values = marked(unresolved(config))
     write_whole(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(values)))
     _tell_hydra(folder)
 
@@ -172,7 +172,11 @@ def _make(folder: Path) -> list[Path]:
 def _tell_hydra(folder: Path) -> None:
     """Lightning starts the other processes of a run with hydra.run.dir in double quotes: theirs is this folder."""
     if HydraConfig.initialized():
-        _set_dir(HydraConfig.instance().cfg, str(folder))
+        _set_dir(_of_hydra(), str(folder))
+
+
+def _of_hydra() -> DictConfig:
+    return cast(DictConfig, HydraConfig.instance().cfg)  # annotated as the dataclass of its schema
 
 
 def _set_dir(whole: DictConfig, text: str) -> None:

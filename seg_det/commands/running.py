@@ -118,7 +118,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _require_all(config: DictConfig) -> None:
-    missing = _mandatory(OmegaConf.to_container(config, resolve=False))
+    missing = _mandatory(unresolved(config))
     if missing:
         raise UserError(f"{missing[0]} has no value: add {missing[0]}=... to the command line.")
 

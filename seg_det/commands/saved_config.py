@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
@@ -60,7 +60,7 @@ def as_split(dataset: DictConfig, path: Path) -> DictConfig:
 def measured_dataset(config: DictConfig, path: Path | None) -> DictConfig:
     """The data set that ``config`` names, which may be that of the run of ``path``; else the run's. Raises UserError."""
     if not config.get("dataset"):
-        return dataset_of(path)
+        return dataset_of(cast(Path, path))  # without a run, a configuration without a data set is refused before
     if path and (file := path.parent.parent / SPLIT_FILE).is_file():
         with open_dict(config.dataset):
             config.dataset[OF_RUN] = str(file)
@@ -100,7 +100,7 @@ def _read(file: Path) -> DictConfig:
     config = OmegaConf.create(text)
     if not isinstance(config, DictConfig):
         raise Wrong("it", "does not hold a mapping")
-    plain_values = OmegaConf.to_container(config, resolve=False)
+    plain_values = unresolved(config)
     require_plain(plain_values)
     config = OmegaConf.create(upgraded(plain_values, CONFIG_STEPS, str(file)))
     _check_references(config)

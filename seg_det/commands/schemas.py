@@ -197,6 +197,8 @@ def _known(values: Mapping[str, Any], schema: type) -> dict[str, Any]:
     for field in fields(schema):
         if field.name in values:
             value, hint = values[field.name], hints_of(schema)[field.name]
-            section = next((one for one in (hint, *get_args(hint)) if is_dataclass(one)), None)
+            section = next(
+                (one for one in (hint, *get_args(hint)) if isinstance(one, type) and is_dataclass(one)), None
+            )
             found[field.name] = _known(value, section) if section and isinstance(value, Mapping) else value
     return found

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seg_det import registry
+from seg_det.commands.containers import resolved
 from seg_det.errors import UserError
 from seg_det.predict.tiles import Tiles
 from seg_det.registry import BACKBONES, TARGET, Registry
@@ -24,7 +25,7 @@ SHARED = {
 def plain(config: DictConfig) -> dict[str, Any]:
     """``config`` as a dictionary, its references resolved. Raises UserError for one that refers to itself."""
     try:
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        return resolved(config)
     except RecursionError as error:
         raise UserError("A value of the configuration refers to itself: say it on the command line.") from error
 

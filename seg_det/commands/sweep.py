@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ class SweepTable(Callback):
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
-        self.folder: Path | None = None
+        self.folder = Path()  # of the sweep, once a job has ended
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        if job_return.hydra_cfg.hydra.mode != RunMode.MULTIRUN:
+        config_of_hydra: Any = job_return.hydra_cfg  # set in every job that has ended
+        if config_of_hydra.hydra.mode != RunMode.MULTIRUN:
             return
-        job = Path(job_return.hydra_cfg.hydra.runtime.output_dir)
+        job = Path(config_of_hydra.hydra.runtime.output_dir)
         self.folder = job.parent
         self.rows.append({"job": job.name, **_overrides(job_return.overrides), **outcome(job)})
         write_csv(self.folder / "sweep.csv", self.rows)
@@ -43,8 +45,8 @@ class SweepTable(Callback):
         return [key for key in column_names(self.rows) if key not in same or not others]
 
 
-def _overrides(overrides: list[str]) -> dict[str, str]:
-    return dict(override.lstrip("+~").split("=", 1) for override in overrides if "=" in override)
+def _overrides(overrides: Sequence[str] | None) -> dict[str, str]:
+    return dict(override.lstrip("+~").split("=", 1) for override in overrides or () if "=" in override)
 
 
 def outcome(job: Path) -> dict[str, Any]:

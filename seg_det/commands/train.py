@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 from hydra.core.hydra_config import HydraConfig
@@ -107,7 +107,7 @@ def _with_places(config: DictConfig, move: Callable[[Path], Path]) -> DictConfig
     names = ("root",) if isinstance(train, DictConfig) and "root" in train else ("root", *PLACES)
     sections = [kept.dataset, kept.dataset.get("train"), kept.dataset.get("val")]
     for section in [section for section in sections if isinstance(section, DictConfig)]:
-        for key, value in OmegaConf.to_container(section, resolve=False).items():
+        for key, value in unresolved(section).items():
             if key in names and isinstance(value, str) and "${" not in value:
                 section[key] = str(move(Path(value)))
     return kept
@@ -172,7 +172,7 @@ def _resumed(config: DictConfig, path: Path) -> DictConfig:
     as_split(saved.dataset, path)
     for override in OverridesParser.create().parse_overrides(overrides):
         _override(saved, config, override)
-    return OmegaConf.merge(saved, {"resume": str(path)})
+    return cast(DictConfig, OmegaConf.merge(saved, {"resume": str(path)}))
 
 
 def _override(saved: DictConfig, composed: DictConfig, override: Override) -> None:

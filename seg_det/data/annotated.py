@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seg_det.data.coco import MALFORMED
 from seg_det.data.geometry import Geometry
@@ -32,6 +32,13 @@ class AnnotatedImage(NamedTuple):
     where: str  # the place in it, for messages
     size: tuple[int, int] | None  # (H, W) as declared
     shapes: Sequence[Shape]
+
+
+def size_of(height: Any, width: Any) -> tuple[int, int] | None:
+    """(H, W) of a file; None where it does not say them."""
+    if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
+        return height, width
+    return None
 
 
 @dataclass

@@ -138,7 +138,8 @@ def _located(
 ) -> tuple[list[ImageFile], list[tuple[int, Shape]]]:
     """The images whose files are there, in the order of the annotations, each once, and the shapes on them."""
     found: dict[Path, AnnotatedImage] = {}
-    sizes, objects = [], []
+    sizes: list[tuple[int, int]] = []
+    objects: list[tuple[int, Shape]] = []
     for image in tqdm(annotated, desc=f"reading {finder.root}", unit="image", delay=2, leave=False):
         try:
             path = finder.find(image.written, image.file.parent)

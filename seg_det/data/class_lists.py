@@ -105,7 +105,7 @@ def class_names(path: Path, *, first: Sequence[int] = (0,), known: Collection[st
             shown = ", ".join("none" if value is None else str(value) for value in values[:8])
             wanted = " or ".join(f"{start}..{start + len(values) - 1}" for start in first)
             raise UserError(f"{path} gives its classes the values {shown}; here they must be {wanted}, each once")
-        listed.sort(key=lambda one: one.value)
+        listed.sort(key=lambda one: one.value or 0)  # all have one here
     return [one.name for one in listed]
 
 
@@ -168,8 +168,8 @@ def _bare(cell: str) -> str:
 
 def _matches(form: re.Pattern[str], lines: Sequence[_Line]) -> list[re.Match[str]]:
     """The matches of all lines; none if one of them does not match."""
-    matches = [form.fullmatch(line.text) for line in lines]
-    return matches if all(matches) else []
+    matches = [match for line in lines if (match := form.fullmatch(line.text))]
+    return matches if len(matches) == len(lines) else []
 
 
 def _of_match(match: re.Match[str], line: _Line) -> Listed:
@@ -221,9 +221,9 @@ def _refuse_mixed(lines: Sequence[_Line], form: re.Pattern[str]) -> None:
     matches = [form.fullmatch(line.text) for line in lines]
     values = [int(match["value"]) if match else place for place, match in enumerate(matches)]
     order = list(range(len(lines)))
-    blanks = [place for place, match in enumerate(matches) if match and not _is_marked(match)]
+    blanks = [(line, match) for line, match in zip(lines, matches, strict=True) if match and not _is_marked(match)]
     if blanks and values != order and sorted(values) == order:
-        raise _two_ways(lines[blanks[0]], matches[blanks[0]])
+        raise _two_ways(*blanks[0])
 
 
 def _two_ways(line: _Line, match: re.Match[str]) -> UserError:

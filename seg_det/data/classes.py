@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -16,17 +15,17 @@ from seg_det.data.records import (
     DetectionRecord,
     DetectionSource,
     Mask,
+    Record,
+    Same,
     SegmentationRecord,
-    SegmentationSource,
+    Source,
+    with_records,
 )
 from seg_det.errors import UserError
 from seg_det.types import IGNORE, Category
 
-Source = TypeVar("Source", DetectionSource, ClassificationSource, SegmentationSource)
-Record = TypeVar("Record", DetectionRecord, ClassificationRecord, SegmentationRecord)
 
-
-def with_categories(source: Source, categories: tuple[Category, ...], owner: str) -> Source:
+def with_categories(source: Same, categories: tuple[Category, ...], owner: str) -> Same:
     """``source`` with its labels as indices of ``categories``, matched by name; ``owner`` is whose they are.
 
     The categories of the result stand in that order and keep the source's own ids, which its result files carry.
@@ -43,8 +42,7 @@ def with_categories(source: Source, categories: tuple[Category, ...], owner: str
     order = np.array([index[category.name] for category in source.categories], dtype=np.int64)
     note = f"{source.name} does not declare {len(missing)} of the {len(names)} classes of {owner} ({_some(missing)}): it is "
     return replace(
-        source,
-        records=tuple(_relabelled(record, order) for record in source.records),
+        with_records(source, [_relabelled(record, order) for record in source.records]),
         categories=_with_own_ids(categories, source.categories),
         problems=(*source.problems, *([note + "used without objects of them"] if missing else [])),
     )
@@ -93,7 +91,7 @@ def _require_distinct(owner: str, categories: Sequence[Category]) -> None:
         ids[category.name] = category.id
 
 
-def only_classes(source: DetectionSource, names: Sequence[str]) -> DetectionSource:
+def only_classes(source: Source, names: Sequence[str]) -> DetectionSource:
     """``source`` with the objects of the classes ``names`` alone, in that order; all images stay.
 
     Raises UserError for a name that the source does not have, or twice, and for a source of other data than boxes.

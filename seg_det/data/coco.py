@@ -96,7 +96,7 @@ class _Objects(NamedTuple):
 
     def rows(self, declared: Declared) -> _Rows:
         """What can be read. Annotations of images that were left out go silently with them."""
-        rows = []
+        rows: list[tuple[float, ...]] = []
         places, labels = declared
         for at, entry in enumerate(self.entries):
             try:
@@ -120,7 +120,7 @@ class _Objects(NamedTuple):
         self._check_form(rows, sizes)
         boxes = np.concatenate([rows.xywh[:, :2], rows.xywh[:, :2] + rows.xywh[:, 2:]], axis=1)
         checked = check_boxes(boxes, sizes)
-        for place, row in enumerate(np.flatnonzero(checked.faults)):
+        for place, row in enumerate(np.flatnonzero(checked.faults).tolist()):
             expected = self._known(rows.number[row], known_bad)
             # A wrong size of the image may be the reason; to open one image a box would take too long.
             size = "" if place else _other_size(self.files[rows.image[row]])

@@ -80,7 +80,7 @@ def numbered(keys: Sequence[Key], what: str, path: Path, problems: Problems) -> 
     """The ids that records and result files carry: those of the file, or places in its list where one is no number of 64 bits."""
     odd = next((key for key in keys if isinstance(key, str) or not -LARGEST <= key < LARGEST), None)
     if odd is None:
-        return list(keys)
+        return [key for key in keys if isinstance(key, int)]
     kind = "a text" if isinstance(odd, str) else "beyond 64 bits"
     problems.note(
         f"{path}: the {what} id {odd!r} is {kind}, so all {what} ids are replaced by the places in the list, from 1, which "

@@ -27,7 +27,8 @@ def read_images(
     entries: list[Any], folder: Path, path: Path, problems: Problems
 ) -> tuple[list[ImageFile], dict[Key, int]]:
     """The usable images, and by each id of the file its place among them, DROPPED for the others."""
-    spellings, taken = Spellings(folder), {}
+    spellings = Spellings(folder)
+    taken: dict[Path, Key] = {}
     files: list[ImageFile] = []
     places: dict[Key, int] = {}
     named = _declared(entries, path, problems)

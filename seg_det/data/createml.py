@@ -6,6 +6,7 @@ Format: https://developer.apple.com/documentation/createml/building-an-object-de
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def _first(entry: Any, keys: Sequence[str]) -> Any:
 def _shapes(objects: Sequence[Any], where: str, reading: Reading) -> Iterator[Shape]:
     for number, entry in enumerate(objects, start=1):
         label = _first(entry, CLASS_KEYS)
-        yield from reading.shapes(label, f"{where}, annotation {number} ({label})", lambda entry=entry: _draw(entry))
+        yield from reading.shapes(label, f"{where}, annotation {number} ({label})", partial(_draw, entry))
 
 
 def _draw(entry: dict[str, Any]) -> Geometry:

@@ -6,6 +6,7 @@ import glob
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -50,8 +51,8 @@ def read_custom_masks(
     labels = _listed(file) if categories is None else _numbered(categories)
     counted = _counted(labels, ignore, file)
     code = mask_code(
-        [label.value for label in counted],
-        ignored=[label.value for label in labels if label.name in ignore],
+        [_value(label) for label in counted],
+        ignored=[_value(label) for label in labels if label.name in ignore],
         colours=[label.colour for label in counted],
         void=[label.colour for label in labels if label.name in ignore and label.colour],
     )
@@ -60,8 +61,12 @@ def read_custom_masks(
         raise UserError(_one_class(counted[0], listed, file))
     _check_black_and_white(listed, counted, code, problems)
     name = f"{root.name} {split}"
-    classes = [Category(label.value, label.name) for label in counted]
+    classes = [Category(_value(label), label.name) for label in counted]
     return segmentation_source(name, masked_records(listed, problems, name), classes, problems)
+
+
+def _value(label: Listed) -> int:
+    return cast(int, label.value)  # each has one by now
 
 
 def _numbered(names: Sequence[str]) -> list[Listed]:

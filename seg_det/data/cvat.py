@@ -6,6 +6,7 @@ Format: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -80,9 +81,7 @@ def _shapes(image: ElementTree.Element, where: str, reading: Reading) -> Iterato
         elif element.get("outside") == "1":
             reading.count("shapes are marked as outside of the image and not read", place)
         elif element.tag in AREAS:
-            yield from reading.shapes(
-                element.get("label"), place, lambda element=element: _draw(element.tag, element.attrib)
-            )
+            yield from reading.shapes(element.get("label"), place, partial(_draw, element.tag, element.attrib))
 
 
 def _draw(tag: str, given: Mapping[str, str]) -> Geometry:

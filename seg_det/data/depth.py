@@ -13,6 +13,9 @@ Negative numbers, larger ones and other fractions have no brightness: they are r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import cv2
 import numpy as np
 from PIL import Image
@@ -50,14 +53,21 @@ def to_eight_bits(values: np.ndarray, bits: int) -> np.ndarray:
     return (values.astype(np.uint16) >> (bits - DEPTHS[0])).astype(np.uint8)
 
 
+def tags_of(image: Image.Image) -> Mapping[int, Any]:
+    """The tags of an opened TIFF."""
+    tags: Mapping[int, Any] = vars(image)["tag_v2"]
+    return tags
+
+
 def is_negative(image: Image.Image) -> bool:
     """Whether 0 is white in the file of an opened image of more than 8 bits; of 8 bits Pillow turns it round itself."""
-    return image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0
+    return image.format == "TIFF" and tags_of(image).get(PHOTOMETRIC) == 0
 
 
 def has_wide_colours(image: Image.Image) -> bool:
     """Whether the file of an opened image has 16 bits in each of several channels, of which Pillow keeps the highest 8."""
-    raw = image.tile[0][3] if image.tile else ""
+    tiles = getattr(image, "tile", None)  # of an opened file
+    raw = tiles[0][3] if tiles else ""
     raw = raw[0] if isinstance(raw, tuple) and raw else raw
     return image.format in ("PNG", "TIFF") and image.mode in ("RGB", "RGBA", "LA") and ";16" in str(raw)
 

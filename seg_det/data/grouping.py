@@ -35,8 +35,9 @@ class Keys:
 
     def find(self, name: str) -> str | None:
         """The first group of the expression, or all that it matches; None where it does not."""
-        found = self.pattern and self.pattern.search(name)
-        return found and found.group(min(1, self.pattern.groups))
+        pattern = self.pattern
+        found = None if pattern is None else pattern.search(name)
+        return None if found is None else found.group(min(1, found.re.groups))
 
 
 @dataclass(frozen=True)

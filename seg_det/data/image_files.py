@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from seg_det.data.depth import NoBrightness
+from seg_det.data.depth import NoBrightness, tags_of
 from seg_det.errors import UserError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")  # Pillow's names; its JPEG reads MPO too, which phones write
@@ -163,11 +163,11 @@ def _pictures(image: Image.Image) -> int:
     if image.format == "MPO" or not getattr(image, "is_animated", False):
         return 1
     if image.format != "TIFF":
-        return image.n_frames
+        return getattr(image, "n_frames", 1)
     count = 0
-    for page in range(image.n_frames):
+    for page in range(getattr(image, "n_frames", 1)):
         image.seek(page)
-        kind = image.tag_v2.get(NEW_SUBFILE_TYPE, 0)
+        kind = tags_of(image).get(NEW_SUBFILE_TYPE, 0)
         count += not any(kind & bit for bit in NOT_FULL)
     image.seek(0)
     return count

@@ -69,7 +69,7 @@ class _Row(NamedTuple):
 
     line: int  # from 1
     file: str
-    index: int
+    label: int  # index of its class
     columns: tuple[str, ...]  # further ones: id, name
 
 
@@ -142,8 +142,8 @@ def _folders(path: Path) -> set[str]:
 
 def _listed_names(rows: list[_Row], num_classes: int | None) -> list[str]:
     """The last column of each index's first line, or the index; a name that two indices have takes the id along."""
-    count = max(row.index for row in rows) + 1 if num_classes is None else num_classes
-    columns = {row.index: row.columns for row in reversed(rows) if row.columns and row.columns[-1]}
+    count = max(row.label for row in rows) + 1 if num_classes is None else num_classes
+    columns = {row.label: row.columns for row in reversed(rows) if row.columns and row.columns[-1]}
     names = [columns.get(index, (str(index),))[-1] for index in range(count)]
     common = {name for name, uses in Counter(names).items() if uses > 1}
     return [
@@ -211,14 +211,14 @@ def _from_list(part: _Part, images: Path, names: Sequence[str], problems: Proble
         if parent not in folders:
             folders[parent] = (images / parent, _files_in(images / parent))
         folder, there = folders[parent]
-        if not 0 <= row.index < len(names):
-            fault = f"its index {row.index} is none of the {len(names)} classes, which count from 0 to {len(names) - 1}"
+        if not 0 <= row.label < len(names):
+            fault = f"its index {row.label} is none of the {len(names)} classes, which count from 0 to {len(names) - 1}"
         elif (line := first.setdefault((parent, file), row.line)) != row.line:
             fault = f"it stands in line {line} already"
         elif file not in there:
             fault = f"there is no such file in {folder}"
         else:
-            records.append(ClassificationRecord(folder, file, image_id, row.index))
+            records.append(ClassificationRecord(folder, file, image_id, row.label))
             continue
         problems.add(f"{part.path}, line {row.line}: {row.file}: {fault}", lost="image")
     return records

@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -234,7 +234,9 @@ def pixels_of(image: Image.Image) -> np.ndarray:
 
 def _require_palette(image: Image.Image) -> None:
     """Raises ValueError for pixels that the palette has no colour for; Pillow would make them black."""
-    if image.mode == "P" and (most := image.getextrema()[1]) >= (colours := len(image.getpalette() or []) // 3):
+    if image.mode == "P" and (most := cast(int, image.getextrema()[1])) >= (
+        colours := len(image.getpalette() or []) // 3
+    ):
         raise ValueError(f"its palette has {colours} colours and a pixel has number {most}")
 
 
@@ -247,7 +249,7 @@ def _in_strips(
 ) -> np.ndarray:
     """``convert`` of the image, [H, W] or [H, W, channels], computed strip by strip: copies are never of the whole."""
     image.load()
-    pixels = np.empty((image.height, image.width, *([channels] if channels else [])), dtype)
+    pixels: np.ndarray = np.empty((image.height, image.width, *([channels] if channels else [])), dtype)
     for rows in _strips(image.height, image.width):
         pixels[rows] = convert(image.crop((0, rows.start, image.width, rows.stop)))
     return pixels

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool
+from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool, size_of
 from seg_det.data.annotated_files import SUFFIXES_READ
 from seg_det.data.annotated_sources import read_annotated
 from seg_det.data.geometry import Geometry, bitmap, ellipse, of_label_studio, polygon, rectangle
@@ -170,8 +170,7 @@ def _shapes(results: Sequence[Mapping[str, Any]], where: str, reading: Reading) 
 
 
 def _size(result: Mapping[str, Any]) -> tuple[int, int] | None:
-    size = result.get("original_height"), result.get("original_width")
-    return size if all(isinstance(side, int) and side > 0 for side in size) else None
+    return size_of(result.get("original_height"), result.get("original_width"))
 
 
 def _labels(result: Mapping[str, Any]) -> list[Any]:

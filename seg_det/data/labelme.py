@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool
+from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool, size_of
 from seg_det.data.annotated_sources import read_annotated
 from seg_det.data.geometry import Geometry, bitmap, ellipse, polygon, rectangle
 from seg_det.data.records import DetectionSource, SegmentationSource
@@ -55,8 +55,7 @@ def _parse(file: Path, reading: Reading) -> Iterator[AnnotatedImage]:
     document = load_json(file)
     if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
         raise UserError(f"{file} has no list shapes, as labelme's files have: save it with labelme again")
-    size = document.get("imageHeight"), document.get("imageWidth")
-    declared = size if all(isinstance(side, int) and side > 0 for side in size) else None
+    declared = size_of(document.get("imageHeight"), document.get("imageWidth"))
     path = str(document.get("imagePath") or "")
     beside = file.stem + (PureWindowsPath(path).suffix or ".jpg")
     written = tuple(filter(None, (path, beside)))
@@ -82,7 +81,9 @@ def _shapes(entries: Sequence[Any], file: Path, reading: Reading) -> list[Shape]
 
 
 def _joined(one: Geometry, other: Geometry) -> Geometry:
-    box = (*map(min, one.box[:2], other.box[:2]), *map(max, one.box[2:], other.box[2:]))
+    left, top = map(min, one.box[:2], other.box[:2])
+    right, bottom = map(max, one.box[2:], other.box[2:])
+    box = (left, top, right, bottom)
     return Geometry(box, one.parts + other.parts if one.parts and other.parts else ())
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
 from seg_det.data.collate import collate_classification, collate_detection, collate_segmentation
 from seg_det.data.images import read_rgb
@@ -26,15 +26,17 @@ from seg_det.data.records import (
 from seg_det.data.samplers import EpochSampler, ShareSampler, SizeBatches, repeat_factors
 from seg_det.data.transforms import ClassificationTransform, DetectionTransform, SegmentationTransform
 from seg_det.errors import UserError
+from seg_det.ops.images import sides
 from seg_det.types import ClassificationSample, DetectionSample, SegmentationSample
 
 Transform = DetectionTransform | ClassificationTransform | SegmentationTransform
 Sample = DetectionSample | ClassificationSample | SegmentationSample
+One = TypeVar("One", DetectionSample, ClassificationSample, SegmentationSample)
 MIXING = 1  # after a sample's seed: another stream (0 would be the same one)
 Seed = tuple[int, ...]  # of the run, turn, index, and which one of the images of a mosaic
 
 
-class SourceDataset(Dataset, ABC):
+class SourceDataset(Dataset[One], ABC):
     """Samples of a source, transformed; one subclass a kind of source.
 
     The key ``turn * len + index`` says which image, and how it is augmented:
@@ -68,23 +70,26 @@ class SourceDataset(Dataset, ABC):
     def __len__(self) -> int:
         return len(self.source.records)
 
-    def __getitem__(self, key: int) -> Sample:
+    def __getitem__(self, key: int) -> One:
         turn, index = divmod(key, len(self))
         seed = (self.seed, turn, index)
         sample = self.sample(self.source.records[index], seed)
         return self.mixed(sample, seed) if turn < self.mixed_turns else sample
 
     @abstractmethod
-    def sample(self, record: Any, seed: Seed) -> Sample:
+    def sample(self, record: Any, seed: Seed) -> One:
         """The sample of one record; a function of the arguments alone."""
 
-    def mixed(self, sample: Sample, seed: Seed) -> Sample:
+    def mixed(self, sample: One, seed: Seed) -> One:
         """The sample with others in it, or with the share of it that is to be mixed with the next; by the seed alone."""
         return sample
 
 
-class DetectionDataset(SourceDataset):
+class DetectionDataset(SourceDataset[DetectionSample]):
     """DetectionSamples of a DetectionSource."""
+
+    source: DetectionSource
+    transform: DetectionTransform
 
     what, of, takes = "detection", DetectionSource, DetectionTransform
     augmentations = "ssd, light, flip, flip_both or none"
@@ -107,7 +112,7 @@ class DetectionDataset(SourceDataset):
         """With a probability each: a mosaic with three other images, a share for mixup."""
         rng, mixing = np.random.default_rng((*seed, MIXING)), self.transform.mixing
         if rng.random() < mixing.mosaic:
-            layout = MosaicLayout.draw(rng, tuple(sample.image.shape[1:]))
+            layout = MosaicLayout.draw(rng, sides(sample.image))
             places = enumerate(rng.integers(len(self), size=3), start=MIXING + 1)
             others = [self.sample(self.source.records[index], (*seed, place)) for place, index in places]
             sample = mosaic([sample, *others], layout)
@@ -116,8 +121,10 @@ class DetectionDataset(SourceDataset):
         return sample
 
 
-class ClassificationDataset(SourceDataset):
+class ClassificationDataset(SourceDataset[ClassificationSample]):
     """ClassificationSamples of a ClassificationSource."""
+
+    transform: ClassificationTransform
 
     what, of, takes = "classification", ClassificationSource, ClassificationTransform
     augmentations = "inception, flip, flip_both or none"
@@ -136,8 +143,10 @@ class ClassificationDataset(SourceDataset):
         return sample
 
 
-class SegmentationDataset(SourceDataset):
+class SegmentationDataset(SourceDataset[SegmentationSample]):
     """SegmentationSamples of a SegmentationSource; those for evaluation hold the masks as they are in the files too."""
+
+    transform: SegmentationTransform
 
     what, of, takes = "segmentation", SegmentationSource, SegmentationTransform
     augmentations = "segmentation, flip, flip_both or none"
@@ -191,7 +200,7 @@ def read_mask(record: SegmentationRecord) -> np.ndarray:
     return mask
 
 
-def _dataset(source: Source, transform: Transform, *, seed: int = 0, evaluation: bool = False) -> SourceDataset:
+def _dataset(source: Source, transform: Transform, *, seed: int = 0, evaluation: bool = False) -> SourceDataset[Any]:
     kind = next(kind for kind in SourceDataset.__subclasses__() if kind.of is type(source))
     if not isinstance(transform, kind.takes):
         raise UserError(
@@ -256,8 +265,10 @@ def evaluation_loader(
     """
     dataset = _dataset(source, transform, evaluation=True)
     sampler = ShareSampler(len(dataset)) if shared else SequentialSampler(dataset)
+    batches: Sampler[list[int]]
     if isinstance(source, SegmentationSource):
-        sizes = [transform.view.output_size(record.size) for record in source.records]
+        view = cast(SegmentationTransform, transform).view  # as the data set has seen to
+        sizes = [view.output_size(record.size) for record in source.records]
         batches = SizeBatches(sampler, sizes, batch_size)
     else:
         batches = BatchSampler(sampler, batch_size, drop_last=False)

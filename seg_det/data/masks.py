@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import cv2
 import numpy as np
@@ -272,6 +272,10 @@ def _common_size(image: Path, mask: Path, *, verify: bool) -> tuple[int, int]:
     return size
 
 
+@overload
+def _packed(colour: Colour) -> int: ...
+@overload
+def _packed(colour: np.ndarray) -> np.ndarray: ...
 def _packed(colour: Colour | np.ndarray) -> int | np.ndarray:
     red, green, blue = colour
     return red << 16 | green << 8 | blue

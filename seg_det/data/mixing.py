@@ -7,7 +7,7 @@ shuffled, as its paper does ("works equally well, while reducing I/O requirement
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from seg_det.data.arguments import number
 from seg_det.data.viewport import centres_inside
 from seg_det.errors import UserError
+from seg_det.ops.images import sides
 from seg_det.types import ClassificationSample, DetectionSample
 
 MOSAIC_SCALE = (0.5, 1.0)  # four images at half size just fill the output
@@ -78,7 +79,7 @@ def mosaic(samples: Sequence[DetectionSample], layout: MosaicLayout) -> Detectio
     A box stays if its centre shows, as in crops, and a pixel of each of its sides. Source: YOLOv4 (arXiv 2004.10934), section
     3.3, in the form that scales whole images instead of cutting each at its own size.
     """
-    size = tuple(samples[0].image.shape[1:])
+    size = sides(samples[0].image)
     canvas = np.empty((*size, 3), np.uint8)
     scale = np.tile(np.array(layout.part[::-1]) / size[::-1], 2)
     boxes, kept = [], []
@@ -111,7 +112,7 @@ def mix_detections(samples: Sequence[DetectionSample]) -> tuple[list[DetectionSa
         parts = [sample] if sample.share == 1 else [sample, other]
         shares = [1.0] if sample.share == 1 else [sample.share, 1 - sample.share]
         weights.append(torch.cat([torch.full((len(p.boxes),), s) for p, s in zip(parts, shares, strict=True)]))
-        columns = {
+        columns: dict[str, Any] = {
             name: torch.cat([getattr(part, name) for part in parts])
             for name in ("boxes", "labels", "crowd", "difficult")
         }

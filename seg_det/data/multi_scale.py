@@ -63,10 +63,10 @@ def _numbers(choice: Any) -> list[float]:
     return values if all(isinstance(value, int | float) and math.isfinite(value) for value in values) else []
 
 
-def _two(item: int | Sequence[int]) -> Size:
+def _two(item: float | Sequence[int]) -> Size:
     sides = [item, item] if not isinstance(item, Sequence) else list(item)
     if len(sides) != 2:
-        raise UserError(f"data.multi_scale: a size is a number or [height, width], got {list(item)}.")
+        raise UserError(f"data.multi_scale: a size is a number or [height, width], got {sides}.")
     return int(sides[0]), int(sides[1])
 
 

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from seg_det.data.depth import tags_of
 from seg_det.data.image_files import opened
 
 UPRIGHT, LARGEST = 1, 8  # EXIF's numbers of orientations
@@ -46,7 +47,7 @@ def orientation_of(image: Image.Image, name: Path | str, head: bytes = b"", tail
     the pixels. ``name`` is for messages: raises UserError for metadata that cannot be read.
     """
     if has_own_tag(image):
-        return _known(image.tag_v2[TAG])
+        return _known(tags_of(image)[TAG])
     xmp = image.info.pop("xmp", None)  # Pillow would apply that of a TIFF as it decodes the pixels
     if image.format != "PNG":
         return orientation_in(image.info.get("exif"), xmp)
@@ -56,12 +57,12 @@ def orientation_of(image: Image.Image, name: Path | str, head: bytes = b"", tail
 
 def has_own_tag(image: Image.Image) -> bool:
     """Whether it is a TIFF with that tag, which newer versions of Pillow apply and remove as they decode."""
-    return image.format == "TIFF" and TAG in image.tag_v2
+    return image.format == "TIFF" and TAG in tags_of(image)
 
 
 def stored_size(image: Image.Image) -> tuple[int, int]:
     """(H, W) as stored: those of a TIFF newer versions of Pillow exchange as its tag says."""
-    width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
+    width, height = (tags_of(image)[256], tags_of(image)[257]) if image.format == "TIFF" else image.size
     return height, width
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from seg_det.data.arguments import height_width, number
 from seg_det.data.mixing import checked_mixing
@@ -66,7 +67,7 @@ def resize_antialiased_only(size: Sequence[int]) -> DetectionTransform:
 
 def _transform_of(kind: str) -> type[DetectionTransform | ClassificationTransform | SegmentationTransform]:
     """The class of the transforms for a kind of task. Raises UserError for an unknown one."""
-    known = {transform.kind: transform for transform in Seeded.__subclasses__()}
+    known: dict[str, Any] = {transform.kind: transform for transform in Seeded.__subclasses__()}
     if kind not in known:
         raise UserError(f"augmentation.kind must be one of {', '.join(known)}, got {kind!r}.")
     return known[kind]

@@ -36,6 +36,7 @@ class Sentence(str):
     """What is wrong with the data, and whether ``on_bad="error"`` would refuse it."""
 
     __slots__ = ("refused",)
+    refused: bool
 
     def __new__(cls, text: str, *, refused: bool = False) -> Sentence:
         sentence = super().__new__(cls, text)

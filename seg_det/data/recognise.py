@@ -178,12 +178,12 @@ def _image_folder(root: Path, split: str, file: Path) -> Path:
     return there[0]
 
 
-def _has_respelled(folder: Path, name: str) -> bool:
+def _has_respelled(folder: Path, name: str | None) -> bool:
     """Whether the reader will find ``name`` there in another spelling."""
     from seg_det.data.spelling import Spellings  # imports numpy, which --help need not
 
     try:
-        return Spellings(folder).find(name).is_file()
+        return name is not None and Spellings(folder).find(name).is_file()
     except UserError:
         return False
 

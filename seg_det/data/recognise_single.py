@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -54,10 +54,10 @@ def voc_beside(root: Path) -> Single | None:
         keys = (f"dataset.images={pair[0]}", f"dataset.annotations={pair[1]}", "dataset.train_split=null", SPLIT)
         return Single("custom_voc", keys, f"the XML files in {pair[1] if pair[1] != '.' else 'it'}")
     val = next((pair for name in VAL if (pair := _pair(root, name))), None)
-    keys = [f"dataset.train_images={train[0]}", f"dataset.train_annotations={train[1]}", "dataset.train_split=null"]
+    given = [f"dataset.train_images={train[0]}", f"dataset.train_annotations={train[1]}", "dataset.train_split=null"]
     if val:
-        keys += [f"dataset.val_images={val[0]}", f"dataset.val_annotations={val[1]}", "dataset.val_split=null"]
-    return Single("custom_voc", (*keys, *([] if val else [SPLIT])), f"the XML files in {train[1]}")
+        given += [f"dataset.val_images={val[0]}", f"dataset.val_annotations={val[1]}", "dataset.val_split=null"]
+    return Single("custom_voc", (*given, *([] if val else [SPLIT])), f"the XML files in {train[1]}")
 
 
 def yolo_beside(root: Path) -> Single | None:
@@ -99,15 +99,19 @@ def val_of(root: Path) -> tuple[str, ...]:
 
 def _pair(root: Path, part: str = "") -> tuple[str, str] | None:
     """The folders of images and of XML files below ``root``, of a part."""
-    pairs = [(f"{part}/{images}", f"{part}/{xml}") for images, xml in FOLDERS] if part else FOLDERS
-    pairs += ((f"images/{part}", f"annotations/{part}"),) if part else ()
+    pairs = list(FOLDERS)
+    if part:
+        pairs = [(f"{part}/{images}", f"{part}/{xml}") for images, xml in FOLDERS]
+        pairs.append((f"images/{part}", f"annotations/{part}"))
     for images, xml in pairs:
         if _same_stems(root / images, root / xml, ".xml", _is_voc):
             return Path(images).as_posix(), Path(xml).as_posix()
     return None
 
 
-def _same_stems(images: Path, annotations: Path, suffix: str, accepts=lambda path: True) -> bool:
+def _same_stems(
+    images: Path, annotations: Path, suffix: str, accepts: Callable[[Path], bool] = lambda path: True
+) -> bool:
     """Whether annotations of images lie there: files with the suffix and the name of an image, of the first few."""
     if not (images.is_dir() and annotations.is_dir()):
         return False

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -110,7 +110,15 @@ class SegmentationSource:
     lost: Lost = field(default=Lost())
 
 
+Record = DetectionRecord | ClassificationRecord | SegmentationRecord
 Source = DetectionSource | ClassificationSource | SegmentationSource
+Same = TypeVar("Same", bound=Source)
+
+
+def with_records(source: Same, records: Iterable[Record]) -> Same:
+    """``source`` with other ``records``, which are of its kind."""
+    kept: Any = tuple(records)
+    return replace(source, records=kept)
 
 
 class ImageFile(NamedTuple):

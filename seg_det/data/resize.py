@@ -28,6 +28,6 @@ def centre_window(
     Sides are rounded to the nearest pixel, the corner of the middle down.
     """
     scale = max(wanted / side for wanted, side in zip(covered, image, strict=True))
-    resized = tuple(max(part, round(side * scale)) for part, side in zip(size, image, strict=True))
-    top, left = ((whole - part) // 2 for whole, part in zip(resized, size, strict=True))
-    return resized, (slice(top, top + size[0]), slice(left, left + size[1]))
+    height, width = (max(part, round(side * scale)) for part, side in zip(size, image, strict=True))
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    return (height, width), (slice(top, top + size[0]), slice(left, left + size[1]))

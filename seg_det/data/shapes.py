@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -32,6 +32,7 @@ from seg_det.registry import READERS
 from seg_det.types import Category
 
 SPLITS = ("train", "val")
+Annotations = list[dict[str, Any]]  # of an image
 JPEG_QUALITY = 90
 MOST_IMAGES = 10**6  # a split: file names have six digits
 FORMAT = 1  # raise it whenever the same seed would give other files
@@ -159,13 +160,17 @@ def _write_dataset(folder: Path, marker: dict[str, int], title: str) -> None:
             numbers = range(1, marker[f"{split}_images"] + 1)
             objects = []
             # closing: whatever breaks the loop also cancels the images that wait
-            with ThreadPoolExecutor(os.cpu_count()) as pool, closing(pool.map(write, numbers)) as written:
+            with ThreadPoolExecutor(os.cpu_count()) as pool, closing(_map(pool, write, numbers)) as written:
                 for of_image in written:
                     objects.append(of_image)
                     bar.update()
             text = json.dumps(_coco(objects), separators=(",", ":"))
             (folder / "annotations" / f"instances_{split}.json").write_text(text, encoding="utf-8")
     (folder / MARKER).write_text(json.dumps(marker), encoding="utf-8")
+
+
+def _map(pool: ThreadPoolExecutor, make: Callable[[int], Annotations], items: Iterable[int]) -> Generator[Annotations]:
+    return cast(Generator[Annotations], pool.map(make, items))  # annotated as an iterator, which cannot be closed
 
 
 def _write_image(folder: Path, split: str, seed: int, number: int) -> list[dict[str, Any]]:
@@ -223,7 +228,7 @@ def outline_polygons(mask: np.ndarray) -> list[np.ndarray]:
     """
     doubled = mask.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    holes = np.flatnonzero(hierarchy[0, :, 3] >= 0) if contours else ()
+    holes = np.flatnonzero(hierarchy[0, :, 3] >= 0) if contours else np.zeros(0, np.int64)
     if len(holes):
         across = contours[holes[0]][:, 0, 0]
         cut = int(across.min() + across.max()) // 4  # a column of the hole

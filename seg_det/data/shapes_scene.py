@@ -94,7 +94,7 @@ def rasterise(outlines: list[np.ndarray]) -> Sprite:
     alpha = cv2.resize(fine, (int(columns), int(rows)), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     (left, top), (right, bottom) = low.clip(0, (WIDTH, HEIGHT)), high.clip(0, (WIDTH, HEIGHT))
     inside = alpha[top - low[1] : bottom - low[1], left - low[0] : right - low[0]]
-    return Sprite(inside, (slice(top, bottom), slice(left, right)), cv2.countNonZero(np.uint8(alpha >= 0.5)))
+    return Sprite(inside, (slice(top, bottom), slice(left, right)), cv2.countNonZero((alpha >= 0.5).astype(np.uint8)))
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

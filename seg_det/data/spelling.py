@@ -108,7 +108,7 @@ class Spellings:
     def _candidates(self, parts: list[str]) -> list[str]:
         if not parts:
             return []
-        exact = self._by_name.get(parts[-1], [])
+        exact = (self._by_name or {}).get(parts[-1], [])
         if exact or not self._suffixes:
             return exact
         return [path for path in self._by_stem.get(parts[-1], []) if path.lower().endswith(self._suffixes)]
@@ -126,7 +126,7 @@ class Spellings:
 
     def _what_is_there(self, name: str) -> str:
         base = (_parts(name) or [""])[-1]
-        near = self._by_name.get(base) or self._by_stem.get(Path(base).stem)
+        near = (self._by_name or {}).get(base) or self._by_stem.get(Path(base).stem)
         if near:
             return f"but {', '.join(sorted(near)[:2])}"
         names = sorted(self.names())

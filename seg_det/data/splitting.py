@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from seg_det.data.classes import present_labels
 from seg_det.data.grouping import Groups, Keys, group_images
-from seg_det.data.records import Lost, Source
+from seg_det.data.records import Lost, Record, Source, with_records
 from seg_det.data.split_file import PARTS, Place, Split
 from seg_det.errors import UserError
 
@@ -97,15 +97,17 @@ def share_of(key: str) -> float:
 def describe(parts: Parts) -> str:
     """The split in a line."""
     validate, train = len(parts.val.records), len(parts.train.records)
-    groups, share = len({place.group for place in parts.split.images.values()}), validate / max(1, validate + train)
+    places = parts.split.images.values() if parts.split else ()
+    groups, share = len({place.group for place in places}), validate / max(1, validate + train)
     of_groups = f", in {groups:,} groups that stay together" if groups < validate + train else ""
     return f"{validate:,} of {validate + train:,} images ({share:.1%}) validate, {train:,} train{of_groups}"
 
 
 def _part(source: Source, names: Sequence[str], split: Split, part: str, root: Path) -> Source:
-    there = zip(source.records, names, strict=True)
+    records: Sequence[Record] = source.records
+    there = zip(records, names, strict=True)
     chosen = tuple(record for record, name in there if name in split.images and split.images[name].part == part)
-    return replace(source, name=f"{Path(_absolute(root)).name} {part}", records=chosen, lost=Lost())
+    return replace(with_records(source, chosen), name=f"{Path(_absolute(root)).name} {part}", lost=Lost())
 
 
 def _frozen(names: Sequence[str], earlier: Split, owner: str) -> tuple[Split, list[str]]:
@@ -127,7 +129,8 @@ def _frozen(names: Sequence[str], earlier: Split, owner: str) -> tuple[Split, li
 
 def _decided(names: Sequence[str], source: Source, rule: Rule, earlier: Split | None) -> tuple[Split, list[str]]:
     """Those of ``earlier`` as they are, the others by their groups."""
-    before = {name: earlier.images[name] for name in names if name in earlier.images} if earlier else {}
+    earlier = earlier or Split(rule.share, {})
+    before = {name: earlier.images[name] for name in names if name in earlier.images}
     if len(before) == len(names):
         return Split(earlier.share, before), []
     paths = [record.path for record in source.records] if rule.near_duplicates else None
@@ -188,7 +191,7 @@ def _far_off(images: dict[str, Place], share: float) -> list[str]:
     sizes: dict[str, int] = defaultdict(int)
     for place in images.values():
         sizes[place.group] += 1
-    largest = max(sizes, key=sizes.get)
+    largest = max(sizes, key=sizes.__getitem__)
     return [
         f"{validate} of {len(images)} images validate instead of a share of {share:g}, as groups stay together: the largest, "
         f"{largest!r}, has {sizes[largest]}"

@@ -109,7 +109,7 @@ def _chosen(value: Any) -> list[Any]:
     return [] if value is None else [value]
 
 
-def _draw(kind: str, shape: Mapping[str, Any]) -> Geometry:
+def _draw(kind: Any, shape: Any) -> Geometry:
     if kind == "rect":
         x, y, width, height = (float(shape[key]) for key in ("x", "y", "width", "height"))
         return rectangle(x, y, x + width, y + height)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -80,7 +81,7 @@ def _read_images(paths: Sequence[Path], labels: str, problems: Problems) -> list
         keys = [str(path) for path in paths]
     ids = image_ids(keys)
     shared, files = shared_labels(paths, labels), []
-    shown = {"desc": f"reading {paths[0].parent}", "unit": "image", "delay": 2, "leave": False}
+    shown: dict[str, Any] = {"desc": f"reading {paths[0].parent}", "unit": "image", "delay": 2, "leave": False}
     for path, key in zip(tqdm(paths, **shown), keys, strict=True):
         if path in shared:
             same = f"{shared[path]} and {path.name} have the same label file {label_file(path, labels)}"
@@ -135,7 +136,7 @@ def _objects(lines: Sequence[Line], files: Sequence[ImageFile], problems: Proble
     sizes = np.array([file.size for file in files]).reshape(-1, 2)[image]
     shares = np.array([_corners(line) for line in lines], np.float64).reshape(-1, 4)
     checked = check_boxes(shares * np.tile(sizes[:, ::-1], 2), sizes)
-    for row in np.flatnonzero(checked.faults):
+    for row in np.flatnonzero(checked.faults).tolist():
         box = " ".join(f"{value:g}" for value in lines[row].values[:8])
         sentence = f"{lines[row].describe()}: its box {box} {FAULTS[checked.faults[row]]}"
         problems.add(sentence, lost="" if checked.usable[row] else "object")

@@ -52,7 +52,7 @@ class LabelFiles:
 def shared_labels(images: Sequence[Path], labels: str) -> dict[Path, Path]:
     """Images whose label file, which exists, is that of an earlier image too: t1.png beside t1.jpg, with that one."""
     first: dict[Path, Path] = {}
-    shared = {}
+    shared: dict[Path, Path] = {}
     if len({image.stem for image in images}) == len(images):  # the usual case, told without looking at paths
         return shared
     for image in images:

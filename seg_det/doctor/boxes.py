@@ -45,7 +45,7 @@ def objects_of(source: DetectionSource) -> Objects:
 def check_boxes(scope: Scope) -> Iterator[Found]:
     """Boxes that are doubled, cover their image, are tiny at ``scope.size`` or lie in crowds; images with few or many."""
     for split in scope.splits:
-        table = objects_of(split.source)
+        table = objects_of(split.of_boxes)
         yield from _doubled(split, table)
         yield from _sizes(split, table, scope.size)
         yield from _in_crowds(split, table)
@@ -185,7 +185,7 @@ def _of_images(fault: str, split: Split, rows: np.ndarray, says: Callable[[Detec
 
 def _by_number(split: Split) -> Iterator[Found]:
     """Images with more objects than are counted, and images without any."""
-    counts = np.array([len(record.labels) for record in split.source.records])
+    counts = np.array([len(record.labels) for record in split.of_boxes.records])
     crowded, empty = np.flatnonzero(counts > MOST_OBJECTS), np.flatnonzero(counts == 0)
     share = f"no object, as {len(empty):,} of {len(counts):,} images of {split.name} ({len(empty) / len(counts):.1%})"
     yield from _of_images("image-crowded", split, crowded, lambda record: f"{len(record.labels)} objects")

@@ -20,7 +20,7 @@ Counts = Mapping[str, Mapping[str, int]]  # by the role of a split and the name 
 
 def check_object_classes(scope: Scope) -> Iterator[Found]:
     """Classes of boxes: unused, alike, rare, of one split only, unbalanced, of crowds or difficult objects only."""
-    counts = {split.role: _counts(split, _object_labels(split.source)) for split in scope.splits}
+    counts = {split.role: _counts(split, _object_labels(split.of_boxes)) for split in scope.splits}
     yield from check_names(scope)
     yield from check_counts(scope, counts, "object")
     yield from _only_marked(scope)
@@ -28,7 +28,7 @@ def check_object_classes(scope: Scope) -> Iterator[Found]:
 
 def check_image_classes(scope: Scope) -> Iterator[Found]:
     """Classes of images with one class each."""
-    counts = {split.role: _counts(split, _image_labels(split.source)) for split in scope.splits}
+    counts = {split.role: _counts(split, _image_labels(split.of_classes)) for split in scope.splits}
     yield from check_names(scope)
     yield from check_counts(scope, counts, "image")
 
@@ -108,7 +108,7 @@ def _rare(train: Mapping[str, int], unit: str) -> Iterator[Found]:
     yield from found("class-rare", [Finding(sentence) for sentence in sentences])
     present = {name: count for name, count in train.items() if count}
     if present and max(present.values()) > IMBALANCE * min(present.values()):
-        most, least = max(present, key=present.get), min(present, key=present.get)
+        most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
         sentence = (
             f"there are {present[most]:,} {unit}s of {most!r} and {present[least]:,} of {least!r}: data.balance helps"
         )
@@ -121,7 +121,7 @@ def _only_marked(scope: Scope) -> Iterator[Found]:
         marked: dict[str, int] = defaultdict(int)
         plain: dict[str, int] = defaultdict(int)
         for split in scope.splits:
-            labels = _object_labels(split.source)
+            labels = _object_labels(split.of_boxes)
             flags = np.concatenate([getattr(record, flag) for record in split.source.records])
             for totals, chosen in ((marked, labels[flags]), (plain, labels[~flags])):
                 for name, count in _counts(split, chosen).items():

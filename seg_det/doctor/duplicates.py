@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from seg_det.data.records import ClassificationRecord
 from seg_det.data.similar import alike
@@ -68,8 +68,9 @@ def _absolute(path: str) -> str:
 def _listed_twice(split: Split, paths: Sequence[str]) -> Iterator[Found]:
     if len(set(paths)) == len(paths):
         return
-    groups = defaultdict(list)
-    for record, path in zip(split.source.records, paths, strict=True):
+    groups: dict[str, list[Record]] = defaultdict(list)
+    listed: Sequence[Record] = split.source.records
+    for record, path in zip(listed, paths, strict=True):
         groups[path].append(record)
     findings = [
         Finding(
@@ -105,7 +106,8 @@ def _same_bytes(paths: Sequence[Sequence[str]], both: set[str], val: Split) -> I
     sizes = [_sizes((path for path in part if path not in both), end) for part in paths]
     common = sizes[0].keys() & sizes[1].keys()
     first = {size: {_digest(path, end, TAIL): path for path in sizes[0][size]} for size in common}
-    ids = dict(zip(paths[1], val.source.records, strict=True)) if common else {}
+    records: Sequence[Record] = val.source.records
+    ids = dict(zip(paths[1], records, strict=True)) if common else {}
     rows = []
     for size in common:
         for path in sizes[1][size]:
@@ -163,7 +165,7 @@ def _look_alike(listed: Sequence[Place], looks: Looks, equal: set[tuple[int, int
     return [pair for pair, close in found if close or not _crosses(listed, pair)]
 
 
-def _sound(look: Look | None) -> bool:
+def _sound(look: Look | None) -> TypeGuard[Look]:
     return look is not None and not look.fault
 
 
@@ -224,7 +226,7 @@ def check_classes_of_pictures(scope: Scope, looks: Looks) -> Iterator[Found]:
     findings = []
     for split in scope.splits:
         names = [category.name for category in split.source.categories]
-        for record in split.source.records:
+        for record in split.of_classes.records:
             look, name = looks.get(record.path), names[record.label]
             if not _sound(look):
                 continue

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from seg_det.data.records import Source
+from seg_det.data.records import ClassificationSource, DetectionSource, Source
 
 ERROR, WARNING, NOTE = SEVERITIES = ("error", "warning", "note")  # the gravest first
 
@@ -151,6 +151,16 @@ class Split(NamedTuple):
     def name(self) -> str:
         """The source's."""
         return self.source.name
+
+    @property
+    def of_boxes(self) -> DetectionSource:
+        """The source, in checks of boxes: a check is given sources of its own kind alone."""
+        return cast(DetectionSource, self.source)
+
+    @property
+    def of_classes(self) -> ClassificationSource:
+        """The source, in checks of images with one class each."""
+        return cast(ClassificationSource, self.source)
 
 
 class Scope(NamedTuple):

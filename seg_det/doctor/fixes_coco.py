@@ -40,7 +40,7 @@ def _cleaned(document: dict[str, Any], split: Split) -> tuple[list[str], list[st
     changes, aliases = _clean_images(document, split)
     changes += _clean_categories(document)
     by_entry, left = _by_entry(faults, document["annotations"])
-    sizes = {record.image_id: record.size for record in split.source.records}
+    sizes = {record.image_id: record.size for record in split.of_boxes.records}
     kept = []
     for number, entry in enumerate(document["annotations"]):
         fault = by_entry.get(number)
@@ -55,7 +55,7 @@ def _cleaned(document: dict[str, Any], split: Split) -> tuple[list[str], list[st
 
 def _by_entry(faults: Mapping[tuple[str, ...], str], entries: Sequence[Any]) -> tuple[dict[int, str], list[str]]:
     """The faults by the position of the annotation; and those that name an id which several have."""
-    positions = defaultdict(list)
+    positions: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for number, entry in enumerate(entries):
         positions["id", str(_id_of(entry))].append(number)
         positions[str(number),].append(number)

@@ -45,7 +45,7 @@ def _corrected(scope: Scope, folder: Path) -> tuple[dict[str, bytes], list[Chang
     sentences = list(dict.fromkeys(sentence for split in scope.splits for sentence in refused(split)))
     faults, rest = located(sentences, PLACE)
     trees, changes = {}, []
-    for record in (record for split in scope.splits for record in split.source.records):
+    for record in (record for split in scope.splits for record in split.of_boxes.records):
         path = folder / f"{record.path.stem}.xml"
         own = {int(number): said for (file, number), said in faults.items() if Path(file).name == path.name}
         tree, made = _cleaned(path, record, own)
@@ -99,4 +99,5 @@ def _corners(element: ElementTree.Element) -> tuple[float, float, float, float]:
 def _clip(element: ElementTree.Element, size: tuple[int, int]) -> None:
     x1, y1, x2, y2 = clipped(_corners(element), size[1], size[0])
     for corner, value in zip(CORNERS, (x1 + 1, y1 + 1, x2, y2), strict=True):
-        element.find(f"bndbox/{corner}").text = f"{value:g}"
+        if (place := element.find(f"bndbox/{corner}")) is not None:  # or its number could not have been read
+            place.text = f"{value:g}"

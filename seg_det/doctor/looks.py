@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -67,7 +67,7 @@ def look_at(path: Path) -> Look:
         **_format(data, path),
         size=rgb.shape[:2],
         content=hashlib.blake2b(data, digest_size=16).digest(),
-        pixels=hashlib.blake2b(np.ascontiguousarray(rgb), digest_size=16).digest(),
+        pixels=hashlib.blake2b(np.ascontiguousarray(rgb).data, digest_size=16).digest(),
     )
 
 
@@ -79,7 +79,7 @@ def look_at_all(paths: Iterable[Path], title: str) -> dict[Path, Look]:
         return {look.path: look for look in looks}
 
 
-def _format(data: bytes, path: Path) -> dict[str, object]:
+def _format(data: bytes, path: Path) -> dict[str, Any]:
     for place, signature, name, suffixes in SIGNATURES:
         if data[place:].startswith(signature):
             return {"format": name, "suffix_fits": path.suffix.lower() in suffixes}

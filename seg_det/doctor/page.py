@@ -138,13 +138,14 @@ def _picture(finding: Finding) -> Picture | None:
         return None
     try:
         image = read_rgb(finding.file)
-        other = read_rgb(finding.other) if finding.other not in (None, finding.file) else None
+        pair = None if finding.other == finding.file else finding.other
+        other = None if pair is None else read_rgb(pair)
     except UserError:
         return None
     drawn = _drawn(image, finding)
-    if other is not None:
+    if other is not None and pair is not None:
         drawn = np.concatenate([_framed(drawn), _framed(other)], axis=1)
-        return Picture(finding.file.name, f"and {finding.other.name}", drawn)
+        return Picture(finding.file.name, f"and {pair.name}", drawn)
     return Picture(finding.file.name, "", drawn)
 
 

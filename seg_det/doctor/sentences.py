@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from seg_det.data.records import Record
 from seg_det.doctor.findings import ERROR, NOTE, Finding, Found, Scope, Split, found
 
 # The first pattern that is in a sentence names the fault.
@@ -53,7 +54,9 @@ def check_sentences(scope: Scope) -> Iterator[Found]:
     """The problems that the readers listed: errors where ``dataset.on_bad=error`` would refuse them, else notes."""
     for split in scope.splits:
         groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
-        places = Places(split) if split.source.problems else None
+        if not split.source.problems:
+            continue
+        places = Places(split)
         for sentence in split.source.problems:
             refused = getattr(sentence, "refused", True)
             fault = fault_of(sentence, "reader-problem" if refused else "reader-note")
@@ -72,8 +75,8 @@ class Places:
 
     def __init__(self, split: Split) -> None:
         self._split = split.name
-        self._by_id = {record.image_id: record for record in split.source.records}
-        self._by_stem = {record.path.stem: record for record in split.source.records}
+        self._by_id: dict[int | None, Record] = {record.image_id: record for record in split.source.records}
+        self._by_stem: dict[str, Record] = {record.path.stem: record for record in split.source.records}
 
     def located(self, sentence: str) -> Finding:
         """A finding with the image and the box that the sentence names, as far as they can be told."""

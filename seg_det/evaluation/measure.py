@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 from tqdm import tqdm
 
 from seg_det.data.images import read_rgb
 from seg_det.data.loaders import loading, require_annotated_size
-from seg_det.data.records import Source
+from seg_det.data.records import DetectionRecord, SegmentationRecord, Source
 from seg_det.data.samplers import SizeBatches
 from seg_det.kinds.kind import Kind, Metric, Report
 from seg_det.predict.predictor import NotFinite, Predictor
@@ -74,9 +74,10 @@ def loader(
     """All images of ``source`` once, in its order, except that those with canvases of one size come together."""
     images = _Images(source, preprocessing, kind.truth)
     order = SequentialSampler(images)
-    batches = BatchSampler(order, batch_size, drop_last=False)
+    batches: Sampler[list[int]] = BatchSampler(order, batch_size, drop_last=False)
     if preprocessing.varies and batch_size > 1:
-        batches = SizeBatches(order, [preprocessing.canvas_size(r.size) for r in source.records], batch_size)
+        records = cast(Sequence[DetectionRecord | SegmentationRecord], source.records)  # classifiers resize all alike
+        batches = SizeBatches(order, [preprocessing.canvas_size(r.size) for r in records], batch_size)
     return DataLoader(images, batch_sampler=batches, collate_fn=_together, **loading(num_workers))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -84,7 +84,7 @@ class Target(ABC):
     pipelines: ClassVar[tuple[str, ...]] = PIPELINES
     precisions: ClassVar[tuple[str, ...]] = PRECISIONS
     calibrates: ClassVar[bool] = True  # whether int8 looks at images
-    session: ClassVar[Callable[[str], Session]]
+    session: ClassVar[staticmethod[[str], Session]]
     snippet: ClassVar[str | None] = None  # the template of the app's source that goes with the file, see snippets.py
     program: ClassVar[bool] = True  # whether a Python program that runs the file goes with it, see runner.py
     opens: ClassVar[bool] = True  # False: another target opens the files of its suffix

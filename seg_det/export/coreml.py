@@ -162,14 +162,14 @@ def greedy(boxes: Tensor, scores: Tensor, *, iou_threshold: float, max_detection
     labels = torch.arange(classes).repeat(anchors).index_select(0, best.indices)
     rival = rivals(boxes, labels, iou_threshold).float()
     place = torch.arange(len(left))
-    values, rows = [], []
+    scored, rows = [], []
     for _ in range(min(max_detections, anchors * classes)):
         value, row = left.max(0, keepdim=True)
         struck = rival.index_select(0, row)[0] + (place == row).float()
         left = torch.where(struck > 0, -1.0, left)
-        values.append(value)
+        scored.append(value)
         rows.append(row)
-    kept, values = torch.cat(rows), torch.cat(values)
+    kept, values = torch.cat(rows), torch.cat(scored)
     real = (values > 0).float()
     found = boxes.index_select(0, kept) * real[:, None]
     return Found(found, values * real, labels.index_select(0, kept) * real.int(), real.int().sum())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -41,6 +41,11 @@ def _call(graph: fx.Graph, like: fx.Node, target: Any, *args: Any) -> fx.Node:
     return node
 
 
+def _first(node: fx.Node) -> fx.Node:
+    """The node that gives the first argument: a tensor, of all operators below."""
+    return cast(fx.Node, node.args[0])
+
+
 def _exp2(graph: fx.Graph, node: fx.Node) -> fx.Node:
     return _call(graph, node, aten.pow.Scalar, 2.0, node.args[0])
 
@@ -53,7 +58,7 @@ def _hardsigmoid(graph: fx.Graph, node: fx.Node) -> fx.Node:
 
 def _expand(graph: fx.Graph, node: fx.Node) -> fx.Node:
     """A map of one cell spread over a map: XNNPACK has the bilinear upsampling that gives the same."""
-    given, wanted = node.args[0].meta["val"].shape, node.meta["val"].shape
+    given, wanted = _first(node).meta["val"].shape, node.meta["val"].shape
     if len(given) != 4 or given[2:] != (1, 1) or given[:2] != wanted[:2]:
         return node
     return _call(graph, node, aten.upsample_bilinear2d.vec, node.args[0], list(wanted[2:]), False, None)
@@ -61,15 +66,16 @@ def _expand(graph: fx.Graph, node: fx.Node) -> fx.Node:
 
 def _mean(graph: fx.Graph, node: fx.Node) -> fx.Node:
     """The mean of a map as XNNPACK has it: with its sides kept."""
-    given, wanted = node.args[0].meta["val"].shape, node.meta["val"].shape
-    if len(given) != 4 or len(wanted) != 2 or given[:2] != wanted or sorted(d % 4 for d in node.args[1]) != [2, 3]:
+    given, wanted = _first(node).meta["val"].shape, node.meta["val"].shape
+    sides = cast(Sequence[int], node.args[1])
+    if len(given) != 4 or len(wanted) != 2 or given[:2] != wanted or sorted(d % 4 for d in sides) != [2, 3]:
         return node
     return _call(
         graph, node, aten.view.default, _call(graph, node, aten.mean.dim, node.args[0], [2, 3], True), list(wanted)
     )
 
 
-REWRITES = {
+REWRITES: dict[Any, Callable[[fx.Graph, fx.Node], fx.Node]] = {
     aten.exp2.default: _exp2,
     aten.hardsigmoid.default: _hardsigmoid,
     aten.hardsigmoid_.default: _hardsigmoid,

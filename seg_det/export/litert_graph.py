@@ -52,7 +52,8 @@ def operators_of(model: Any) -> list[Operator]:
 
 def body_of(operators: list[Operator]) -> list[Operator]:
     """What lies between the first and the last layer with weights, and these."""
-    after, before = set(), set()
+    after: set[int] = set()
+    before: set[int] = set()
     for operator in operators:
         if operator.kind in WEIGHTED or after & set(operator.inputs):
             after |= set(operator.outputs)
@@ -92,10 +93,12 @@ def applied(work: Any, ranges: dict[str, Any] | None = None) -> bytes:
 
 def _chosen(model: Any, kept: set[bytes]) -> list[Operator]:
     """The operators to compute in 8 bits; what comes after nothing but layers in float stays in float too."""
-    chosen, whole = [], set()  # numbers of tensors of the body in float
+    chosen: list[Operator] = []
+    whole: set[int] = set()  # numbers of tensors of the body in float
     for operator in body_of(operators_of(model)):
         if operator.kind in WEIGHTED:
-            in_float = _fingerprint(_constant(model, operator.inputs[1])) in kept
+            weights = _constant(model, operator.inputs[1])
+            in_float = weights is not None and _fingerprint(weights) in kept
         else:
             computed = [i for i in operator.inputs if i >= 0 and _constant(model, i) is None]
             in_float = set(computed) <= whole
@@ -145,8 +148,8 @@ def _ranges(
     interpreter.allocate_tensors()
     (entry,) = interpreter.get_input_details()
     tensors = model.subgraphs[0].tensors
-    numbers = {i for operator in operators for i in (*operator.inputs, *operator.outputs) if i >= 0}
-    numbers = [i for i in numbers if tensors[i].type == FLOAT32 and _constant(model, i) is None]
+    touched = {i for operator in operators for i in (*operator.inputs, *operator.outputs) if i >= 0}
+    numbers = [i for i in touched if tensors[i].type == FLOAT32 and _constant(model, i) is None]
     seen = {i: Seen() for i in numbers}
     for image in images:
         interpreter.set_tensor(entry["index"], image.numpy())
@@ -155,7 +158,7 @@ def _ranges(
             seen[i].add(interpreter.get_tensor(i))
     return {
         _name(tensors[i]): {
-            key: np.float32([[value]]) for key, value in zip(("min", "max"), observer(values), strict=True)
+            key: np.array([[value]], np.float32) for key, value in zip(("min", "max"), observer(values), strict=True)
         }
         for i, values in seen.items()
     }

@@ -91,6 +91,8 @@ def _extract(archive: Path, name: str, folder: Path) -> None:
     try:
         with tarfile.open(archive) as package:
             member = package.extractfile(f"package/dist/{name}")
+            if member is None:
+                raise KeyError(f"{name} is no file of it")
             with (folder / name).open("wb") as file:
                 shutil.copyfileobj(member, file)
     except (tarfile.TarError, EOFError, KeyError, OSError, AttributeError) as error:

@@ -20,7 +20,7 @@ from seg_det.errors import UserError
 from seg_det.export.base import Job, Target, unsupported
 from seg_det.export.pipeline import Graph, build_graph
 from seg_det.ops.nms import nms
-from seg_det.ops.resize_graph import CROP_FRACTION
+from seg_det.ops.placement import CROP_FRACTION
 from seg_det.predict.exported import Session
 from seg_det.predict.graphs import Found
 from seg_det.registry import TARGETS
@@ -128,7 +128,7 @@ class OnnxTarget(Target):
         try:
             with _quiet(), torch.no_grad():
                 exported = torch.export.export(graph.module, (graph.example,), dynamic_shapes=(sides,), strict=False)
-                program = torch.onnx.export(
+                program: Any = torch.onnx.export(  # None only without dynamo
                     exported,
                     dynamo=True,
                     opset_version=self.opset,
@@ -292,9 +292,11 @@ def _quiet() -> Iterator[None]:
 
 @cache
 def _translations() -> dict[Any, Any]:
-    from onnxscript import opset20 as op
+    from onnxscript import opset20
 
-    def translate(boxes, scores, per_class: int, iou_threshold: float):
+    op: Any = opset20  # its annotations are of tensors, and it is given the values of a graph
+
+    def translate(boxes: Any, scores: Any, per_class: int, iou_threshold: float) -> Any:
         return op.NonMaxSuppression(
             boxes,
             scores,

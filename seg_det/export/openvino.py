@@ -38,7 +38,8 @@ def open_session(path: str) -> Session:
     """The function that runs the file."""
     import sys
 
-    sys.modules.setdefault("openvino_telemetry", None)  # or the package would tell its maker that it was imported
+    # Or the package would tell its maker that it was imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # not in the stub: None is no module
     import openvino
 
     # A processor that knows bfloat16 would compute in it by default, which costs a detector more accuracy than 8 bits do.
@@ -130,7 +131,8 @@ class OpenVinoTarget(Target):
 
 def _silently_imported(name: str) -> ModuleType:
     """OpenVINO's or NNCF's package, without its telemetry, where it is not imported yet; the user's settings stay."""
-    sys.modules.setdefault("openvino_telemetry", None)
+    modules: dict[str, Any] = sys.modules  # None keeps a package from being imported
+    modules.setdefault("openvino_telemetry", None)
     return importlib.import_module(name)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seg_det.errors import UserError
 from seg_det.export.base import Job
 from seg_det.nn.blocks import fold_norms
+from seg_det.nn.convolutions import in_format
 from seg_det.ops.images import normalise
 from seg_det.ops.resize_graph import fit
 from seg_det.predict.graphs import Tail
@@ -55,9 +56,9 @@ def completed(card: ModelCard, pipeline: str) -> ModelCard:
 
 def exportable(model: nn.Module) -> nn.Module:
     """A copy of ``model`` to export: evaluation mode, batch norms folded, nothing but what prediction needs."""
-    model = copy.deepcopy(model).eval().float().cpu().to(memory_format=torch.contiguous_format)
+    model = in_format(copy.deepcopy(model).eval().float().cpu(), torch.contiguous_format)
     if getattr(model, "auxiliary", None) is not None:
-        model.auxiliary = None
+        model.register_module("auxiliary", None)
     return fold_norms(model).requires_grad_(False)
 
 
@@ -71,7 +72,7 @@ def build_graph(job: Job, *, tail: Tail | None = None, half: bool | None = None)
     height, width = card.input_size
     names = outputs_of(card, job.pipeline)
     if job.pipeline == "full":
-        module = Full(network, card, tail)
+        module: nn.Module = Full(network, card, tail)
         example = torch.randint(0, 256, (*EXAMPLE_SIZE, 3), dtype=torch.uint8)
         return Graph(module.eval(), example, {0: "height", 1: "width"}, "image", names)
     one = job.pipeline == "normalised" and tail is not None
@@ -82,6 +83,9 @@ def build_graph(job: Job, *, tail: Tail | None = None, half: bool | None = None)
 
 class Network(nn.Module):
     """The network with its normalisation: ``images`` f32 [B, 3, h, w], 0..255, to its raw outputs in float32."""
+
+    mean: Tensor  # f32 [3]
+    std: Tensor  # f32 [3]
 
     def __init__(self, model: nn.Module, card: ModelCard, *, half: bool):
         super().__init__()
@@ -118,7 +122,7 @@ class Full(nn.Module):
         super().__init__()
         self.network = network
         self.card = card
-        self.reader = task_of(card).graph(network.model, card, tail)
+        self.reader: Any = task_of(card).graph(network.model, card, tail)
 
     def forward(self, image: Tensor) -> Any:
         pixels = image.permute(2, 0, 1).float()

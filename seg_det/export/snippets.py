@@ -27,6 +27,8 @@ def write(target: Target, card: ModelCard, export: dict[str, Any], path: Path) -
 
 def source(target: Target, card: ModelCard, export: dict[str, Any], file: str) -> str:
     """The text of it, for an export of the name ``file``."""
+    if target.snippet is None:
+        raise ValueError(f"expected a target with a snippet, got {target.name}")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("seg_det.export", "."),
         undefined=jinja2.StrictUndefined,

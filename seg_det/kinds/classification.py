@@ -18,6 +18,7 @@ from seg_det.doctor.findings import Checks
 from seg_det.errors import UserError
 from seg_det.kinds.kind import Kind
 from seg_det.metrics.classification import ClassificationMetric, ClassificationReport
+from seg_det.ops.images import sides
 from seg_det.predict.classification import CLASSIFICATION as TASK
 from seg_det.report.drawings import MARK, draw_title, shrink
 from seg_det.report.pictures import Details, Picture, extremes, worst_and_best
@@ -27,7 +28,7 @@ PICTURE = 320  # pixels of the longer side of an image in a report
 
 
 def _batch_sizes(batch: ClassificationBatch) -> list[tuple[int, int]]:
-    return [tuple(batch.images.shape[-2:])] * len(batch.images)  # no prediction depends on the file's
+    return [sides(batch.images)] * len(batch.images)  # no prediction depends on the file's
 
 
 def _scored(predictions: Sequence[Tensor], truths: Sequence[None]) -> Tensor:

@@ -26,16 +26,21 @@ from seg_det.metrics.coverage import coverage
 from seg_det.metrics.detection import DetectionMetric, DetectionReport
 from seg_det.metrics.thresholds import at_thresholds
 from seg_det.metrics.verdicts import Verdicts, verdicts
-from seg_det.ops.anchors import best_overlaps
+from seg_det.ops.anchors import anchored, best_overlaps
 from seg_det.ops.boxes import area, iou
+from seg_det.ops.images import sides
 from seg_det.predict.detection import DETECTION as TASK
 from seg_det.predict.detection import Detector
 from seg_det.predict.model import USUAL_THRESHOLD
+from seg_det.predict.preprocessing import Size
 from seg_det.report.drawings import draw_boxes, shrink, side_by_side
 from seg_det.report.pictures import Details, Picture, counted, extremes, worst_and_best
 from seg_det.types import Category, DenseDetections, DetectionBatch, Detections, ModelCard
 
-TRANSFORMS = {"stretch": resize_only, "stretch_antialiased": resize_antialiased_only}  # of ModelCard.resize
+TRANSFORMS: dict[str, Callable[[Size], DetectionTransform]] = {  # of ModelCard.resize
+    "stretch": resize_only,
+    "stretch_antialiased": resize_antialiased_only,
+}
 VIEW = 420  # pixels of the longer side of each of the two views of an image in a report
 UNMATCHED = 0.25  # share of objects without a good anchor match above which training warns
 VANISHING = 0.01  # share of objects below a pixel from which training warns
@@ -50,7 +55,7 @@ SAME_BOX = 0.5  # IoU from which a detection counts as the same
 def _loss(
     function: Callable[..., DetectionLosses], predictor: Detector, raw: DenseDetections, batch: DetectionBatch
 ) -> DetectionLosses:
-    return function(raw, batch, predictor.anchors_of(tuple(batch.images.shape[-2:])))
+    return function(raw, batch, predictor.anchors_of(sides(batch.images)))
 
 
 def _match_threshold(loss: Callable[..., DetectionLosses] | None) -> float | None:
@@ -62,7 +67,9 @@ def _match_threshold(loss: Callable[..., DetectionLosses] | None) -> float | Non
 def _best_anchors(model: nn.Module, card: ModelCard, source: DetectionSource) -> tuple[Tensor, Tensor]:
     """The objects of a split as boxes of the input [N, 4], and the IoU of each with its best anchor [N]."""
     boxes, size = input_boxes(source.records, card.input_size), card.input_size
-    return boxes, best_overlaps(boxes, model.anchor_shapes, model.map_sizes(size), size, rule=model.anchor_rule)
+    detector = anchored(model)
+    rule = detector.anchor_rule
+    return boxes, best_overlaps(boxes, detector.anchor_shapes, detector.map_sizes(size), size, rule=rule)
 
 
 def _doubts(predictor: Detector, source: DetectionSource, loss: Callable[..., DetectionLosses]) -> str | None:
@@ -88,12 +95,15 @@ def _unmatched(predictor: Detector, source: DetectionSource, loss: Callable[...,
         return None
     boxes, best = _best_anchors(predictor.model, predictor.card, source)
     covered = coverage(boxes, best, threshold)
-    if not len(boxes) or 1 - covered["all"].recall <= UNMATCHED:
+    recall = covered["all"].recall  # None without objects
+    if recall is None or 1 - recall <= UNMATCHED:
         return None
     size = predictor.card.input_size
-    sizes = [f"{_percent(1 - row.recall)} of the {name} ones" for name, row in covered.items() if row.objects]
+    sizes = [
+        f"{_percent(1 - row.recall)} of the {name} ones" for name, row in covered.items() if row.recall is not None
+    ]
     return (
-        f"{_percent(1 - covered['all'].recall)} of the {len(boxes)} objects of {source.name} match no anchor by an IoU of "
+        f"{_percent(1 - recall)} of the {len(boxes)} objects of {source.name} match no anchor by an IoU of "
         f"{threshold} at {size[0]} x {size[1]} ({', '.join(sizes[1:])}) and will be learned badly: "
         "python -m seg_det.anchors with the arguments of this command fits the anchors to them; a larger data.size or a "
         "finer tap in task.model.taps helps small ones."
@@ -230,8 +240,8 @@ def _class_counts(source: DetectionSource) -> tuple[dict[str, int], str]:
 
 def _object_sizes(predictor: Detector, source: DetectionSource) -> tuple[np.ndarray, np.ndarray]:
     boxes = input_boxes(source.records, predictor.card.input_size)
-    sides = predictor.anchors[:, 2:] - predictor.anchors[:, :2]
-    return (boxes[:, 2:] - boxes[:, :2]).numpy(), sides.round(decimals=1).unique(dim=0).numpy()
+    shapes = predictor.anchors[:, 2:] - predictor.anchors[:, :2]
+    return (boxes[:, 2:] - boxes[:, :2]).numpy(), shapes.round(decimals=1).unique(dim=0).numpy()
 
 
 DETECTION = Kind(

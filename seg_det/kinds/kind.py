@@ -20,6 +20,7 @@ from seg_det.types import Category, ModelCard
 class Losses(Protocol):
     """A NamedTuple of the parts of a loss."""
 
+    def __len__(self) -> int: ...
     def total(self) -> Tensor: ...
     def _asdict(self) -> dict[str, Tensor]: ...
 
@@ -27,20 +28,20 @@ class Losses(Protocol):
 class Report(Protocol):
     """The figures of one evaluation."""
 
-    def headline(self) -> dict[str, float]: ...
-    def by_class(self) -> dict[str, float]: ...  # the figure ``Kind.class_figure``
+    def headline(self) -> Mapping[str, float | None]: ...
+    def by_class(self) -> Mapping[str, float]: ...  # the figure ``Kind.class_figure``
     def to_dict(self) -> dict[str, Any]: ...
 
 
 class Metric(Protocol):
     """Collects predictions by image id, and scores them."""
 
-    def update(self, image_ids: Iterable[int] | Tensor, predictions: Any) -> None: ...
+    def update(self, image_ids: Iterable[int] | Tensor, predictions: Any, /) -> None: ...
     def compute(self) -> Report: ...
     def results(self) -> list[dict[str, Any]]: ...
     def reset(self) -> None: ...
     def state(self) -> Any: ...
-    def merge(self, states: Sequence[Any]) -> None: ...
+    def merge(self, states: Sequence[Any], /) -> None: ...
 
 
 def plain_loss(function: Callable[..., Losses], predictor: NetworkPredictor, raw: Any, batch: Any) -> Losses:
@@ -74,6 +75,8 @@ class Kind:
     ``anchors`` says how well a network's anchors match the objects of a split, by its loss function or, with None, by the
     usual threshold: see :func:`seg_det.kinds.detection.anchor_fit` for the keys. ``drawn`` draws on the image of a record
     what a model with that card gave the metric.
+
+    Predictors, losses, metrics, sources and batches are those of the kind itself, and so are ``Any`` as arguments.
     """
 
     task: Task
@@ -84,8 +87,8 @@ class Kind:
     evaluation_transform: Callable[
         [NetworkPredictor], Any
     ]  # the predictor's preprocessing, of labels too: for training
-    loss: Callable[[Callable[..., Losses], NetworkPredictor, Any, Any], Losses] = plain_loss
-    doubts: Callable[[NetworkPredictor, Any, Callable[..., Losses]], str | None] = lambda predictor, source, loss: None
+    loss: Callable[[Callable[..., Any], Any, Any, Any], Losses] = plain_loss
+    doubts: Callable[[Any, Any, Callable[..., Any]], str | None] = lambda predictor, source, loss: None
     postprocess: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] = lambda loss, settings: dict(
         settings
     )
@@ -106,15 +109,15 @@ class Kind:
     check: Callable[..., None]  # raises UserError for a source that cannot be used; every=True: looks at each record
     least_images: int = 1  # of a training step
     tiny_maps: bool = True  # whether its networks have maps of a single cell
-    anchors: Callable[[nn.Module, ModelCard, Any, Callable[..., Losses] | None], dict[str, Any] | None] = no_anchors
-    details: Callable[[Metric, Any, Any], Details]  # for the report, of a metric, its figures and the source
+    anchors: Callable[[nn.Module, ModelCard, Any, Callable[..., Any] | None], dict[str, Any] | None] = no_anchors
+    details: Callable[[Any, Any, Any], Details]  # for the report, of a metric, its figures and the source
     drawn: Callable[[Any, Any, ModelCard], np.ndarray]
     legend: Callable[[Sequence[Category]], list[tuple[str, Colour]]] = (
         lambda categories: []
     )  # of the colours in drawings
     drawn_batch: Callable[[Any, Sequence[Category]], list[np.ndarray]]  # a batch of the training loader with its labels
     class_counts: Callable[[Any], tuple[dict[str, int], str]]  # of a source, by class, and what is counted
-    object_sizes: Callable[[NetworkPredictor, Any], tuple[np.ndarray, np.ndarray] | None] = lambda predictor, source: (
+    object_sizes: Callable[[Any, Any], tuple[np.ndarray, np.ndarray] | None] = lambda predictor, source: (
         None
     )  # widths and heights f32 [N, 2] of objects and [A, 2] of anchors in pixels of the input
 

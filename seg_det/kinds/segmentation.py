@@ -63,6 +63,8 @@ def _metric(
     """``save_predictions``: a form of :class:`MaskWriter`, for PNGs of all images in ``folder``."""
     save = None
     if save_predictions is not None:
+        if folder is None:
+            raise ValueError("expected a folder for the predictions that are to be saved")
         writer = MaskWriter(folder, source.categories, save_predictions)
 
         def save(record: SegmentationRecord, labels: Tensor) -> None:
@@ -104,7 +106,7 @@ def _drawn_batch(batch: SegmentationBatch, categories: Sequence[Category]) -> li
 def _class_counts(source: SegmentationSource) -> tuple[dict[str, int], str]:
     """Pixels, of so many images that it takes seconds."""
     records = source.records[:: math.ceil(len(source.records) / COUNTED)]
-    counts = sum(np.bincount(read_mask(record).ravel(), minlength=256) for record in records).tolist()
+    counts = np.sum([np.bincount(read_mask(record).ravel(), minlength=256) for record in records], axis=0).tolist()
     unit = "pixels" if len(records) == len(source.records) else f"pixels in {len(records)} of the images,"
     return {category.name: count for category, count in zip(source.categories, counts, strict=False)}, unit
 

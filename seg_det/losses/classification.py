@@ -31,7 +31,7 @@ def label_loss(raw: Tensor, batch: ClassificationBatch, *, label_smoothing: floa
     """
     if not 0 <= label_smoothing <= 1:
         raise UserError(f"task.loss.label_smoothing must be from 0 to 1, got {label_smoothing}.")
-    if batch.others is None:
+    if batch.others is None or batch.shares is None:
         return ClassificationLosses(F.cross_entropy(raw.float(), batch.labels, label_smoothing=label_smoothing))
     own, other = (
         F.cross_entropy(raw.float(), labels, label_smoothing=label_smoothing, reduction="none")

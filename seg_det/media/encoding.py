@@ -7,6 +7,7 @@ import subprocess
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import IO, cast
 
 import cv2
 import numpy as np
@@ -94,31 +95,33 @@ class _Ffmpeg:
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C ends the prediction, which then closes the file
         )
+        pipes = (self._process.stdin, self._process.stderr)
+        self._frames, self._complaints = (cast(IO[bytes], pipe) for pipe in pipes)  # opened, as PIPE is given for them
 
     def write(self, frame: np.ndarray) -> None:
         try:
-            self._process.stdin.write(np.ascontiguousarray(frame).data)
+            self._frames.write(np.ascontiguousarray(frame).data)
         except OSError:
             self._fail()
 
     def close(self) -> None:
         try:
-            self._process.stdin.close()
+            self._frames.close()
         except OSError:
             self._fail()
         if self._process.wait():
             self._fail()
-        self._process.stderr.close()
+        self._complaints.close()
 
     def _fail(self) -> None:
-        reason = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+        reason = self._complaints.read().decode(errors="replace").strip().splitlines()
         raise UserError(f"the video {self._path} cannot be written ({reason[-1] if reason else 'ffmpeg stopped'}).")
 
 
 class _OpenCV:
     def __init__(self, path: Path, rate: float, size: tuple[int, int]):
         self._writer = cv2.VideoWriter(
-            str(path.absolute()), cv2.VideoWriter_fourcc(*"mp4v"), max(rate, SLOWEST), size[::-1]
+            str(path.absolute()), cv2.VideoWriter.fourcc(*"mp4v"), max(rate, SLOWEST), size[::-1]
         )
         if not self._writer.isOpened():
             raise UserError(f"the video {path} cannot be written: check the folder and the free space.")

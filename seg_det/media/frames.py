@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeGuard, TypeVar
 
 import numpy as np
 
 from seg_det.errors import UserError
 
-Given, Made = TypeVar("Given"), TypeVar("Made")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 class Frame:
@@ -40,18 +41,40 @@ class Frame:
         """For messages: the file, and which frame of it."""
         return self.file if self.number is None else f"{self.file}, frame {self.number}"
 
+    @property
+    def image(self) -> np.ndarray:
+        """The pixels u8 [H, W, 3] RGB of a frame that was read. Raises its error, as a UserError, for another one."""
+        if self.pixels is None:
+            raise self.error or UserError(f"{self.name} was not read.")
+        return self.pixels
+
 
 class Input(Protocol):
     """A part of a source: all its images, or one video."""
 
-    name: str
-    video: bool  # whether its frames follow one another in time
-    live: bool  # whether it goes on until it is stopped
-    length: int | None  # how many frames there are, as far as is known
+    @property
+    def name(self) -> str: ...
+    @property
+    def video(self) -> bool: ...  # whether its frames follow one another in time
+    @property
+    def live(self) -> bool: ...  # whether it goes on until it is stopped
+    @property
+    def length(self) -> int | None: ...  # how many frames there are, as far as is known
 
     def frames(self) -> Iterator[Frame]:
         """Read once, in order. What goes wrong after the first frame becomes a Frame with an error."""
         ...
+
+
+class Video(Input, Protocol):
+    """An input that is a video."""
+
+    rate: float  # frames a second; of a stream known once it has been opened
+
+
+def is_video(given: Input) -> TypeGuard[Video]:
+    """Whether an input is a video."""
+    return given.video
 
 
 def in_advance(

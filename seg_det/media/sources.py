@@ -90,20 +90,27 @@ def open_source(source: Any, *, timing: Timing | None = None) -> tuple[list[Inpu
 def _add(one: Any, found: _Found) -> Path | None:
     """Add what one source names; a single image or video is returned, so that several become one input."""
     if isinstance(one, int):
-        return _add_camera(one, found)
+        _add_camera(one, found)
+        return None
     text = str(one)
     if "://" in text:
-        return found.add_address(text)
+        found.add_address(text)
+        return None
     path = Path(text).expanduser()
     if _exists(path):
         if path.is_dir():
-            return _add_folder(path, found)
-        return _add_list(path, found) if path.suffix.lower() == ".txt" else path
+            _add_folder(path, found)
+        elif path.suffix.lower() == ".txt":
+            _add_list(path, found)
+        else:
+            return path
+        return None
     if not has_magic(text):
         raise UserError(f"there is no {shown(text)}: source is {FORMS}.")
     if not (paths := _matching(path)):
         raise UserError(f"no file matches source={text}: source is {FORMS}.")
-    return found.add(paths, _common_folder(paths))
+    found.add(paths, _common_folder(paths))
+    return None
 
 
 def _add_camera(number: int, found: _Found) -> None:

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+Counted = _ConvNd | nn.Linear
 COUNTED = (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)
 NORMS = (
     nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
@@ -42,7 +44,7 @@ class Complexity:
     @property
     def params_without_norm(self) -> int:
         """What is left once the norms are folded into the convolutions, their biases aside."""
-        return self.params - (self.by_type["norm"].params if "norm" in self.by_type else 0)
+        return self.params - (int(self.by_type["norm"].params) if "norm" in self.by_type else 0)
 
     def shares(self) -> dict[str, Cost]:
         """Per cent of the totals, as MobileNetV1 Table 2 gives them."""
@@ -86,7 +88,7 @@ def _calls(model: nn.Module, image_size: tuple[int, int]) -> list[_Call]:
     ghost = copy.deepcopy(model).to("meta").eval()  # shapes without data: no arithmetic, no batch statistics
     calls: list[_Call] = []
 
-    def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def note(name: str, module: Counted, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         madds = module.weight.numel() * _positions(module, inputs[0], output)
         calls.append(_Call(name, layer_type(module), madds, output.shape[2] if output.ndim > 2 else 0))
 
@@ -113,24 +115,24 @@ def _by_part(
 
 def _strides(calls: Sequence[_Call], height: int) -> dict[str, int]:
     """The stride that each block of the backbone ends with: of the last layer in it, which is no squeeze-and-excite's."""
-    ends = {_block(call.name): call.rows for call in calls if call.rows and _block(call.name)}
+    ends = {block: call.rows for call in calls if call.rows and (block := _block(call.name))}
     return {block: 2 ** round(math.log2(height / rows)) for block, rows in ends.items()}
 
 
 def _block(name: str) -> str | None:
     found = re.match(r"backbone\.blocks\.\d+", name)
-    return found and found.group()
+    return found.group() if found else None
 
 
 def _part(name: str, strides: Mapping[str, int]) -> str:
     """The row that a module called ``name`` belongs to: the stages of a backbone are told apart by stride."""
-    if (block := _block(name)) in strides:
+    if (block := _block(name)) and block in strides:
         return f"backbone stride {strides[block]}"
     words = name.split(".")
     return " ".join(words[:2] if words[0] == "backbone" else words[:1]) or "model"
 
 
-def _positions(module: nn.Module, given: Tensor, output: Tensor) -> int:
+def _positions(module: Counted, given: Tensor, output: Tensor) -> int:
     """How often the whole weight is applied: each weight takes part once at every place that it is laid on."""
     if isinstance(module, nn.Linear):
         return output.numel() // module.out_features

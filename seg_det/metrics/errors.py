@@ -138,7 +138,8 @@ def _sizes(case: Case, mistakes: _Mistakes) -> tuple[np.ndarray, np.ndarray]:
     area = case.found.area
     about = mistakes.object >= 0
     area[about] = case.objects.area[mistakes.object[about]]
-    return tuple(np.searchsorted(SIZE_BOUNDS, areas, "right") for areas in (area, case.objects.area))
+    found, objects = (np.searchsorted(SIZE_BOUNDS, areas, "right") for areas in (area, case.objects.area))
+    return found, objects
 
 
 def _counts(mistakes: _Mistakes) -> list[int]:

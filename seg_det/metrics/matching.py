@@ -56,7 +56,8 @@ def _blocks(first: np.ndarray, count: np.ndarray) -> Iterator[tuple[np.ndarray, 
     """Each row i beside each of first[i], first[i] + 1, ..., ``count[i]`` of them; some MOST_PAIRS pairs at a time."""
     rows = np.flatnonzero(count)
     ends = np.cumsum(count[rows])
-    cuts = np.searchsorted(ends, np.arange(MOST_PAIRS, ends[-1], MOST_PAIRS)) if len(ends) else []
+    marks = np.arange(MOST_PAIRS, ends[-1], MOST_PAIRS) if len(ends) else np.zeros(0, np.int64)
+    cuts = np.searchsorted(ends, marks)
     for block in np.split(rows, cuts):
         sizes = count[block]
         begins = np.cumsum(sizes) - sizes

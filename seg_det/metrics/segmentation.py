@@ -87,7 +87,11 @@ class SegmentationReport:
     def by_class(self) -> dict[str, float]:
         """IoU of each class that is labelled somewhere, for loggers."""
         labelled = self.confusion.sum(1) > 0
-        return {name: iou for name, iou, here in zip(self.names, self.iou(), labelled, strict=True) if here}
+        return {
+            name: iou
+            for name, iou, here in zip(self.names, self.iou(), labelled, strict=True)
+            if here and iou is not None
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON: ``images``, ``segmentation``, ``per_class``, ``absent``, ``confusion``.
@@ -246,9 +250,9 @@ def count_pixels(maps: LabelMaps, num_classes: int) -> PixelCounts:
     # Ignored pixels get a row of their own behind the classes; 16 bits are twice as fast to count as 32.
     key = torch.int16 if (num_classes + 1) * num_classes <= torch.iinfo(torch.int16).max else torch.int32
     cells = truth.clamp(max=num_classes).to(key).mul_(num_classes).add_(predicted)
-    counts = torch.bincount(cells.flatten(), minlength=(num_classes + 1) * num_classes).numpy()
-    counts, ignored = np.split(counts, [num_classes * num_classes])
+    every = torch.bincount(cells.flatten(), minlength=(num_classes + 1) * num_classes).numpy()
+    counts, ignored = np.split(every, [num_classes * num_classes])
     if ignored.sum() != int((truth == IGNORE).sum()):
         raise ValueError(f"expected true classes below {num_classes} or {IGNORE}, got others")
-    cells = np.flatnonzero(counts)
-    return PixelCounts(cells.astype(np.int32), counts[cells].astype(np.int32))
+    filled = np.flatnonzero(counts)
+    return PixelCounts(filled.astype(np.int32), counts[filled].astype(np.int32))

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -101,8 +101,8 @@ def _parsed(line: str, place: str) -> MotRow:
     words = line.split(",")
     if not 7 <= len(words) <= 10:
         raise UserError(f"{place} has {len(words)} columns, not 7 to 10: write {COLUMNS}, with commas between.")
-    numbers = [_number(word, place) for word in words[: 7 if len(words) == 10 else 9]]
-    row = MotRow(*numbers)
+    numbers: list[Any] = [_number(word, place) for word in words[: 7 if len(words) == 10 else 9]]
+    row = MotRow(*numbers)  # of floats, until it is known that some of them are whole
     if fault := _fault(row):
         raise UserError(f"{place}: {fault}; write {COLUMNS}.")
     return row._replace(frame=int(row.frame), id=int(row.id), category=int(row.category))

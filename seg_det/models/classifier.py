@@ -39,6 +39,7 @@ class Classifier(nn.Module):
             raise UserError(
                 f"task.model.hidden={hidden} is for a backbone with a hidden layer, MobileNetV3, and above 0."
             )
+        self.hidden: nn.Module
         if self.backbone.hidden:
             wide = hidden or self.backbone.hidden.channels
             self.hidden = nn.Sequential(nn.Linear(channels, wide), self.backbone.hidden.act())

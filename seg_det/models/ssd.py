@@ -78,6 +78,8 @@ class SSD(nn.Module):
     TAPS = ("c4_expand", "head")
     extra_map: type[nn.Module] = ExtraMap
     predictor: type[nn.Module] = Predictor
+    chosen: Tensor  # i64 [C]: places of the classes among the outputs
+    rest: Tensor  # i64: of the others
 
     def __init__(
         self,
@@ -140,7 +142,7 @@ class SSD(nn.Module):
         for part in (self.extras, self.class_predictors, self.box_predictors):
             part.apply(_init)
         for predictor in self.class_predictors:
-            nn.init.constant_(predictor.project.bias, class_bias)
+            nn.init.constant_(predictor.get_parameter("project.bias"), class_bias)
 
     def _choose(self, class_outputs: Sequence[int] | None) -> None:
         every = list(range(1, self.outputs))
@@ -158,9 +160,9 @@ class SSD(nn.Module):
         maps = [features[feature.name] for feature in self.backbone.features]
         for extra in self.extras:
             maps.append(extra(maps[-1]))
-        logits = [flatten_predictions(p(x), self.outputs) for p, x in zip(self.class_predictors, maps, strict=True)]
+        scores = [flatten_predictions(p(x), self.outputs) for p, x in zip(self.class_predictors, maps, strict=True)]
         deltas = [flatten_predictions(p(x), 4) for p, x in zip(self.box_predictors, maps, strict=True)]
-        logits = torch.cat(logits, 1)
+        logits = torch.cat(scores, 1)
         if self.merges:
             logits = merge_outputs(logits, self.chosen, self.rest)
         return DenseDetections(logits, torch.cat(deltas, 1))
@@ -169,7 +171,8 @@ class SSD(nn.Module):
         """(rows, columns) of each feature map for images of ``image_size`` (H, W)."""
         sizes = self.backbone.map_sizes(image_size)
         for _ in self.extras:
-            sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
+            rows, columns = sizes[-1]
+            sizes.append((-(-rows // 2), -(-columns // 2)))
         return sizes
 
     def anchors(self, image_size: tuple[int, int]) -> Tensor:

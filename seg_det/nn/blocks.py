@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -69,13 +70,30 @@ class ConvNormAct(nn.Module):
     ):
         super().__init__()
         kernels = [kernel] if isinstance(kernel, int) else kernel
-        shared = {"stride": stride, "dilation": dilation, "padding": padding}
+        self.conv: nn.Conv2d | MixConv
         if len(kernels) == 1:
-            self.conv = conv2d(in_channels, out_channels, kernels[0], groups=groups, bias=False, **shared)
+            self.conv = conv2d(
+                in_channels,
+                out_channels,
+                kernels[0],
+                stride=stride,
+                dilation=dilation,
+                groups=groups,
+                bias=False,
+                padding=padding,
+            )
         else:
             if groups != in_channels:
                 raise ValueError(f"expected groups = {in_channels} beside several kernels {kernels}, got {groups}")
-            self.conv = MixConv(in_channels, out_channels, kernels, partition=partition, **shared)
+            self.conv = MixConv(
+                in_channels,
+                out_channels,
+                kernels,
+                stride=stride,
+                dilation=dilation,
+                partition=partition,
+                padding=padding,
+            )
         self.norm = norm(out_channels)
         self.act = act() if act else nn.Identity()
 
@@ -87,9 +105,9 @@ def fold_norms(model: nn.Module) -> nn.Module:
     """``model`` itself, in evaluation mode, its batch norms folded into the convolutions before them."""
     model.eval()
     for layer in model.modules():
-        parts = (layer.conv, layer.norm) if isinstance(layer, ConvNormAct) else (None, None)
-        if isinstance(parts[0], nn.Conv2d) and isinstance(parts[1], nn.BatchNorm2d):
-            layer.conv, layer.norm = fuse_conv_bn_eval(*parts), nn.Identity()
+        conv, norm = (layer.conv, layer.norm) if isinstance(layer, ConvNormAct) else (None, None)
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            layer.conv, layer.norm = fuse_conv_bn_eval(conv, norm), nn.Identity()
     return model
 
 
@@ -111,7 +129,17 @@ class SqueezeExcite(nn.Module):
         return x * self.gate(self.restore(self.act(self.reduce(x.mean((2, 3), keepdim=True)))))
 
 
-class Passed(nn.Module):
+class Block(nn.Module, ABC):
+    """What the blocks of a backbone have in common: they can be tapped."""
+
+    widths: Points
+
+    @abstractmethod
+    def trace(self, x: Tensor) -> Points:
+        """All maps of the block; ``out`` is what ``forward`` gives."""
+
+
+class Passed(Block):
     """What is left of a block of which only the input is tapped."""
 
     def __init__(self, widths: Points):
@@ -122,7 +150,7 @@ class Passed(nn.Module):
         return Points(x, x, x)
 
 
-def cut_after(block: nn.Module, part: str) -> nn.Module:
+def cut_after(block: Block, part: str) -> Block:
     """``block`` without the layers behind ``part``, a field of :class:`Points`; the later fields mean nothing then.
 
     What is built and not used would be counted as parameters, and distributed training refuses it.
@@ -133,11 +161,12 @@ def cut_after(block: nn.Module, part: str) -> nn.Module:
     for name in order[order.index(part) + 1 :]:
         if hasattr(block, name):
             setattr(block, name, nn.Identity())
-    block.shortcut = False
+    if isinstance(block, InvertedResidual):
+        block.shortcut = False
     return block
 
 
-class DepthwiseSeparable(nn.Module):
+class DepthwiseSeparable(Block):
     """Depthwise convolution (norm, activation), then a 1x1 convolution (norm, activation). Source: MobileNetV1, figure 3."""
 
     def __init__(
@@ -179,7 +208,7 @@ class DepthwiseSeparable(nn.Module):
         return self.trace(x).out
 
 
-class InvertedResidual(nn.Module):
+class InvertedResidual(Block):
     """1x1 expansion, depthwise convolution, linear 1x1 projection; a shortcut at stride 1 and equal channels.
 
     The expansion is left out where it would not widen. ``squeeze_excite`` builds that layer for the depthwise output.

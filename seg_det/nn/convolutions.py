@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.functional import pad
 
+Model = TypeVar("Model", bound=nn.Module)
 PADDINGS = ("symmetric", "same")
 PARTITIONS = ("equal", "exponential")
+
+
+def in_format(model: Model, memory_format: torch.memory_format) -> Model:
+    """``model`` itself, its weights in a memory format: ``torch.channels_last`` is the one that convolutions like."""
+    return model.to(memory_format=memory_format)  # type: ignore[call-overload] # missing from the overloads of torch
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
@@ -42,7 +49,7 @@ class DilatedDepthwise(nn.Conv2d):
             return super().forward(x)
         (rows, columns), apart = x.shape[-2:], self.dilation[0]
         x = _phases(pad(x, (0, -columns % apart, 0, -rows % apart)), apart)
-        around = self.padding[0] // apart
+        around = (self.kernel_size[0] - 1) // 2
         x = F.conv2d(x, self.weight, self.bias, padding=around, groups=self.groups)
         return _interleaved(x, apart)[..., :rows, :columns]
 

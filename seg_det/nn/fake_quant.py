@@ -47,6 +47,10 @@ class Simulation(nn.Module):
     do not learn to live with the range.
     """
 
+    low: Tensor  # f32 []
+    high: Tensor  # f32 []
+    batches: Tensor  # i64 []
+
     def __init__(self, device: torch.device):
         super().__init__()
         self.active = True
@@ -55,7 +59,7 @@ class Simulation(nn.Module):
         self.register_buffer("high", torch.zeros((), device=device))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64, device=device))
 
-    def before(self, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def before(self, layer: nn.Conv2d | nn.Linear, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         x, *others = inputs
         if self.training:
             self._observe(x.detach().float())
@@ -64,7 +68,7 @@ class Simulation(nn.Module):
         layer.__dict__["weight"] = rounded_weights(layer.weight)  # seen instead of the parameter, which stays as it is
         return rounded(x, self.low, self.high), *others
 
-    def after(self, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def after(self, layer: nn.Conv2d | nn.Linear, inputs: tuple[Any, ...], output: Any) -> None:
         layer.__dict__.pop("weight", None)
 
     @torch.no_grad()
@@ -72,7 +76,7 @@ class Simulation(nn.Module):
         low, high = x.aminmax()
         if self.widens:
             low, high = torch.minimum(low, self.low), torch.maximum(high, self.high)
-        share = (1 / (self.batches + 1)).clamp(min=1.0 if self.widens else SLOWEST)
+        share = (self.batches + 1).reciprocal().clamp(min=1.0 if self.widens else SLOWEST)
         self.low.lerp_(low, share)
         self.high.lerp_(high, share)
         self.batches += 1

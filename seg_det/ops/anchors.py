@@ -5,16 +5,26 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_det.errors import UserError
 from seg_det.ops.boxes import area, to_corners
 
 BOXES_AT_A_TIME = 2**16  # compared with the anchors: bounds the memory
 Shape = tuple[float, float]  # (scale relative to the image's shorter side, width / height)
+
+
+class Anchored(Protocol):
+    """A detector with anchors."""
+
+    anchor_rule: str
+    anchor_shapes: Sequence[Sequence[Shape]]
+
+    def map_sizes(self, image_size: tuple[int, int]) -> list[tuple[int, int]]: ...
+    def anchors(self, image_size: tuple[int, int]) -> Tensor: ...
 
 
 class AnchorRule(NamedTuple):
@@ -31,6 +41,11 @@ RULES: Mapping[str, AnchorRule] = {
     "torchvision": AnchorRule((1.0, 2.0, 1 / 2, 3.0, 1 / 3), square=1, each_side=True),
     "mmdet": AnchorRule((1.0, 2.0, 1 / 2, 3.0, 1 / 3), square=1, whole_steps=True),
 }
+
+
+def anchored(model: nn.Module) -> Anchored:
+    """``model`` as the detector with anchors that it is."""
+    return cast(Anchored, model)
 
 
 def are_shapes(value: Any) -> bool:
@@ -131,7 +146,8 @@ def shape_overlaps(
     That is the best anchor of the shape, because they differ in place alone. It takes no more than one IoU a shape, not one
     a cell, so a whole data set's boxes are compared with all anchors in seconds.
     """
-    overlap, sides = 1.0, _sides(shapes, image_size, rule).float()
+    sides = _sides(shapes, image_size, rule).float()
+    overlap = sides.new_ones(())
     for axis, step in enumerate(_step(cells, image_size, rule).tolist()):
         low, high, half = boxes[:, axis], boxes[:, 2 + axis], sides[:, axis, None] / 2
         centre = (((low + high) / (2 * step)).floor().clamp(0, cells[1 - axis] - 1) + 0.5) * step

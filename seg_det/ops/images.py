@@ -8,6 +8,12 @@ from torch import Tensor
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
+def sides(images: Tensor) -> tuple[int, int]:
+    """(H, W) of images [..., H, W]."""
+    height, width = images.shape[-2:]
+    return height, width
+
+
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """(images - mean) / std per channel: u8 [B, 3, H, W] -> f32; ``mean`` and ``std`` [3] of 0..255 values.
 

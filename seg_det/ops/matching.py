@@ -13,7 +13,7 @@ from seg_det.ops.boxes import covered, iou
 class Matches(NamedTuple):
     """For each anchor of each image: the index of its object (-1: none), and whether it is to be left out of the loss."""
 
-    index: Tensor  # i64 [B, A]
+    objects: Tensor  # i64 [B, A]
     ignored: Tensor  # bool [B, A]
 
 

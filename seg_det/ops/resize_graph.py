@@ -31,27 +31,31 @@ class Extent(NamedTuple):
 
 def side_lengths(image: Tensor) -> tuple[Tensor, Tensor]:
     """(H, W) of an image [..., H, W] as f64 tensors []."""
-    return tuple(torch.scalar_tensor(side, dtype=torch.float64) for side in image.shape[-2:])
+    height, width = (torch.scalar_tensor(side, dtype=torch.float64) for side in image.shape[-2:])
+    return height, width
 
 
 def extents(rule: str, image: Tensor, size: tuple[int, int]) -> tuple[Extent, Extent]:
     """How the rows and columns of ``image`` [3, H, W] lie on the canvas of ``size`` (H, W)."""
     lengths = side_lengths(image)
     if rule in ("stretch", "stretch_antialiased"):
-        return tuple(
+        rows, columns = (
             Extent(length, torch.tensor(float(side), dtype=torch.float64))
             for length, side in zip(lengths, size, strict=True)
         )
+        return rows, columns
     if rule == "letterbox":
         scale = torch.minimum(*(side / length for length, side in zip(lengths, size, strict=True)))
-        return tuple(Extent(length, (length * scale).round().clamp(min=1)) for length in lengths)
+        rows, columns = (Extent(length, (length * scale).round().clamp(min=1)) for length in lengths)
+        return rows, columns
     if rule == "centre_crop":
         scale = torch.maximum(*(side / CROP_FRACTION / length for length, side in zip(lengths, size, strict=True)))
         contents = [(length * scale).round().clamp(min=side) for length, side in zip(lengths, size, strict=True)]
-        return tuple(
+        rows, columns = (
             Extent(length, content, ((content - side) / 2).floor())
             for length, content, side in zip(lengths, contents, size, strict=True)
         )
+        return rows, columns
     raise ValueError(f"no graph for the rule {rule!r}")
 
 
@@ -75,8 +79,8 @@ def fit(image: Tensor, rule: str, size: tuple[int, int], fill: Sequence[float]) 
     resized = (down @ wide + _middle(down)[:, None]).floor() + MIDDLE
     if rule != "letterbox":
         return resized
-    below, right = (torch.arange(count) >= side.content for count, side in zip(size, (rows, columns), strict=True))
-    return torch.where(below[:, None] | right, levels, resized)
+    under, beside = (torch.arange(count) >= side.content for count, side in zip(size, (rows, columns), strict=True))
+    return torch.where(under[:, None] | beside, levels, resized)
 
 
 def _centres(count: int, side: Extent) -> Tensor:

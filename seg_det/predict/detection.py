@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seg_det.ops.anchors import anchored
 from seg_det.postprocess import check_limits, detect, to_file_size
 from seg_det.predict import standalone
 from seg_det.predict.graphs import DetectionGraph
@@ -28,10 +29,12 @@ class Detector(NetworkPredictor):
     Raises UserError for arguments that cannot be.
     """
 
+    anchors: Tensor  # f32 [A, 4], for canvases of the card's size
+
     def __init__(self, model: nn.Module, card: ModelCard):
         super().__init__(model, card)
         check_limits(**arguments(check_limits, card.postprocess, key="postprocess"))
-        self.register_buffer("anchors", model.anchors(card.input_size), persistent=False)
+        self.register_buffer("anchors", anchored(model).anchors(card.input_size), persistent=False)
         self._anchors_at: dict[Size, Tensor] = {}  # of other sizes, where training changes its
 
     def anchors_of(self, canvas: Size) -> Tensor:
@@ -39,7 +42,7 @@ class Detector(NetworkPredictor):
         if canvas == tuple(self.card.input_size):
             return self.anchors
         if canvas not in self._anchors_at:
-            self._anchors_at[canvas] = self.model.anchors(canvas).to(self.anchors.device)
+            self._anchors_at[canvas] = anchored(self.model).anchors(canvas).to(self.anchors.device)
         return self._anchors_at[canvas]
 
     def decode(self, raw: DenseDetections, canvas: Size, sizes: Sequence[Size]) -> list[Detections]:
@@ -66,7 +69,7 @@ def _read(outputs: Outputs, card: ModelCard, size: Size, in_image: bool) -> Dete
 
 
 def _facts(model: nn.Module, card: ModelCard) -> dict[str, Any]:
-    return {"anchors": model.anchors(card.input_size).tolist()}
+    return {"anchors": anchored(model).anchors(card.input_size).tolist()}
 
 
 DETECTION = Task(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from seg_det import checkpoint, sidecar
 from seg_det.errors import UserError
+from seg_det.ops.images import sides
 from seg_det.predict.lookup import task_of
 from seg_det.predict.predictor import NotFinite
 from seg_det.predict.preprocessing import AS_IT_IS, Preprocessing, Size
@@ -35,7 +36,8 @@ class Opened(NamedTuple):
 @cache
 def targets() -> dict[str, Any]:
     """The classes of the export targets by the suffix of their files."""
-    return {target.suffix: target for target in map(TARGETS.get, TARGETS) if target.opens}
+    members: list[Any] = [TARGETS.get(name) for name in TARGETS]  # of seg_det.export, a package above
+    return {target.suffix: target for target in members if target.opens}
 
 
 def is_exported(reference: str) -> bool:
@@ -114,7 +116,7 @@ class FilePredictor:
         if self.decoder is None:
             return self.task.read(outputs, self.card, size, self.pipeline == "full")
         raw = {name: torch.from_numpy(np.array(outputs[name])).float() for name in self.task.raw_outputs}
-        return self.decoder.decode(self.task.raw(raw), tuple(image.shape[-2:]), [size])[0]
+        return self.decoder.decode(self.task.raw(raw), sides(image), [size])[0]
 
     def outputs(self, images: Tensor) -> dict[str, np.ndarray]:
         """The file's own outputs for u8 [1, 3, h, w], without the dimension of the batch where predictions have it."""

@@ -14,6 +14,9 @@ from seg_det.predict.result import Result
 class Failed(Result):
     """An image of several that could not be used; every attribute of a result raises its error."""
 
+    error: UserError
+    place: int  # among the images
+
     def __init__(self, error: UserError, source: Any, place: int):
         object.__setattr__(self, "error", error)
         object.__setattr__(self, "source", source)

@@ -7,7 +7,7 @@ one image (None: ours). Called, it gives predictions in pixels of the input; ``o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seg_det.ops.anchors import anchored
 from seg_det.ops.resize_graph import extents, side_lengths
 from seg_det.postprocess import candidates, select_static
 from seg_det.types import DenseDetections, ModelCard
@@ -24,12 +25,12 @@ CONSIDERED = 1000  # pairs of anchor and class in the static suppression
 
 
 class Found(NamedTuple):
-    """Detections of one image with a fixed number of rows; those from ``count`` on are zero."""
+    """Detections of one image with a fixed number of rows; those from ``found`` on are zero."""
 
     boxes: Tensor  # f32 [M, 4]
     scores: Tensor  # f32 [M], best first
     labels: Tensor  # i64 [M]
-    count: Tensor  # i64 []
+    found: Tensor  # i64 []
 
 
 # Boxes [A, 4] and scores [A, C], -1 where there is no candidate, iou_threshold and max_detections by name.
@@ -39,16 +40,19 @@ Tail = Callable[..., Found]
 class DetectionGraph(nn.Module):
     """Decoding and suppression; a detector's card stretches, so that boxes scale by sides."""
 
+    anchors: Tensor  # f32 [A, 4]
+    sides: Tensor  # f32 [4]
+
     def __init__(self, model: nn.Module, card: ModelCard, tail: Tail | None):
         super().__init__()
         settings = card.postprocess
         self.size = card.input_size
         self.limits = {name: settings[name] for name in ("iou_threshold", "max_detections")}
-        self.candidates = partial(
+        self.candidates: Callable[..., tuple[Tensor, Tensor]] = partial(
             candidates, **{name: settings[name] for name in ("score", "score_threshold", "max_candidates")}
         )
         self.tail = tail
-        self.register_buffer("anchors", model.anchors(card.input_size))
+        self.register_buffer("anchors", anchored(model).anchors(card.input_size))
         self.register_buffer("sides", torch.tensor([self.size[1], self.size[0]] * 2, dtype=torch.float32))
 
     def forward(self, raw: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
@@ -90,6 +94,7 @@ class SegmentationGraph(nn.Module):
 
     def of_image(self, logits: Tensor, image: Tensor, canvas: Tensor) -> Tensor:
         seen = canvas.shape[-2:]
+        covered: Sequence[Tensor]
         if self.rule == "whole":
             covered = side_lengths(canvas)
         else:
@@ -134,4 +139,4 @@ class ClassificationGraph(nn.Module):
         return logits.softmax(-1)
 
     def of_image(self, logits: Tensor, image: Tensor, canvas: Tensor) -> Tensor:
-        return self(logits)[0]
+        return self.forward(logits)[0]

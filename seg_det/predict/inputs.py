@@ -20,6 +20,9 @@ from seg_det.errors import UserError
 FORMS = "a path, a PIL image, a numpy array u8 [H, W, 3] (RGB) or a torch tensor u8 [3, H, W] or [H, W, 3] (RGB)"
 
 
+ImageLike = str | PathLike[str] | Image.Image | np.ndarray | Tensor  # one image, as it can be given
+
+
 class Read(NamedTuple):
     """An image that was read."""
 
@@ -51,7 +54,7 @@ def read_image(given: Any) -> Read:
     return Read(pixels, pixels)
 
 
-def _read_file(given: str | PathLike) -> Read:
+def _read_file(given: str | PathLike[str]) -> Read:
     try:
         path = Path(os.fsdecode(given))
         return Read(read_rgb(path), path)

@@ -15,6 +15,7 @@ from torch import nn
 from seg_det import checkpoint
 from seg_det.errors import UserError
 from seg_det.media.names import shown
+from seg_det.nn.convolutions import in_format
 from seg_det.predict.exported import FilePredictor, is_exported, open_file
 from seg_det.predict.lookup import task_of
 from seg_det.predict.model import Model
@@ -113,7 +114,7 @@ def load_trained(reference: str) -> tuple[nn.Module, ModelCard]:
 
 def network_predictor(model: nn.Module, card: ModelCard, device: torch.device | str = "cpu") -> NetworkPredictor:
     """``model`` ready to predict: evaluation mode, on its device, in the memory format that convolutions like."""
-    return task_of(card).predictor(model, card).eval().to(device, memory_format=torch.channels_last)
+    return in_format(task_of(card).predictor(model, card).eval().to(device), torch.channels_last)
 
 
 def chosen_device(wanted: str | torch.device) -> torch.device:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seg_det.errors import UserError
 from seg_det.predict.failed import Failed
-from seg_det.predict.inputs import Read, is_image, is_several, read_image
+from seg_det.predict.inputs import ImageLike, Read, is_image, is_several, read_image
 from seg_det.predict.lookup import task_of
 from seg_det.predict.predictor import ImageFault, NotFinite, Predictor
 from seg_det.predict.preprocessing import stacked
@@ -27,7 +27,7 @@ USUAL_THRESHOLD = 0.3  # of the score, for cards that hold none of their own
 MOST_NAMED = 20  # classes in a message
 MOST_PIXELS = 2**26  # of the images of a batch, as they are given: bounds the memory where they are large
 
-Threshold = float | Sequence[float] | Mapping[str, float] | None
+Threshold = float | Sequence[float] | np.ndarray | Mapping[str, float] | None
 
 
 class Model:
@@ -59,6 +59,17 @@ class Model:
         height, width = self.card.input_size
         return f"Model({self.card.name}: {self.card.task} of {len(self.names)} classes at {height} x {width}, {self.device})"
 
+    @overload
+    def __call__(self, images: ImageLike, *, score_threshold: Threshold = None) -> Result: ...
+    @overload
+    def __call__(self, images: list[Any] | tuple[Any, ...], *, score_threshold: Threshold = None) -> list[Result]: ...
+    @overload
+    def __call__(self, images: Iterator[Any], *, score_threshold: Threshold = None) -> Iterator[Result]: ...
+    @overload
+    def __call__(
+        self, images: Any, *, score_threshold: Threshold = None
+    ) -> Result | list[Result] | Iterator[Result]: ...
+
     def __call__(self, images: Any, *, score_threshold: Threshold = None) -> Result | list[Result] | Iterator[Result]:
         """Results for an image, a list or tuple of images, or an iterable of them; see the class.
 
@@ -84,7 +95,7 @@ class Model:
             except Exception as error:  # of the caller's own iterator: what it gave before is not lost
                 stopped = error
             found = self._results({p: image for p, image in read.items() if isinstance(image, Read)}, thresholds)
-            yield from (found.get(place, image) for place, image in read.items())
+            yield from (image if isinstance(image, Failed) else found[place] for place, image in read.items())
             if not read:
                 break
         if stopped is not None:

@@ -10,27 +10,28 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from xml.sax.saxutils import escape
 
 from PIL import Image
 
 from seg_det.media.encoding import VideoWriter
-from seg_det.media.frames import Frame, Input
+from seg_det.media.frames import Frame, Video
 from seg_det.predict.growing import Growing, cannot_write, write
-from seg_det.predict.result import Result
+from seg_det.predict.result import ClassificationResult, DetectionResult, Result, SegmentationResult
 from seg_det.report.drawings import encode_jpeg
 from seg_det.report.masks import MaskWriter
 from seg_det.types import Category
 
 JPEG_QUALITY = 92
 LONGEST_JPEG = 65_500  # pixels of a side
+Written = TypeVar("Written", bound=Result, contravariant=True)
 
 
-class Output(Protocol):
-    """Something that is written of every frame with a result."""
+class Output(Protocol[Written]):
+    """Something that is written of every frame with a result, of the tasks whose results have what it needs."""
 
-    def write(self, frame: Frame, result: Result, image_id: int) -> None: ...
+    def write(self, frame: Frame, result: Written, image_id: int) -> None: ...
     def close(self) -> None: ...
 
 
@@ -62,7 +63,7 @@ class CsvTable:
         self._file = Growing(folder / "predictions.csv", b"")
         self._any = False
 
-    def write(self, frame: Frame, result: Result, image_id: int) -> None:
+    def write(self, frame: Frame, result: DetectionResult | ClassificationResult, image_id: int) -> None:
         """Add the rows of a result."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -84,7 +85,7 @@ class YoloLabels:
         self._folder = folder / "labels"
         write(folder / "classes.txt", "".join(f"{category.name}\n" for category in categories).encode())
 
-    def write(self, frame: Frame, result: Result, image_id: int) -> None:
+    def write(self, frame: Frame, result: DetectionResult, image_id: int) -> None:
         """Write the file of a result; one without objects is empty."""
         write(self._folder / f"{_stem(frame)}.txt", "".join(f"{line}\n" for line in result.to_yolo()).encode())
 
@@ -98,7 +99,7 @@ class VocLabels:
     def __init__(self, folder: Path):
         self._folder = folder / "annotations"
 
-    def write(self, frame: Frame, result: Result, image_id: int) -> None:
+    def write(self, frame: Frame, result: DetectionResult, image_id: int) -> None:
         """Write the file of a result."""
         height, width = result.size
         objects = "".join(_voc_object(row) for row in result.table())
@@ -116,7 +117,7 @@ class MaskFiles:
     def __init__(self, folder: Path, categories: Sequence[Category]):
         self._writer = MaskWriter(folder / "masks", categories, "palette", "format=png")
 
-    def write(self, frame: Frame, result: Result, image_id: int) -> None:
+    def write(self, frame: Frame, result: SegmentationResult, image_id: int) -> None:
         """Write the file of a result."""
         try:
             self._writer.write(_stem(frame), result.mask)
@@ -135,7 +136,7 @@ class Drawings:
 
     def write(self, frame: Frame, result: Result, image_id: int) -> None:
         """Draw a result."""
-        drawn = result.drawn(frame.pixels)
+        drawn = result.drawn(frame.image)
         path = self._folder / f"{_stem(frame)}.jpg"
         if max(drawn.shape[:2]) <= LONGEST_JPEG:
             write(path, encode_jpeg(drawn, JPEG_QUALITY))
@@ -155,7 +156,7 @@ class Drawings:
 class DrawnVideo:
     """``drawings/STEM.mp4``: the frames of a video with what was found on them, at its own rate."""
 
-    def __init__(self, folder: Path, given: Input):
+    def __init__(self, folder: Path, given: Video):
         self._folder, self._given = folder / "drawings", given
         self.video: VideoWriter | None = None
 
@@ -163,7 +164,7 @@ class DrawnVideo:
         """Draw a result."""
         if self.video is None:  # now the rate of a stream is known
             self.video = VideoWriter(self._folder / f"{frame.stem}.mp4", self._given.rate)
-        self.video.write(result.drawn(frame.pixels))
+        self.video.write(result.drawn(frame.image))
 
     def close(self) -> None:
         """Finish the video."""
@@ -179,7 +180,7 @@ class DrawnVideo:
         return [f"{name} was written as {self.video.codec}", *fitted]
 
 
-FORMATS: dict[str, Callable[[Path, Sequence[Category]], Output]] = {
+FORMATS: dict[str, Callable[[Path, Sequence[Category]], Output[Any]]] = {
     "yolo": YoloLabels,
     "voc": lambda folder, categories: VocLabels(folder),
     "csv": lambda folder, categories: CsvTable(folder),

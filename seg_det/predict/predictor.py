@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_det.errors import UserError
-from seg_det.ops.images import normalise
+from seg_det.ops.images import normalise, sides
 from seg_det.predict.preprocessing import Preprocessing, Size
 from seg_det.types import ModelCard
 
@@ -59,6 +59,8 @@ class NetworkPredictor(nn.Module, ABC):
     """A network with the pre- and post-processing of its card; one subclass a task, which says how raw output is decoded."""
 
     one_by_one = False
+    mean: Tensor  # f32 [3]
+    std: Tensor  # f32 [3]
 
     def __init__(self, model: nn.Module, card: ModelCard):
         super().__init__()
@@ -83,7 +85,7 @@ class NetworkPredictor(nn.Module, ABC):
 
     def predict(self, images: Tensor, sizes: Sequence[Size]) -> list[Any]:
         """See :class:`Predictor`."""
-        return self.decode(self(images), tuple(images.shape[-2:]), sizes)
+        return self.decode(self(images), sides(images), sizes)
 
 
 def require_finite(parts: Sequence[Tensor]) -> None:

@@ -71,7 +71,8 @@ def _stretch_antialiased(image: np.ndarray, settings: Preprocessing) -> np.ndarr
 
 
 def _centre_crop(image: np.ndarray, settings: Preprocessing) -> np.ndarray:
-    covered = tuple(side / CROP_FRACTION for side in settings.input_size)
+    height, width = settings.input_size
+    covered = (height / CROP_FRACTION, width / CROP_FRACTION)
     resized, window = centre_window(image.shape[:2], covered, settings.input_size)
     return resize_antialiased(image, resized)[window]
 

@@ -14,6 +14,7 @@ from seg_det.predict.classification import CLASSIFICATION
 from seg_det.types import Category, ModelCard
 from seg_det.weights import (
     CATALOGUE,
+    PublishedClassifier,
     PublishedModel,
     known_categories,
     load_model,
@@ -40,13 +41,14 @@ def load_published(
     all that it knows. A detector finds the chosen ones alone, with the scores that it gives them among all.
     Raises UserError if the weights do not fit them.
     """
-    named = classes is None or all(isinstance(one, str) for one in classes)
-    categories = known_categories(reference, classes) if named else classes
+    categories = _categories(reference, classes)
     names = [category.name for category in categories]
-    if found := published_model(reference, names):
-        _require_classes(reference, found, categories)
-        config = {**found.model, "num_classes": len(categories)}
-        kind, resize, postprocess = found.kind, found.resize, found.postprocess
+    found: PublishedModel | PublishedClassifier
+    if dense := published_model(reference, names):
+        found = dense
+        _require_classes(reference, dense, categories)
+        config = {**dense.model, "num_classes": len(categories)}
+        kind, resize, postprocess = dense.kind, dense.resize, dense.postprocess
     else:
         found = published_classifier(reference)
         if len(categories) not in (found.outputs, found.outputs - 1):  # some count a background besides the classes
@@ -83,6 +85,12 @@ def load_published(
         version=__version__,
     )
     return model.eval(), card
+
+
+def _categories(reference: str, classes: Sequence[Category] | Sequence[str] | None) -> Sequence[Category]:
+    names = [one for one in classes or () if isinstance(one, str)]
+    given = [one for one in classes or () if isinstance(one, Category)]
+    return given or known_categories(reference, None if classes is None else names)
 
 
 def _require_classes(reference: str, model: PublishedModel, categories: Sequence[Category]) -> None:

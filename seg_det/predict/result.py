@@ -75,7 +75,8 @@ class Result(ABC):
 
     def _ids_of(self, labels: np.ndarray) -> np.ndarray:
         """The data set's own numbers of classes, i64, of the shape of ``labels``."""
-        return np.array([category.id for category in self.categories], np.int64)[labels]
+        ids: np.ndarray = np.array([category.id for category in self.categories], np.int64)[labels]
+        return ids
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -172,7 +173,8 @@ class SegmentationResult(Result):
     @property
     def ids(self) -> np.ndarray:
         """The mask with the data set's own numbers of the classes, i64 [H, W]; -1 where it is none of the chosen ones."""
-        return np.append(self._ids_of(np.arange(len(self.categories))), np.full(256, -1))[self.mask]
+        ids: np.ndarray = np.append(self._ids_of(np.arange(len(self.categories))), np.full(256, -1))[self.mask]
+        return ids
 
     @property
     def labels(self) -> np.ndarray:

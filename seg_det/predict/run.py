@@ -10,16 +10,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
 
 from seg_det.errors import UserError
-from seg_det.media.frames import Frame, Input
+from seg_det.media.frames import Frame, Input, is_video
+from seg_det.predict.failed import Failed
 from seg_det.predict.model import Model
 from seg_det.predict.outputs import FORMATS, Drawings, DrawnVideo, Output, Rows
-from seg_det.predict.result import Result
+from seg_det.predict.result import DetectionResult, Result
 from seg_det.predict.tracking import TrackWriter
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,10 @@ def predict_source(
     """
     summary, start = Summary(), time.perf_counter()
     with ExitStack() as closing:
-        common: list[Output] = [Rows(folder), *(FORMATS[f](folder, model.card.categories) for f in options.formats)]
+        common: list[Output[Any]] = [
+            Rows(folder),
+            *(FORMATS[f](folder, model.card.categories) for f in options.formats),
+        ]
         for output in common:
             closing.callback(output.close)
         try:
@@ -105,12 +109,12 @@ class _Run:
         self._model, self._given, self._options, self._summary = model, given, options, summary
         self._drawn: DrawnVideo | Drawings | None = None
         if options.draw:
-            self._drawn = DrawnVideo(folder, given) if given.video else Drawings(folder)
-        self._tracks = TrackWriter(folder, given, options.thresholds) if options.track and given.video else None
+            self._drawn = DrawnVideo(folder, given) if is_video(given) else Drawings(folder)
+        self._tracks = TrackWriter(folder, given, options.thresholds) if options.track and is_video(given) else None
 
-    def over(self, frames: Iterator[Frame], common: Sequence[Output]) -> None:
+    def over(self, frames: Iterator[Frame], common: Sequence[Output[Any]]) -> None:
         """Predict on ``frames`` and write what was found, to the outputs ``common`` too."""
-        outputs = [*common, *([self._drawn] if self._drawn else [])]
+        outputs: list[Output[Any]] = [*common, *([self._drawn] if self._drawn else [])]
         thresholds = self._tracks.thresholds if self._tracks else self._options.thresholds
         batch_size = self._model.batch_size
         try:
@@ -136,7 +140,9 @@ class _Run:
         """The result with the chosen classes alone and, where they are tracked, the objects that have a track."""
         if self._options.labels is not None:
             result = result.only(self._options.labels)
-        return result if self._tracks is None else self._tracks.follow(frame, result)
+        if self._tracks is None:
+            return result
+        return self._tracks.follow(frame, cast(DetectionResult, result))  # objects alone can be tracked
 
     def _close(self) -> None:
         notes = self._summary.notes
@@ -156,14 +162,14 @@ def results_of(model: Model, frames: Iterator[Frame], thresholds: Tensor) -> Ite
         for frame in frames:
             waiting.append(frame)
             if frame.error is None:
-                yield frame.pixels
+                yield frame.image
 
     for result in model(readable(), score_threshold=thresholds.numpy()):
         while waiting[0].error is not None:
             yield waiting.popleft(), None
         frame = waiting.popleft()
-        frame.error = None if result.ok else result.error
-        yield frame, result if result.ok else None
+        frame.error = result.error if isinstance(result, Failed) else None
+        yield frame, None if isinstance(result, Failed) else result
     yield from ((frame, None) for frame in waiting)
 
 

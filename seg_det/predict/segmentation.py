@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seg_det.errors import UserError
 from seg_det.ops.crops import crops
-from seg_det.ops.images import normalise
+from seg_det.ops.images import normalise, sides
 from seg_det.ops.placement import content_size
 from seg_det.postprocess import OUTPUTS, Patch, canvas_patch, label_map
 from seg_det.predict import standalone
@@ -79,7 +79,7 @@ class Segmenter(NetworkPredictor):
     def forward(self, images: Tensor) -> DenseSegmentation:
         """Raw output for canvases u8 [B, 3, h, w]. Raises UserError for a batch in training that has nothing to normalise by."""
         try:
-            return super().forward(images)
+            raw: DenseSegmentation = super().forward(images)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -88,6 +88,7 @@ class Segmenter(NetworkPredictor):
                 f"a batch of {len(images)} image of {width} x {height} pixels leaves one value a channel on the deepest map, "
                 "which its norms cannot train on: raise data.size above the output stride of the network, or data.batch_size to 2"
             ) from error
+        return raw
 
     def decode(self, raw: DenseSegmentation, canvas: Size, sizes: Sequence[Size]) -> list[Tensor]:
         """Label maps from one view of each image."""
@@ -118,7 +119,7 @@ class Segmenter(NetworkPredictor):
                 for logits in self._views(torch.stack([part.pixels for part in some])):
                     for part, seen in zip(some, logits, strict=True):
                         box = _in_file(part.box, contents[part.image], sizes[part.image])
-                        patches[part.image].append(Patch(seen, box, tuple(part.pixels.shape[-2:])))
+                        patches[part.image].append(Patch(seen, box, sides(part.pixels)))
         largest = [torch.stack([view.logits.abs().amax() for view in views]).amax() for views in patches]
         require_finite([torch.stack(largest)[:, None]])
         return patches

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from seg_det.media.frames import Frame, Input
+from seg_det.media.frames import Frame, Video
 from seg_det.metrics.tracking import MotRow, mot_line
 from seg_det.predict.growing import Growing
 from seg_det.predict.result import DetectionResult
@@ -26,7 +26,7 @@ class TrackWriter:
     through frames where it scores less.
     """
 
-    def __init__(self, folder: Path, given: Input, thresholds: Tensor):
+    def __init__(self, folder: Path, given: Video, thresholds: Tensor):
         self._folder, self._given = folder / "tracks", given
         self.thresholds = thresholds.clamp(max=LEAST_SCORE)  # of the detections that :meth:`follow` wants
         self._starts = thresholds.numpy()
@@ -36,15 +36,15 @@ class TrackWriter:
 
     def follow(self, frame: Frame, result: DetectionResult) -> DetectionResult:
         """The objects of the next frame that belong to a track, with its number."""
-        if self._tracker is None:  # now the rate of a stream is known
+        if self._tracker is None or self._file is None:  # now the rate of a stream is known
             self._tracker = Tracker(frame_rate=self._given.rate, settings=SURE_OR_NOT)
             self._file = Growing(self._folder / f"{frame.stem}.txt", b"")
         sure = result.scores >= self._starts[result.labels]
         ids = self._tracker.update(result.boxes, sure.astype(np.float32), result.labels)
-        found = replace(result, tracks=ids).select(ids >= 0)
-        self.ids.update(found.tracks.tolist())
-        self._file.add("".join(_lines(frame.number, found)).encode())
-        return found
+        found, tracks = result.select(ids >= 0), ids[ids >= 0]
+        self.ids.update(tracks.tolist())
+        self._file.add("".join(_lines(frame.number or 0, found, tracks)).encode())
+        return replace(found, tracks=tracks)
 
     def close(self) -> None:
         """Close the file."""
@@ -52,8 +52,11 @@ class TrackWriter:
             self._file.close()
 
 
-def _lines(number: int, found: DetectionResult) -> list[str]:
+def _lines(number: int, found: DetectionResult, tracks: np.ndarray) -> list[str]:
     sizes = found.boxes[:, 2:] - found.boxes[:, :2]
     rows = np.concatenate([found.boxes[:, :2], sizes, found.scores[:, None]], 1).tolist()
-    columns = zip(found.tracks.tolist(), rows, found.ids.tolist(), strict=True)
-    return [mot_line(MotRow(number, track, *row, category)) for track, row, category in columns]
+    columns = zip(tracks.tolist(), rows, found.ids.tolist(), strict=True)
+    return [
+        mot_line(MotRow(number, track, left, top, width, height, score, category))
+        for track, (left, top, width, height, score), category in columns
+    ]

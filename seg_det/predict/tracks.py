@@ -170,13 +170,15 @@ class Tracker:
         new = rows[(tracks.ids[rows] < 0) & (tracks.hits[rows] >= self.settings.confirm_frames)]
         tracks.ids[new] = self._next_id + np.arange(len(new))
         self._next_id += len(new)
-        return tracks.ids[rows]
+        ids: np.ndarray = tracks.ids[rows]
+        return ids
 
     def _alive(self) -> np.ndarray:
         """Which tracks are kept: bool [T]. An unconfirmed one ends with the first frame that it is missed in."""
         tracks = self._tracks
         certain = (tracks.ids >= 0) | (tracks.hits >= self.settings.confirm_frames)
-        return (tracks.missed <= self._longest_gap) & (certain | (tracks.missed == 0))
+        alive: np.ndarray = (tracks.missed <= self._longest_gap) & (certain | (tracks.missed == 0))
+        return alive
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -189,7 +191,9 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         side = np.minimum(a[:, None, high], b[:, high]) - np.maximum(a[:, None, low], b[:, low])
         common *= side.clip(0)
     union = (a[:, 2:] - a[:, :2]).prod(axis=1)[:, None] + (b[:, 2:] - b[:, :2]).prod(axis=1) - common
-    return np.divide(common, union, out=np.zeros(common.shape, np.float32), where=union > 0)
+    shares = np.zeros(common.shape, np.float32)
+    np.divide(common, union, out=shares, where=union > 0)
+    return shares
 
 
 def _checked(

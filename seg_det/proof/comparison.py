@@ -34,9 +34,9 @@ def differing(
     pictures = []
     for image_id in ranked[:SHOWN]:
         record = records[image_id]
-        views = [kind.drawn(found[image_id], record, card) for found in predictions]
+        left, right = (kind.drawn(found[image_id], record, card) for found in predictions)
         note = ", ".join(f"{name} {format_number(value)}" for name, value in apart[image_id].items())
-        pictures.append(Picture(record.path.name, note, side_by_side(*views, titles=names)))
+        pictures.append(Picture(record.path.name, note, side_by_side(left, right, titles=names)))
     rule = "The largest differences between the two first; below each image how far they are apart."
     gallery = Gallery("Where they differ most", rule, pictures, kind.legend(card.categories))
     return (gallery,) if pictures else ()

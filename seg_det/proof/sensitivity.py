@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from seg_det.data.classes import with_categories
-from seg_det.data.records import Source
+from seg_det.data.records import Source, with_records
 from seg_det.errors import UserError
 from seg_det.evaluation.measure import loader, predictions_of
 from seg_det.export.pipeline import completed, exportable
@@ -69,7 +69,7 @@ def sensitivity(setup: Export, images: int) -> Sensitivity:
     _require_int8(setup)
     kind, card = KINDS[setup.card.task], completed(setup.card, "full")
     source = calibration_source(setup, verification_source(setup))
-    source = with_categories(replace(source, records=source.records[:images]), card.categories, card.name)
+    source = with_categories(with_records(source, source.records[:images]), card.categories, card.name)
     measured = _Measured(kind, kind.task.predictor(exportable(setup.model), card).eval(), source, setup.num_workers)
     found = measured.costs()
     write_csv(setup.run / "sensitivity.csv", [asdict(cost) for cost in found.costs])

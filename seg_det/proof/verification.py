@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from seg_det import __version__, sidecar
 from seg_det.data.classes import with_categories
-from seg_det.data.records import Source
+from seg_det.data.records import Source, with_records
 from seg_det.errors import UserError
 from seg_det.evaluation.environment import environment
 from seg_det.evaluation.measure import evaluate, loader
@@ -24,13 +24,14 @@ from seg_det.export import runner, snippets
 from seg_det.export.base import Extras, Job, Target
 from seg_det.export.pipeline import build_graph, completed, exportable, outputs_of
 from seg_det.files import write_json
-from seg_det.kinds.kind import Kind, Metric
+from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import KINDS, require_kind
 from seg_det.predict.exported import FilePredictor, Opened, open_file
 from seg_det.predict.lookup import task_of
 from seg_det.predict.predictor import Predictor
 from seg_det.predict.preprocessing import Preprocessing
 from seg_det.proof.comparison import differing
+from seg_det.proof.kept import Kept
 from seg_det.report.exported import write_export_report
 from seg_det.report.pictures import Gallery
 from seg_det.report.tables import format_table
@@ -60,6 +61,11 @@ class Export:
     num_workers: int = 0
     config: str = ""  # the whole configuration as YAML, for the report
     command: str = ""  # that does it again, for the report
+
+    @property
+    def form(self) -> str:
+        """The pipeline, or the target's own first."""
+        return self.pipeline or self.target.pipelines[0]
 
 
 class Verified(NamedTuple):
@@ -117,7 +123,7 @@ def _surrounded(
     target, card = setup.target, setup.card
     names, extras = [f"{path.stem}.json"], Extras([], [])
     if target.program:
-        names.append(runner.write(target, card, path, setup.pipeline))
+        names.append(runner.write(target, card, path, setup.form))
     names += snippets.write(target, card, export, path)
     if accepted is False:
         path.rename(path.with_suffix(".rejected"))
@@ -135,17 +141,17 @@ def verification_source(setup: Export) -> Source:
     """The images that the file is proved on, their labels as the card has them. Raises UserError for data of another kind."""
     require_kind(KINDS[setup.card.task], setup.validation)
     source = with_categories(setup.validation, setup.card.categories, f"the model {setup.card.name}")
-    return replace(source, records=_spread(source.records, setup.verified_images))
+    return with_records(source, _spread(source.records, setup.verified_images))
 
 
 def verify(setup: Export, kind: Kind, path: Path, source: Source) -> Verified:
     """The figures of the checkpoint and of the file on ``source``, and how far they are apart."""
     if reason := setup.target.elsewhere():
         return Verified({"accepted": None, "not_verified": reason})
-    theirs, ours = _Kept(kind.metric(source)), _Kept(kind.metric(source))
-    loading = {"batch_size": 1, "num_workers": setup.num_workers}
-    found = evaluate(kind, FilePredictor(open_file(path)), source, metric=theirs, **loading)
-    reference = evaluate(kind, _reference(setup), source, metric=ours, **loading)
+    theirs, ours = Kept(kind.metric(source)), Kept(kind.metric(source))
+    file, workers = FilePredictor(open_file(path)), setup.num_workers
+    found = evaluate(kind, file, source, batch_size=1, num_workers=workers, metric=theirs)
+    reference = evaluate(kind, _reference(setup), source, batch_size=1, num_workers=workers, metric=ours)
     headlines = [evaluation.report.headline() for evaluation in (reference, found)]
     figures = [headline.get(kind.monitor) for headline in headlines]
     lost = abs((figures[0] or 0.0) - (figures[1] or 0.0))
@@ -207,30 +213,15 @@ def table(content: dict[str, Any]) -> str:
     )
 
 
-class _Kept:
-    """A metric that also keeps the predictions by image."""
-
-    def __init__(self, metric: Metric):
-        self.metric = metric
-        self.predictions: dict[int, Any] = {}
-
-    def update(self, image_ids: Iterable[int] | Tensor, predictions: Any) -> None:
-        self.metric.update(image_ids, predictions)
-        self.predictions |= {int(i): found for i, found in zip(image_ids, predictions, strict=True)}
-
-    def compute(self) -> Any:
-        return self.metric.compute()
-
-
 def _checked(setup: Export) -> Export:
     """``setup`` with the defaults that follow from the rest. Raises UserError for what the target cannot do."""
     target = setup.target
-    setup = replace(setup, pipeline=setup.pipeline or target.pipelines[0])
+    setup = replace(setup, pipeline=setup.form)
     for key, known in (("pipeline", target.pipelines), ("precision", target.precisions)):
         if getattr(setup, key) not in known:
             raise UserError(f"target={target.name} has {key}={', '.join(known)}, got {getattr(setup, key)!r}.")
     target.require()
-    return replace(setup, card=completed(setup.card, setup.pipeline))
+    return replace(setup, card=completed(setup.card, setup.form))
 
 
 def _about(setup: Export) -> dict[str, Any]:
@@ -240,7 +231,7 @@ def _about(setup: Export) -> dict[str, Any]:
         "pipeline": setup.pipeline,
         "keep_float": list(setup.keep_float),
         "input": "image" if setup.pipeline == "full" else "images",
-        "outputs": list(outputs_of(setup.card, setup.pipeline)),
+        "outputs": list(outputs_of(setup.card, setup.form)),
         "checkpoint": {**setup.checkpoint, "megabytes": round(_bytes(Path(setup.checkpoint["path"])) / 1e6, 2)},
         "versions": {"seg_det": __version__, **_versions(("torch", *setup.target.packages))},
     }
@@ -260,6 +251,8 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
 def calibration_source(setup: Export, validation: Source) -> Source:
     """The images for int8: drawn by the seed from the training split, none of ``validation`` among them. Raises UserError."""
     wanted, source = setup.calibration_images, setup.calibration
+    if source is None:
+        raise ValueError("expected images for the calibration of int8")
     seen = {record.path for record in validation.records}
     records = [record for record in source.records if record.path not in seen]
     if wanted < 1 or len(records) < wanted:
@@ -268,7 +261,7 @@ def calibration_source(setup: Export, validation: Source) -> Source:
             "the verification: set calibration.images lower, from 1, or add training images."
         )
     chosen = np.random.default_rng(setup.seed).permutation(len(records))[:wanted]
-    return replace(source, records=tuple(records[i] for i in sorted(chosen.tolist())))
+    return with_records(source, [records[i] for i in sorted(chosen.tolist())])
 
 
 def _calibration(setup: Export, kind: Kind, validation: Source) -> Iterable[Any]:

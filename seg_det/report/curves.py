@@ -123,7 +123,11 @@ def draw_anchor_fit(splits: Sequence[Mapping[str, Any]]) -> str | None:
     axes = figure.add_subplot()
     for i, split in enumerate(found):
         shares = np.array(split["histogram"]) / sum(split["histogram"])
-        style = {"color": STROKES[i % len(STROKES)], "linestyle": DASHES[i % len(DASHES)], "linewidth": 1.8}
+        style: dict[str, Any] = {
+            "color": STROKES[i % len(STROKES)],
+            "linestyle": DASHES[i % len(DASHES)],
+            "linewidth": 1.8,
+        }
         axes.stairs(shares, np.linspace(0, 1, len(shares) + 1), label=split["split"], **style)
     axes.axvline(found[0]["iou"], color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
     axes.set_xlim(0, 1)
@@ -143,7 +147,7 @@ def _pick(history: Mapping[str, Series], prefix: str) -> dict[str, Series]:
 
 def draw_class_bars(per_class: Mapping[str, Mapping[str, float | None]], metric: str = "AP") -> str | None:
     """One horizontal bar a class, best first, its value beside it; None if no class has the metric."""
-    found = {name: row[metric] for name, row in per_class.items() if math.isfinite(_value(row, metric))}
+    found = {name: value for name, row in per_class.items() if math.isfinite(value := _value(row, metric))}
     if not found:
         return None
     names, values = zip(*sorted(found.items(), key=lambda item: -item[1]), strict=True)
@@ -151,7 +155,7 @@ def draw_class_bars(per_class: Mapping[str, Mapping[str, float | None]], metric:
     axes = figure.add_subplot()
     positions = np.arange(len(names))
     axes.barh(positions, values, height=0.62, color=STROKES[0])
-    for position, value in zip(positions, values, strict=True):
+    for position, value in enumerate(values):
         axes.text(value + 0.012, position, f"{value:.3f}", va="center", fontsize=8.5, color=INK)
     # A class may be called "$5": names are texts, not formulas.
     axes.set_yticks(positions, names, parse_math=False)
@@ -183,7 +187,8 @@ def _line_chart(
     axes = figure.add_subplot()
     for i, (name, (xs, ys)) in enumerate(series.items()):
         _draw_series(axes, name, xs, ys, index=i, smooth=smooth)
-    axes.set_ylim(limits or (0, None))
+    bottom, top = limits or (0, None)
+    axes.set_ylim(bottom, top)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=x_label in ("step", "epoch")))
     axes.grid(axis="y", color=LINE, linewidth=0.7)
     axes.set_xlabel(x_label, color=INK, fontsize=9)
@@ -201,7 +206,7 @@ def _draw_series(axes: Axes, name: str, xs: Sequence[float], ys: Sequence[float]
         axes.plot(xs, ys, color=colour, linewidth=0.8, alpha=0.25)
         window = len(xs) // 40 * 2 + 1
         mean = np.ones(window) / window
-        xs, ys = (np.convolve(values, mean, mode="valid") for values in (xs, ys))
+        xs, ys = (np.convolve(values, mean, mode="valid").tolist() for values in (xs, ys))
     axes.plot(xs, ys, color=colour, linewidth=1.8, linestyle=dashes, marker=marker, markersize=4, label=name)
 
 
@@ -220,7 +225,7 @@ def to_svg(figure: Figure, description: str) -> str:
     figure.patch.set_visible(False)
     buffer = io.StringIO()
     # The salt names clip paths and markers: another one for each figure keeps them apart on one page.
-    style = {"svg.fonttype": "none", "svg.hashsalt": description, "font.family": "DejaVu Sans"}
+    style: dict[Any, str] = {"svg.fonttype": "none", "svg.hashsalt": description, "font.family": "DejaVu Sans"}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # Whoever looks at the file has the font: here the glyph is only measured.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")

@@ -76,7 +76,7 @@ def _captions(names: Sequence[str], scores: ArrayLike | None, wrong: np.ndarray,
     if scores is not None:
         captions = [f"{caption} {score:.0%}" for caption, score in zip(captions, np.asarray(scores), strict=True)]
     if tracks is not None:
-        captions = [f"{track} {caption}" for track, caption in zip(tracks, captions, strict=True)]
+        captions = [f"{track} {caption}" for track, caption in zip(np.asarray(tracks), captions, strict=True)]
     return captions
 
 

@@ -66,7 +66,7 @@ def _resized(mask: np.ndarray, image: np.ndarray) -> np.ndarray:
 def _tinted(image: np.ndarray, mask: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """The image under the colours of its classes, with bright edges; a class whose colour is black leaves it as it is."""
     drawn = cv2.addWeighted(image, 1 - TINT, colours[mask], TINT, 0)
-    np.copyto(drawn, image, where=~colours.any(1)[mask][..., None])
+    np.copyto(drawn, image, where=~np.asarray(colours.any(1))[mask][..., None])
     edge = np.zeros(mask.shape, bool)
     edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
     edge[1:] |= mask[1:] != mask[:-1]

@@ -38,8 +38,8 @@ def error_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Empty for metrics without errors.
     """
-    lost = {"AP50 lost": LOST, **{f"on {size}": f"{LOST}_{size}" for size in SIZES}}
-    lost = {title: metrics[key] for title, key in lost.items() if key in metrics}
+    titles = {"AP50 lost": LOST, **{f"on {size}": f"{LOST}_{size}" for size in SIZES}}
+    lost = {title: metrics[key] for title, key in titles.items() if key in metrics}
     return [
         {"error": kind, "count": count, **{title: figures.get(kind) for title, figures in lost.items()}}
         for kind, count in (metrics.get("error_counts") or {}).items()

@@ -59,8 +59,12 @@ def draw_sizes(boxes: np.ndarray, anchors: np.ndarray, side: int) -> str:
     figure = Figure((BARS_WIDTH, 4.6), layout="constrained")
     axes = figure.add_subplot()
     shown = boxes[:: max(1, -(-len(boxes) // MOST_POINTS))]
-    axes.scatter(*shown.T, s=6, color=STROKES[0], alpha=0.35, linewidths=0, label=f"objects ({len(boxes):,})")
-    axes.scatter(*anchors.T, s=42, marker="s", facecolors="none", edgecolors=STROKES[1], label="anchors")
+    axes.scatter(
+        shown[:, 0], shown[:, 1], s=6, color=STROKES[0], alpha=0.35, linewidths=0, label=f"objects ({len(boxes):,})"
+    )
+    axes.scatter(
+        anchors[:, 0], anchors[:, 1], s=42, marker="s", facecolors="none", edgecolors=STROKES[1], label="anchors"
+    )
     axes.set(xscale="log", yscale="log", xlim=(2, 1.3 * side), ylim=(2, 1.3 * side))
     ticks = [t for t in (4, 8, 16, 32, 64, 128, 256, 512, 1024) if t <= 1.3 * side]
     for axis in (axes.xaxis, axes.yaxis):

@@ -70,7 +70,7 @@ def history_charts(history: Mapping[str, Series], figure: str) -> Charts:
 
 def _lowest(found: Mapping[str, float | None]) -> list[str]:
     """The names in their order, of too many those with the lowest figures."""
-    chosen = sorted(found, key=lambda name: 2.0 if found[name] is None else found[name])[:MOST]
+    chosen = sorted(found, key=lambda name: 2.0 if (value := found[name]) is None else value)[:MOST]
     return [name for name in found if name in set(chosen)]
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
+from typing import TypeGuard
 
 from seg_det.files import write_whole
 
@@ -17,12 +18,12 @@ GAP = "  "
 FLOAT_FORMATS = ((1000, ",.0f"), (100, ".1f"), (10, ".2f"), (1, ".3f"), (0.01, ".4f"), (0, ".3g"))
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether ``value`` is a real number; True and False are answers, not numbers."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def format_number(value: Real) -> str:
+def format_number(value: float) -> str:
     """A number for people: integers in full with thousands separators, others with 3 to 5 significant digits."""
     if isinstance(value, Integral):
         return f"{int(value):,}"

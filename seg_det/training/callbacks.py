@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, DeviceStatsMonitor, LearningRateMonitor, Timer
 
 from seg_det.errors import UserError
 from seg_det.registry import CALLBACKS
-from seg_det.training.learner import Learner
+from seg_det.training.learner import Learner, validation_source
 from seg_det.training.loggers import log_images
 
 
@@ -50,21 +50,28 @@ class DrawnPredictions(Callback):
         self._kept: list[tuple[int, Any]] = []
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, learner: Learner, predictions: Any, batch: Any, batch_index: int, loader: int = 0
+        self,
+        trainer: L.Trainer,
+        learner: L.LightningModule,
+        predictions: Any,
+        batch: Any,
+        batch_index: int,
+        loader: int = 0,
     ) -> None:
         """Keep what is still wanted of a batch's predictions."""
         if trainer.is_global_zero and len(self._kept) < self.images:
             pairs = zip(batch.image_ids.tolist(), predictions, strict=True)
             self._kept += list(pairs)[: self.images - len(self._kept)]
 
-    def on_validation_end(self, trainer: L.Trainer, learner: Learner) -> None:
+    def on_validation_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
         """Draw them with the thresholds of this validation, which the learner's card has by now."""
         kept, self._kept = self._kept, []
         if not (kept and trainer.loggers and trainer.is_global_zero):
             return
-        records = {record.image_id: record for record in trainer.val_dataloaders.dataset.source.records}
+        records = {record.image_id: record for record in validation_source(trainer).records}
+        own = cast(Learner, learner)  # the only module that is trained here
         drawn = {
-            f"predictions/{place}": learner.kind.drawn(found, records[image_id], learner.card)
+            f"predictions/{place}": own.kind.drawn(found, records[image_id], own.card)
             for place, (image_id, found) in enumerate(kept)
         }
         log_images(trainer.loggers, drawn, trainer.global_step)

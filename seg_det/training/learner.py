@@ -5,21 +5,24 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from seg_det.data.multi_scale import MultiScale
+from seg_det.data.records import Source
 from seg_det.errors import UserError
 from seg_det.evaluation.measure import located
 from seg_det.kinds.kind import Kind, Losses, Metric
 from seg_det.models.backbones.base import Backbone
 from seg_det.nn.blocks import fold_norms
 from seg_det.nn.fake_quant import simulate, take_ranges
+from seg_det.ops.images import sides
 from seg_det.predict.predictor import NetworkPredictor, NotFinite
 from seg_det.training.optimisation import Recipe, optimiser, schedule, wanted_warmup, warmup_of
 
@@ -59,7 +62,7 @@ class Learner(L.LightningModule):
         self.multi_scale = multi_scale
         self.begun = False  # whether a first batch was learned
         if recipe.freeze_until:
-            for stage in predictor.model.backbone.stages_until(recipe.freeze_until):
+            for stage in _stages(predictor.model, recipe.freeze_until):
                 stage.requires_grad_(False)
         self._frozen_norms = _kept_norms(predictor.model, recipe)
         for norm in self._frozen_norms:
@@ -68,10 +71,10 @@ class Learner(L.LightningModule):
             simulate(predictor.model)
 
     def on_train_start(self) -> None:  # with the weights loaded, on their device, in their memory format
-        recipe, backbone = self.recipe, self.predictor.model.backbone
-        kept = recipe.freeze_until and recipe.frozen_norms != "none" and not recipe.quantise
-        if kept and isinstance(backbone, Backbone):  # nothing in them changes, so norms can be folded: a faster step
-            stages = backbone.stages_until(recipe.freeze_until)
+        recipe, backbone = self.recipe, self.predictor.model.get_submodule("backbone")
+        until = recipe.freeze_until if recipe.frozen_norms != "none" and not recipe.quantise else None
+        if until and isinstance(backbone, Backbone):  # nothing in them changes, so norms can be folded: a faster step
+            stages = backbone.stages_until(until)
             backbone.train_behind([fold_norms(copy.deepcopy(stage)).requires_grad_(False) for stage in stages])
 
     def on_train_epoch_start(self) -> None:
@@ -102,7 +105,7 @@ class Learner(L.LightningModule):
             "look at their labels, or lower recipe.lr, or set recipe.clip_norm."
         )
 
-    def validation_step(self, batch: Any, batch_index: int) -> Sequence[Any]:
+    def validation_step(self, batch: Any, batch_index: int) -> Any:
         """What the metric gets of each image of the batch."""
         raw = self.predictor(batch.images)
         losses = self.kind.loss(self.loss, self.predictor, raw, batch)
@@ -113,12 +116,11 @@ class Learner(L.LightningModule):
 
     def _decoded(self, raw: Any, batch: Any) -> list[Any]:
         """The predictions of a batch. Raises NotFinite with the ids of its images."""
-        canvas = tuple(batch.images.shape[-2:])
         sizes = self.kind.batch_sizes(batch)
         try:
-            return self.predictor.decode(raw, canvas, sizes)
+            return self.predictor.decode(raw, sides(batch.images), sizes)
         except NotFinite as error:
-            raise located(error, batch.image_ids.tolist(), self.trainer.val_dataloaders.dataset.source) from error
+            raise located(error, batch.image_ids.tolist(), validation_source(self.trainer)) from error
 
     def on_validation_epoch_end(self) -> None:
         self._gather()
@@ -127,7 +129,8 @@ class Learner(L.LightningModule):
         self.metric.reset()
         self.card = self.card.replace(metrics=headline, score_thresholds=self.kind.thresholds(report))
         for name, value in headline.items():
-            self.log(f"val/{name}", value, prog_bar=name in self.kind.shown[:2])
+            if value is not None:
+                self.log(f"val/{name}", value, prog_bar=name in self.kind.shown[:2])
         by_class = report.by_class()
         if len(by_class) <= MOST_LOGGED:
             self.log_dict({f"val/{self.kind.class_figure}/{name}": value for name, value in by_class.items()})
@@ -141,7 +144,7 @@ class Learner(L.LightningModule):
         self.metric.reset()
         self.metric.merge(states)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         per_step = self.batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size
         opt = optimiser(self.predictor.model, self.recipe, per_step)
         steps = int(self.trainer.estimated_stepping_batches)
@@ -174,13 +177,26 @@ class Learner(L.LightningModule):
             checkpoint[part] |= ranges
 
 
+def validation_source(trainer: L.Trainer) -> Source:
+    """The split that a training is watched on."""
+    loader: Any = trainer.val_dataloaders
+    source: Source = loader.dataset.source
+    return source
+
+
+def _stages(model: nn.Module, tap: str) -> list[nn.Module]:
+    backbone: Any = model.get_submodule("backbone")  # a Backbone, or timm's, which keeps its contract
+    stages: list[nn.Module] = backbone.stages_until(tap)
+    return stages
+
+
 def _kept_norms(model: nn.Module, recipe: Recipe) -> list[nn.Module]:
     """Norms that stay as they were loaded: of frozen stages, of the backbone, or, for 8 bits, where they will be folded, all."""
     parts: list[nn.Module] = []
     if recipe.quantise:
         parts = [model]
     elif recipe.frozen_norms == "all":
-        parts = [model.backbone]
+        parts = [model.get_submodule("backbone")]
     elif recipe.frozen_norms == "stages" and recipe.freeze_until:
-        parts = model.backbone.stages_until(recipe.freeze_until)
+        parts = _stages(model, recipe.freeze_until)
     return [module for part in parts for module in part.modules() if isinstance(module, nn.BatchNorm2d)]

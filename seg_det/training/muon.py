@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import cast, overload
 
 import torch
 from torch import Tensor
@@ -33,8 +34,13 @@ class MuonAdamW(AdamW):
                     parted.append({**group, "params": parameters, "matrices": matrices})
         super().__init__(parted, lr, betas=(momentum, 0.999), eps=eps)
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of all parameters that have a gradient."""
         loss = None
         if closure is not None:  # it clears and clips gradients through all groups, so before AdamW has its own alone
@@ -58,8 +64,9 @@ class MuonAdamW(AdamW):
                 state["step"] = torch.zeros(())  # AdamW looks for it in every state that it loads
                 state["momentum"] = torch.zeros_like(parameter)
             state["step"] += 1
-            state["momentum"].lerp_(parameter.grad, 1 - momentum)
-            ahead = parameter.grad.lerp(state["momentum"], momentum).flatten(1)
+            gradient = cast(Tensor, parameter.grad)  # parameters without one are left out before
+            state["momentum"].lerp_(gradient, 1 - momentum)
+            ahead = gradient.lerp(state["momentum"], momentum).flatten(1)
             stands = ahead.shape[0] > ahead.shape[1]
             ahead = ahead.T if stands else ahead
             alike[ahead.shape].append((parameter, ahead, stands))

@@ -78,7 +78,7 @@ class Recipe:
 def optimiser(model: nn.Module, recipe: Recipe, images_per_step: int) -> Optimizer:
     """The recipe's optimiser for ``model``; the learning rate scaled linearly to ``images_per_step`` (arXiv 1706.02677)."""
     rate = recipe.lr * images_per_step / recipe.lr_batch
-    backbone = {id(parameter) for parameter in model.backbone.parameters()}
+    backbone = {id(parameter) for parameter in model.get_submodule("backbone").parameters()}
     groups = []
     for group in parameter_groups(model, recipe.weight_decay, decay_depthwise=recipe.decay_depthwise):
         for part, factor in ((True, 1.0), (False, recipe.head_lr)):
@@ -98,7 +98,8 @@ OPTIMISERS: dict[str, Callable[[list[dict], Recipe, float], Optimizer]] = {
 
 def parameter_groups(model: nn.Module, weight_decay: float, *, decay_depthwise: bool = True) -> list[dict]:
     """Two groups: with weight decay the filters and matrices, without it norms, biases and (as chosen) depthwise filters."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for module in model.modules():
         depthwise = isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels
         for parameter in module.parameters(recurse=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -32,8 +33,13 @@ class RMSpropTF(Optimizer):
             params, {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
         )
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of all parameters that have a gradient."""
         loss = None
         if closure is not None:
@@ -52,7 +58,7 @@ class RMSpropTF(Optimizer):
                 self.state[parameter]["velocity"] = torch.zeros_like(parameter)
         squares = [self.state[p]["square"] for p in parameters]
         velocities = [self.state[p]["velocity"] for p in parameters]
-        gradients = [p.grad for p in parameters]
+        gradients: list[Tensor] | tuple[Tensor, ...] = [p.grad for p in parameters if p.grad is not None]
         if group["weight_decay"]:
             gradients = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
         torch._foreach_mul_(squares, group["alpha"])

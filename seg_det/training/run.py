@@ -18,7 +18,7 @@ from seg_det import __version__, checkpoint
 from seg_det.data.classes import with_categories
 from seg_det.data.loaders import evaluation_loader, train_loader
 from seg_det.data.multi_scale import MultiScale
-from seg_det.data.records import Source
+from seg_det.data.records import Source, with_records
 from seg_det.doctor.examine import warn
 from seg_det.doctor.findings import Scope, Split
 from seg_det.errors import UserError
@@ -119,14 +119,16 @@ def _report(kind: Kind, setup: Training, val: Source, trained: Trained, start: S
     if setup.resume:
         _join_histories(setup.resume.parent.parent / "metrics.csv", setup.run / "metrics.csv")
     record = Record(setup.run, setup.config, setup.command)
+    if trained.checkpoint is None:
+        raise ValueError(f"expected a checkpoint in {setup.run}")
     best, card = checkpoint.load(trained.checkpoint)
     if setup.recipe.quantise:
         figure = card.metrics.get(kind.monitor)
         log.info("Best in simulated 8 bits: %s %s. What follows are its weights in 32 bits.", kind.monitor, figure)
     predictor = network_predictor(best, card, trained.device)
     anchors = (kind.anchors(best, card, source, setup.loss) for source in (setup.train, val))
-    loading = {"batch_size": setup.batch_size, "num_workers": setup.num_workers}
-    evaluation = evaluate(kind, predictor, val, **loading, device=trained.device)
+    batch_size, workers = setup.batch_size, setup.num_workers
+    evaluation = evaluate(kind, predictor, val, batch_size=batch_size, num_workers=workers, device=trained.device)
     metrics = {
         "verb": "train",
         **figures_of(kind, best, card, evaluation, val),
@@ -251,7 +253,7 @@ def card_of(kind: Kind, setup: Training, start: Started) -> ModelCard:
 def _unfold(predictor: NetworkPredictor, source: Source, transform: Any) -> None:
     """Give norms that came folded into the convolutions the statistics of a few training images, so that they can train."""
     records = source.records[:: math.ceil(len(source.records) / NORM_IMAGES)]
-    batches = evaluation_loader(replace(source, records=records), transform, batch_size=NORM_IMAGES, num_workers=0)
+    batches = evaluation_loader(with_records(source, records), transform, batch_size=NORM_IMAGES, num_workers=0)
     if found := unfold_norms(predictor, lambda: predictor(next(iter(batches)).images)):
         log.info("%d folded batch norms took the statistics of training images.", found)
 

@@ -48,10 +48,13 @@ class BestCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # The state also names files, which are those of another machine or, in a hostile checkpoint, any.
         score = state_dict.get("best_model_score")
-        if self.resumed is None or score is None or not _is_sound(old := self.resumed.parent / BEST):
+        if self.resumed is None or self.dirpath is None or score is None:
+            return
+        if not _is_sound(old := self.resumed.parent / BEST):
             return
         new = Path(self.dirpath) / BEST
-        if rank_zero_only.rank == 0 and old.resolve() != new.resolve():
+        rank = rank_zero_only.rank  # type: ignore[attr-defined] # Lightning sets it on the function
+        if rank == 0 and old.resolve() != new.resolve():
             copy_whole(old, new)
         own = {"best_model_path": str(new), "best_k_models": {str(new): score}, "kth_best_model_path": str(new)}
         super().load_state_dict({**state_dict, **own, "dirpath": self.dirpath, "last_model_path": ""})

@@ -65,15 +65,16 @@ def load_start(model: nn.Module, start: Start, classes: Sequence[str], backbone:
     """
     if start.model:
         return _whole_model(model, start.model, classes)
+    own = model.get_submodule("backbone")
     if start.backbone == TIMM:
-        return _from_timm(model.backbone)
+        return _from_timm(own)
     if start.backbone and start.backbone != "none":
         path = _of_run(start.backbone)
-        if isinstance(model.backbone, TimmFeatures):
-            model.backbone.load_state_dict(rename_tensors(model.backbone, read_tensors(resolve(path))))
+        if isinstance(own, TimmFeatures):
+            own.load_state_dict(rename_tensors(own, read_tensors(resolve(path))))
             log.info("Backbone from %s (timm's names).", start.backbone)
-            return Started(start.backbone, *pretrained_normalisation(model.backbone.name))
-        report = load_backbone(model.backbone, path)
+            return Started(start.backbone, *pretrained_normalisation(own.name))
+        report = load_backbone(own, path)
         _tell(f"Backbone from {start.backbone}", report)
         return _started(start.backbone, path)
     if start.backbone is None and start.recipe:
@@ -116,11 +117,12 @@ def _from_timm(backbone: nn.Module) -> Started:
 
 
 def _suggested(model: nn.Module, name: str, backbone: Mapping[str, Any]) -> Started:
+    own = model.get_submodule("backbone")
     try:
-        if name == AUTO and isinstance(model.backbone, TimmFeatures):
-            return _from_timm(model.backbone)
+        if name == AUTO and isinstance(own, TimmFeatures):
+            return _from_timm(own)
         row = _fitting(name, backbone)
-        _tell(f"Backbone from {row.name}, {row.figure}", load_backbone(model.backbone, row.name))
+        _tell(f"Backbone from {row.name}, {row.figure}", load_backbone(own, row.name))
         return _started(row.name, row.name)
     except WeightsUnavailable as error:
         log.warning("TRAINING FROM SCRATCH: %s. Expect a much lower accuracy.", str(error).rstrip("."))

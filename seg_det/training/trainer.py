@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning as L
 import torch
@@ -28,6 +28,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
 from seg_det.errors import Terminated, UserError
+from seg_det.nn.convolutions import in_format
 from seg_det.training.learner import Learner
 from seg_det.training.optimisation import EMA, Recipe
 from seg_det.training.saving import BestCheckpoint, WholeCheckpoints
@@ -128,7 +129,7 @@ def fit(
     # in a segmenter, whose maps have more cells: a sixth less time than bfloat16 alone.
     broken = task.kind.tiny_maps and trainer.strategy.root_device.type == "cpu" and precision.startswith("bf16")
     if settings.channels_last and not broken:
-        task.predictor.to(memory_format=torch.channels_last)
+        in_format(task.predictor, torch.channels_last)
     start = time.perf_counter()
     _run(trainer, task, train, val, resume)
     minutes = (time.perf_counter() - start) / 60
@@ -161,7 +162,7 @@ def _trainer(
             accelerator=settings.accelerator,
             devices=settings.devices,
             strategy=settings.strategy,
-            precision=precision,
+            precision=cast(Any, precision),  # a name, which the trainer checks
             accumulate_grad_batches=settings.accumulate_grad_batches,
             check_val_every_n_epoch=settings.check_val_every_n_epoch,
             limit_train_batches=settings.limit_train_batches,
@@ -215,7 +216,7 @@ def _native_precision(accelerator: str) -> str:
     if torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda"):
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
-        known = getattr(torch.cpu, "get_capabilities", dict)()  # an early torch does not tell
+        known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # an early torch does not tell
         native = any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
     else:
         native = False
@@ -231,9 +232,9 @@ def _callbacks(
     if settings.early_stopping:
         callbacks.append(EarlyStopping(monitor, mode="max", patience=settings.early_stopping))
     # Saved after the training epoch, not after its validation, so that a resumed run starts with a whole epoch.
-    always = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
+    always: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
     every = settings.check_val_every_n_epoch
-    best = {"filename": "best", "monitor": monitor, "mode": "max", "every_n_epochs": every}
+    best: dict[str, Any] = {"filename": "best", "monitor": monitor, "mode": "max", "every_n_epochs": every}
     callbacks.append(BestCheckpoint(resumed=resume, **best, **always))
     callbacks.append(ModelCheckpoint(filename="last", **always))
     return callbacks

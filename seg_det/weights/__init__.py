@@ -13,11 +13,18 @@ from seg_det.weights.loading import (
     read_tensors,
     resolve,
 )
-from seg_det.weights.published import PublishedModel, known_categories, published_classifier, published_model
+from seg_det.weights.published import (
+    PublishedClassifier,
+    PublishedModel,
+    known_categories,
+    published_classifier,
+    published_model,
+)
 
 __all__ = [
     "CATALOGUE",
     "LoadReport",
+    "PublishedClassifier",
     "PublishedModel",
     "PublishedWeights",
     "WeightsUnavailable",

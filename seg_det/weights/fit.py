@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -169,7 +169,8 @@ def _adapted(
     notes = []
     folded = _folded(given, own) if naming.folds else []
     for norm in folded:
-        values = {f"{norm}.{leaf}": value for leaf, value in identity_norm(model.get_submodule(norm).eps).items()}
+        layer = cast(nn.BatchNorm2d, model.get_submodule(norm))  # norms alone are folded
+        values = {f"{norm}.{leaf}": value for leaf, value in identity_norm(layer.eps).items()}
         given |= {key: torch.full_like(own[key], value) for key, value in values.items()}
     if folded:
         notes.append(f"{len(folded)} batch norms are folded into the convolutions")
@@ -233,12 +234,12 @@ def _summary(kept: set[str], own: Mapping[str, Tensor]) -> tuple[str, ...]:
 def _warnings(model: nn.Module, naming: Naming, folded: bool) -> Iterable[str]:
     strided = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and max(layer.stride) > 1]
     paddings = {"same" if isinstance(layer, SameConv2d) else "symmetric" for layer in strided}
-    if other := paddings - {naming.padding} if naming.padding else ():
+    if naming.padding and (other := paddings - {naming.padding}):
         yield (
             f"these weights were trained with {PADDING_NAMES[naming.padding]} and the model has "
             f"{PADDING_NAMES[other.pop()]}: set backbone.padding={naming.padding}"
         )
-    layers = list(model.backbone.modules())
+    layers = list(model.get_submodule("backbone").modules())
     eps = next((layer.eps for layer in layers if isinstance(layer, nn.BatchNorm2d)), None)
     if eps and naming.eps and not folded and not math.isclose(eps, naming.eps):
         yield (

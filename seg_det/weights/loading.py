@@ -92,7 +92,8 @@ def load_model(model: nn.Module, reference: str | Path, classes: Sequence[str] |
         )
     if foreign := [key for key in ours if key not in own]:
         raise UserError(f"{path} ({naming.name} names) does not fit the model, which has no {some(foreign)}.")
-    row, warnings = published_as(str(reference), path), ()
+    row = published_as(str(reference), path)
+    warnings: tuple[str, ...] = ()
     if row is None and classes and hasattr(model, "class_predictors"):
         theirs = classes_of(arrange(tensors, naming))
         if theirs != model.num_classes and (row := saved_anew(naming, theirs, classes)):
@@ -101,15 +102,19 @@ def load_model(model: nn.Module, reference: str | Path, classes: Sequence[str] |
             )
         else:
             _require_outputs(model, theirs, path)
-    whole = not classes or getattr(model, "merges", False)  # the model itself chooses among all outputs
-    report = fill(model, tensors, naming, path, None if whole else outputs_of(row, classes))
+    chosen = None
+    if classes and not getattr(model, "merges", False):  # else the model itself chooses among all outputs
+        chosen = outputs_of(row, classes)
+    report = fill(model, tensors, naming, path, chosen)
     return replace(report, warnings=(*report.warnings, *warnings))
 
 
 def saved_anew(naming: Naming, outputs: int, classes: Sequence[str]) -> PublishedWeights | None:
     """The published detector that finds ``classes`` among others, has this naming and finds as many; None without any."""
     alike = [r for r in CATALOGUE.values() if r.categories and (r.mapping, r.num_classes) == (naming.name, outputs + 1)]
-    return next((row for row in alike if {category.name for category in row.categories}.issuperset(classes)), None)
+    return next(
+        (row for row in alike if {category.name for category in row.categories or ()}.issuperset(classes)), None
+    )
 
 
 def _require_outputs(detector: nn.Module, theirs: int, path: Path) -> None:

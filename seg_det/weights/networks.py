@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from statistics import median
 from typing import Any, NamedTuple
@@ -32,12 +32,12 @@ class Network(NamedTuple):
 class Candidate(NamedTuple):
     name: str
     yaml: str  # conf/backbone/<yaml>.yaml
-    build: type[Backbone]
+    build: Callable[..., Backbone]
     settings: dict[str, Any]
     variations: tuple[dict[str, Any], ...] = ({},)
 
 
-V2_VARIATIONS = ({}, {"scale_head": False}, {"reduced_tail": "detection"})
+V2_VARIATIONS: tuple[dict[str, Any], ...] = ({}, {"scale_head": False}, {"reduced_tail": "detection"})
 V3_VARIATIONS = tuple(
     {**tail, **rule}
     for tail in ({}, {"reduced_tail": "detection"}, {"reduced_tail": "segmentation"})

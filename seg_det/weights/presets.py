@@ -41,7 +41,11 @@ def task_settings(name: str, *, align_corners: bool | None = None) -> TaskSettin
     }
     backbone = content.get("backbone", {})
     return TaskSettings(
-        content["kind"], *map(MappingProxyType, (model, postprocess, backbone)), own[0] in content["model"]
+        content["kind"],
+        MappingProxyType(model),
+        MappingProxyType(postprocess),
+        MappingProxyType(backbone),
+        own[0] in content["model"],
     )
 
 

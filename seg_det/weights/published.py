@@ -66,7 +66,8 @@ def known_categories(reference: str, classes: Sequence[str] | None = None) -> tu
         return _chosen(row.name, row.categories, classes)
     if naming.background and outputs == 1 + len(IMAGENET_CLASSES):
         outputs -= 1  # the background, which filling a model leaves out
-    names = tuple(classes or USUAL_CLASSES.get(outputs, [f"class {index}" for index in range(outputs)]))
+    usual = USUAL_CLASSES.get(outputs) or [f"class {index}" for index in range(outputs)]
+    names = tuple(classes or usual)
     if len(names) != outputs:
         raise UserError(f"{reference} has {outputs} classes, and classes names {len(names)}: name all, in their order.")
     if row is None and classes is None:

@@ -42,8 +42,8 @@ def unfold_norms(model: nn.Module, look: Callable[[], Any]) -> int:
     for hook in hooks:
         hook.remove()
     for norm, (variance, mean) in seen.items():
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
+        norm.get_buffer("running_mean").copy_(mean)
+        norm.get_buffer("running_var").copy_(variance)
         norm.weight.copy_((variance + norm.eps).sqrt())
         norm.bias.add_(mean)
     return len(seen)

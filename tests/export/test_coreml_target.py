@@ -129,12 +129,12 @@ def test_greedy_is_greedy():
     rows, labels = (scores > 0).nonzero(as_tuple=True)
     kept = nms(boxes[rows], scores[rows, labels], labels, 0.4)[:25]
     found = greedy(boxes, scores, iou_threshold=0.4, max_detections=25)
-    assert int(found.count) == 25
+    assert int(found.found) == 25
     torch.testing.assert_close(found.scores, scores[rows[kept], labels[kept]])
     torch.testing.assert_close(found.boxes, boxes[rows[kept]])
     assert found.labels.tolist() == labels[kept].tolist()
     few = greedy(boxes[:4], scores[:4].clamp(max=-1), iou_threshold=0.4, max_detections=25)
-    assert int(few.count) == 0 and not few.boxes.any() and not few.scores.any()
+    assert int(few.found) == 0 and not few.boxes.any() and not few.scores.any()
 
 
 def test_the_card_is_inside(written):

@@ -91,7 +91,7 @@ def test_suppression_against_the_static_one():
     settings = {"iou_threshold": 0.5, "max_detections": 14}
     found = suppression(boxes, scores, **settings)
     wanted = select_static(boxes[None], scores[None], **{**settings, "max_detections": 12}, considered=1000)
-    assert int(found.count) == 6  # of class 0 all but the third box, of class 1 both
+    assert int(found.found) == 6  # of class 0 all but the third box, of class 1 both
     for ours, theirs in zip(found[:3], wanted[:3], strict=True):
         assert torch.equal(ours[:12], theirs[0])
         assert not ours[12:].any()

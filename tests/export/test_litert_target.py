@@ -82,7 +82,7 @@ def test_suppression_against_the_static_one():
     settings = {"iou_threshold": 0.5, "max_detections": 12}
     found = non_max_suppression(BOXES, SCORES, **settings)
     wanted = select_static(BOXES[None], SCORES[None], **settings, considered=1000)
-    assert int(found.count) == 6  # of class 0 all but the third box, of class 1 both
+    assert int(found.found) == 6  # of class 0 all but the third box, of class 1 both
     for ours, theirs in zip(found, wanted, strict=True):
         assert torch.equal(ours, theirs[0])
 

@@ -11,12 +11,22 @@ from PIL import Image
 
 from seg_det.errors import UserError
 from seg_det.media import addresses, videos
-from seg_det.media.frames import in_advance
+from seg_det.media.frames import Frame, in_advance
 from seg_det.media.names import Stems, shown
 from seg_det.media.sources import open_source
 from seg_det.media.videos import Timing
 
 GREY = np.full((20, 30, 3), 90, np.uint8)
+
+
+def test_the_pixels_of_a_frame_that_was_not_read():
+    assert Frame("a.jpg", "a", pixels=GREY).image is GREY
+    for frame, reason in (
+        (Frame("a.jpg", "a", error=UserError("it is broken")), "broken"),
+        (Frame("b.jpg", "b"), "b.jpg was not"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            _ = frame.image
 
 
 def save(path: Path, size=(30, 20), colour=(200, 100, 50)) -> Path:

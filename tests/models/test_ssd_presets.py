@@ -152,7 +152,7 @@ def test_what_all_presets_share():
     )
     speck = torch.tensor([[[100.0, 100, 104, 104]]])  # IoU 16 of 3200
     sure = torch.ones(1, 1, dtype=torch.bool)
-    assert match(anchor, speck, sure, ~sure).index.tolist() == [[0]]
+    assert match(anchor, speck, sure, ~sure).objects.tolist() == [[0]]
     raw = DenseDetections(torch.tensor([[[0.0, 9.0]]]), torch.zeros(1, 1, 4))
     (found,) = detect(raw, torch.tensor([[-20.0, 10, 60, 400]]), (320, 320))
     assert found.boxes.tolist() == [[0, 10, 60, 320]]

@@ -10,7 +10,7 @@ def matched(boxes, *, valid=None, crowd=None, **settings):
     valid = torch.ones(boxes.shape[:2], dtype=torch.bool) if valid is None else torch.tensor([valid])
     crowd = torch.zeros_like(valid) if crowd is None else torch.tensor([crowd])
     found = match(ANCHORS, boxes, valid, crowd, **settings)
-    return found.index[0].tolist(), found.ignored[0].tolist()
+    return found.objects[0].tolist(), found.ignored[0].tolist()
 
 
 def test_threshold_and_best_anchor():
@@ -54,4 +54,4 @@ def test_batch_equals_single_images():
     together = match(ANCHORS, boxes, valid, crowd)
     for i in range(8):
         alone = match(ANCHORS, boxes[i : i + 1], valid[i : i + 1], crowd[i : i + 1])
-        assert torch.equal(together.index[i], alone.index[0]) and torch.equal(together.ignored[i], alone.ignored[0])
+        assert torch.equal(together.objects[i], alone.objects[0]) and torch.equal(together.ignored[i], alone.ignored[0])

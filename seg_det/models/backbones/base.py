@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from seg_det.errors import UserError
-from seg_det.nn.blocks import Activation, ReLU, ReLU6, cut_after
+from seg_det.nn.blocks import Activation, Block, ReLU, ReLU6, cut_after
 from seg_det.nn.convolutions import PARTITIONS, split_channels
 from seg_det.ops.strides import RULES, stride_to_dilation
 from seg_det.types import Feature
@@ -91,7 +91,7 @@ class Backbone(nn.Module):
         self.layers = layers[1 : needed + 1]
         self._stand_ins: list[nn.Module] = []  # a list, so that they are no part of the model
         self._reached = _reached([stride for stride, _ in layers])
-        self._tapped = {i: [] for i in range(needed)}
+        self._tapped: dict[int, list[tuple[str, str]]] = {i: [] for i in range(needed)}
         for tap, place in self._places.items():
             if place in self._points:
                 point = self._points[place]
@@ -101,7 +101,7 @@ class Backbone(nn.Module):
         """Leave out what comes after the last tap inside the last block, and initialise what is there."""
         parts = [part for _, part in self._tapped[len(self.blocks) - 1]]
         if not self.has_head and parts and "out" not in parts:
-            self.blocks[-1] = cut_after(self.blocks[-1], "depthwise" if "depthwise" in parts else "expand")
+            self.blocks[-1] = cut_after(self._block(-1), "depthwise" if "depthwise" in parts else "expand")
         self.apply(init)
 
     @property
@@ -109,19 +109,23 @@ class Backbone(nn.Module):
         """The promised maps, in the order of the taps."""
         return [self._feature(tap) for tap in self.taps]
 
+    def _block(self, place: int) -> Block:
+        return cast(Block, self.blocks[place])  # a ModuleList does not know the class of its modules
+
     def _feature(self, tap: str) -> Feature:
         place = self._places[tap]
         if place == "head":
             conv = getattr(self.head, "conv", None)
-            return Feature(tap, conv.out_channels if conv else self.blocks[-1].widths.out, self._reached[-1])
+            return Feature(tap, conv.out_channels if conv else self._block(-1).widths.out, self._reached[-1])
         block, part = self._points[place]
         # A block's stride lies in its depthwise convolution: the expansion before it still has the earlier one.
         stride = self._reached[block if part == "expand" else block + 1]
-        return Feature(tap, getattr(self.blocks[block].widths, part), stride)
+        return Feature(tap, getattr(self._block(block).widths, part), stride)
 
     def map_sizes(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
         """(rows, columns) of each tapped map for images of ``image_size`` (H, W)."""
-        return [tuple(-(-side // feature.stride) for side in image_size) for feature in self.features]
+        height, width = image_size
+        return [(-(-height // feature.stride), -(-width // feature.stride)) for feature in self.features]
 
     def stages_until(self, tap: str) -> list[nn.Module]:
         """The layers up to and with the blocks of ``tap`` (c1..c5): what fine-tuning may freeze."""
@@ -136,7 +140,8 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         layers, first = [self.stem, *self.blocks], 0
-        x, found = images, {}
+        x = images
+        found: dict[str, Tensor] = {}
         if self.training and self._stand_ins:
             first = len(self._stand_ins)
             x, found = self._stood_in(images)
@@ -165,7 +170,7 @@ class Backbone(nn.Module):
             if place == 0:
                 x = layer(x)
                 continue
-            points = layer.trace(x)
+            points = cast(Block, layer).trace(x)
             for tap, part in self._tapped[place - 1]:
                 found[tap] = getattr(points, part)
             x = points.out

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, pad
 
 from seg_det.models.backbones.base import Backbone, check_choice, init_fan_out
-from seg_det.nn.blocks import ConvNormAct, Norm, Points, ReLU, batch_norm
+from seg_det.nn.blocks import Block, ConvNormAct, Norm, Points, ReLU, batch_norm
 from seg_det.nn.convolutions import PADDINGS, conv2d, same_padding
 from seg_det.registry import BACKBONES
 
@@ -142,7 +142,7 @@ def _tower(
     return nn.Sequential(*layers)
 
 
-class Block(nn.Sequential):
+class Link(nn.Sequential, Block):
     """One layer of the chain: nothing in it expands, so there is only its input and its output to tap."""
 
     def __init__(self, in_channels: int, out_channels: int, layer: nn.Module):
@@ -174,15 +174,16 @@ class InceptionChain(Backbone):
         channels = STEM
         for row, (stride, dilation) in zip(rows, self.layers, strict=False):
             steps = {"stride": stride, "dilation": dilation}
+            layer: nn.Module
             match row:
                 case MaxPool():
                     out, layer = channels, SameMaxPool(row.kernel, **steps)
                 case Conv():
                     out, layer = row.channels, conv(channels, row.channels, kernel=row.kernel, **steps)
                 case Mixed():
-                    layer = Inception(channels, row, five=five, conv=conv, **steps)
-                    out = layer.channels
-            self.blocks.append(Block(channels, out, layer))
+                    layer = mixed = Inception(channels, row, five=five, conv=conv, **steps)
+                    out = mixed.channels
+            self.blocks.append(Link(channels, out, layer))
             channels = out
         self.head = nn.Identity()
         self.finish(init_fan_out)
@@ -209,7 +210,7 @@ class InceptionV1(InceptionChain):
         check_choice("variant", variant, VARIANTS)
         kernel, last = (5, 3) if variant == "paper" else (3, 2)
         conv = _conv_builder(padding, batch_norm(eps=bn_eps, momentum=bn_momentum))
-        rows = [*V1[:-3], MaxPool(last), *V1[-2:]]
+        rows: list[Row] = [*V1[:-3], MaxPool(last), *V1[-2:]]
         stem = conv(3, STEM, kernel=7, stride=2)
         super().__init__(stem, rows, taps=taps, output_stride=output_stride, five=(kernel,), conv=conv)
 

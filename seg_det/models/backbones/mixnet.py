@@ -10,7 +10,7 @@ from torch import nn
 
 from seg_det.errors import UserError
 from seg_det.models.backbones.base import Backbone, check_choice, check_kernels, check_width
-from seg_det.nn.blocks import ConvNormAct, InvertedResidual, ReLU, SqueezeExcite, Swish, batch_norm, round8
+from seg_det.nn.blocks import Activation, ConvNormAct, InvertedResidual, ReLU, SqueezeExcite, Swish, batch_norm, round8
 from seg_det.nn.convolutions import PADDINGS
 from seg_det.registry import BACKBONES
 
@@ -55,7 +55,7 @@ MEDIUM = (
     Row(3, (3, 5, 7, 9), 1, 2, 1, 6, 200, 0.5, "swish"),
 )
 HEAD = 1536
-ACT = {"relu": ReLU, "swish": Swish}
+ACT: dict[str, Activation] = {"relu": ReLU, "swish": Swish}
 
 
 class Variant(NamedTuple):

@@ -65,13 +65,23 @@ class MobileNetV1(Backbone):
         rows = [row._replace(stride=row.stride if i == 0 else 1) for row in ROWS for i in range(row.repeats)]
         strides = [row.stride for row in rows]
         super().__init__(taps=taps, strides=strides, output_stride=output_stride, dilation_rule=dilation_rule)
-        shared = {"padding": padding, "norm": batch_norm(eps=bn_eps, momentum=bn_momentum), "act": ACTIVATIONS[act]}
-        self.stem = ConvNormAct(3, channels, kernel=3, stride=2, **shared)
+        norm, activation = batch_norm(eps=bn_eps, momentum=bn_momentum), ACTIVATIONS[act]
+        self.stem = ConvNormAct(3, channels, kernel=3, stride=2, padding=padding, norm=norm, act=activation)
         self.blocks = nn.ModuleList()
         for row, (stride, dilation) in zip(rows, self.layers, strict=False):
             out = max(int(row.channels * width), LEAST)
-            mixing = {"kernel": kernels, "partition": partition}
-            self.blocks.append(DepthwiseSeparable(channels, out, stride=stride, dilation=dilation, **mixing, **shared))
+            block = DepthwiseSeparable(
+                channels,
+                out,
+                kernel=kernels,
+                stride=stride,
+                dilation=dilation,
+                partition=partition,
+                padding=padding,
+                norm=norm,
+                act=activation,
+            )
+            self.blocks.append(block)
             channels = out
         self.head = nn.Identity()
         self.finish(init_fan_out)

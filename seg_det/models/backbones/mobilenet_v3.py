@@ -9,7 +9,16 @@ from typing import NamedTuple
 from torch import nn
 
 from seg_det.models.backbones.base import TAILS, Backbone, Hidden, check_choice, check_width, init_fan_out
-from seg_det.nn.blocks import ConvNormAct, HardSwish, InvertedResidual, ReLU, SqueezeExcite, batch_norm, round8
+from seg_det.nn.blocks import (
+    Activation,
+    ConvNormAct,
+    HardSwish,
+    InvertedResidual,
+    ReLU,
+    SqueezeExcite,
+    batch_norm,
+    round8,
+)
 from seg_det.nn.convolutions import PADDINGS
 from seg_det.registry import BACKBONES
 
@@ -57,7 +66,7 @@ SMALL = (
     Row(5, 576, 96, True, "HS", 1),
 )
 TAIL = 3  # the blocks that a reduced tail narrows
-ACT = {"RE": ReLU, "HS": HardSwish}
+ACT: dict[str, Activation] = {"RE": ReLU, "HS": HardSwish}
 
 
 class Variant(NamedTuple):

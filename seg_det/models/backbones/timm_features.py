@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +23,13 @@ OWN = {  # networks that timm lacks under the names that people look for, and ou
     "bn_inception": "inception_v2",
 }
 
+Colour = tuple[float, float, float]  # RGB, 0..255
+
 
 class Level(NamedTuple):
     """One of the feature maps that timm lists for a network."""
 
-    index: int
+    place: int
     stride: int  # without dilation
     module: str  # whose output it is, by timm's name in the classifier
 
@@ -54,7 +56,7 @@ class TimmFeatures(nn.Module):
         self._tapped = {tap: _level(name, tap) for tap in self.taps}
         if not self.taps:
             raise UserError(f"timm's {name} has to be asked for a tap: c1 to c5, or head.")
-        indices = tuple(sorted({level.index for level in self._tapped.values()}))
+        indices = tuple(sorted({level.place for level in self._tapped.values()}))
         self.network = _build(name, output_stride, indices)
         self._position = {index: i for i, index in enumerate(indices)}
         # Vision transformers with windows keep the channels last.
@@ -63,9 +65,9 @@ class TimmFeatures(nn.Module):
     @property
     def features(self) -> list[Feature]:
         """The promised maps, in the order of the taps."""
-        info = self.network.feature_info
+        info: Any = self.network.feature_info  # a class of timm
         strides, channels = info.reduction(), info.channels()
-        places = [self._position[self._tapped[tap].index] for tap in self.taps]
+        places = [self._position[self._tapped[tap].place] for tap in self.taps]
         return [Feature(tap, channels[i], strides[i]) for tap, i in zip(self.taps, places, strict=True)]
 
     def map_sizes(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
@@ -74,7 +76,7 @@ class TimmFeatures(nn.Module):
         Raises UserError for a size that the network cannot take.
         """
         sizes = _map_sizes(self.name, self.output_stride, tuple(self._position), tuple(image_size))
-        return [sizes[self._position[self._tapped[tap].index]] for tap in self.taps]
+        return [sizes[self._position[self._tapped[tap].place]] for tap in self.taps]
 
     def stages_until(self, tap: str) -> list[nn.Module]:
         """The layers up to and with the level of ``tap``: what fine-tuning may freeze. They are registered in running order."""
@@ -89,7 +91,7 @@ class TimmFeatures(nn.Module):
         maps = self.network(images)
         if self._channels_last:
             maps = [x.permute(0, 3, 1, 2) for x in maps]
-        return {tap: maps[self._position[level.index]] for tap, level in self._tapped.items()}
+        return {tap: maps[self._position[level.place]] for tap, level in self._tapped.items()}
 
 
 def pretrained_state(name: str) -> dict[str, Tensor]:
@@ -125,13 +127,18 @@ def rename_tensors(backbone: TimmFeatures, tensors: Mapping[str, Tensor]) -> dic
         raise UserError(
             f"The file does not fit timm's {backbone.name}: it lacks {', '.join(wrong[:3])}{more}, or their shape."
         )
-    return found
+    return {key: tensor for key, tensor in found.items() if tensor is not None}
 
 
-def pretrained_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def pretrained_normalisation(name: str) -> tuple[Colour, Colour]:
     """Mean and standard deviation of 0..255 values that timm's published weights for ``name`` were trained with."""
     card = _timm().get_pretrained_cfg(name)
-    return tuple(255 * value for value in card.mean), tuple(255 * value for value in card.std)
+    return _levels_of(card.mean), _levels_of(card.std)
+
+
+def _levels_of(shares: Sequence[float]) -> Colour:
+    red, green, blue = (255 * value for value in shares)
+    return red, green, blue
 
 
 def _timm() -> ModuleType:
@@ -185,7 +192,7 @@ def _level(name: str, tap: str) -> Level:
 def _build(name: str, output_stride: int, indices: tuple[int, ...]) -> nn.Module:
     """The network up to the last of the levels ``indices``; a smaller output stride turns strides into dilation."""
     timm = _timm()
-    levels = {level.index: level for level in _levels(name)}
+    levels = {level.place: level for level in _levels(name)}
     strides = [level.stride for level in levels.values()]
     own = output_stride >= min(32, strides[-1])
     dilated = {} if own else {"output_stride": output_stride}  # most networks know no such argument
@@ -231,7 +238,7 @@ def _map_sizes(
 
 def _until(module: nn.Module, end: nn.Module) -> list[nn.Module]:
     """The children of ``module`` up to and with ``end``; of the one that ``end`` lies in, its children in turn."""
-    stages = []
+    stages: list[nn.Module] = []
     for child in module.children():
         if child is end:
             return [*stages, child]
