@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from seg_det import checkpoint
-from seg_det.anchors.fit import Shapes, fit_shapes
+from seg_det.anchors.fit import fit_shapes
 from seg_det.anchors.grid import Grid
 from seg_det.commands.anchor_files import KEY, write_anchors
 from seg_det.commands.folders import named_folder, run_name
@@ -28,6 +29,8 @@ from seg_det.installed import program
 from seg_det.metrics.coverage import Coverage, coverage
 from seg_det.ops.anchors import anchored
 from seg_det.report.tables import format_table
+
+MapShapes = Sequence[Sequence[tuple[float, float]]]  # scale and width / height of the anchors of each map
 
 
 def main(config: DictConfig) -> None:
@@ -52,7 +55,7 @@ def main(config: DictConfig) -> None:
     boxes = input_boxes(source.records, size)
     if not len(boxes):
         raise UserError(why_none(source.name, source.records, size))
-    model = checkpoint.build_model({**model_settings(config), "num_classes": len(source.categories)})
+    model = anchored(checkpoint.build_model({**model_settings(config), "num_classes": len(source.categories)}))
     grid = Grid(tuple(model.map_sizes(size)), size, model.anchor_rule)
     torch.set_num_threads(1)  # on tensors this small, several wait for each other
     start = time.perf_counter()
@@ -76,7 +79,7 @@ def _check(fit: DictConfig) -> None:
             raise UserError(f"fit.{key} must be a whole number from 1, got {fit[key]}.")
 
 
-def _rows(boxes: Tensor, grid: Grid, anchors: dict[str, Shapes], iou: float) -> list[dict[str, object]]:
+def _rows(boxes: Tensor, grid: Grid, anchors: Mapping[str, MapShapes], iou: float) -> list[dict[str, object]]:
     """A row for each size of objects, with the figures of all ``anchors`` side by side."""
     found = {name: coverage(boxes, grid.best(boxes, shapes), iou) for name, shapes in anchors.items()}
     sizes = next(iter(found.values()))

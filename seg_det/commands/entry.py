@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import hydra
@@ -34,7 +34,7 @@ def start(command: str, *, words: Sequence[str] | None = None, before: Sequence[
         finally:
             sys.argv[1:] = arguments
 
-    complete = list
+    complete: Callable[[Sequence[str]], list[str]] = list
     if command in RECOGNISING:
         complete = partial(recognising.with_recognised_data, of_model=RECOGNISING[command])
     composing.start(main, command, complete)

@@ -12,9 +12,10 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from seg_det.commands.containers import unresolved
 from seg_det.commands.quoting import SWEEPING, quoted
 from seg_det.errors import UserError
 from seg_det.installed import installed
@@ -139,7 +140,7 @@ def _keys(config: DictConfig) -> Iterator[str]:
             if isinstance(value, dict):
                 yield from below(value, f"{path}{key}.")
 
-    yield from below(OmegaConf.to_container(config, resolve=False), "")
+    yield from below(unresolved(config), "")
 
 
 def running_sentence(error: BaseException | None) -> str | None:

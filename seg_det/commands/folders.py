@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
+from seg_det.commands.containers import unresolved
 from seg_det.commands.quoting import as_typed
 from seg_det.errors import UserError
 from seg_det.files import CannotWrite, relative, write_whole

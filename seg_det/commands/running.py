@@ -20,10 +20,11 @@ from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from seg_det.commands import folders
 from seg_det.commands.composing import leave_hydra
+from seg_det.commands.containers import unresolved
 from seg_det.commands.error_sentences import running_sentence
 from seg_det.errors import Terminated, UserError
 from seg_det.files import write_whole

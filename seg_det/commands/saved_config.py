@@ -13,6 +13,7 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from seg_det.commands.containers import unresolved
 from seg_det.commands.quoting import unquoted
 from seg_det.commands.schemas import TrainingSchema, match_schema
 from seg_det.commands.settings import plain

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
 from seg_det.commands.composing import CHECKED_LATER
+from seg_det.commands.containers import unresolved
 from seg_det.commands.folders import command_line, follows, open_folder, run_name
 from seg_det.commands.labelled_data import read_test, read_training
 from seg_det.commands.network import model_settings, postprocess, with_anchors
@@ -179,11 +180,12 @@ def _override(saved: DictConfig, composed: DictConfig, override: Override) -> No
     """Set a key of the saved configuration as the command line, which was ``composed`` of other choices, says."""
     key, missing = override.key_or_group, object()
     old = OmegaConf.select(saved, key, default=missing)
-    added = override.input_line.startswith("+") and not CHECKED_LATER.fullmatch(key)
+    typed = override.input_line or key
+    added = typed.startswith("+") and not CHECKED_LATER.fullmatch(key)
     if override.is_delete() or (
         old is missing and (added or OmegaConf.select(composed, key, default=missing) is missing)
     ):
-        raise UserError(f"The resumed run has no key {key} to set: leave out {override.input_line}.")
+        raise UserError(f"The resumed run has no key {key} to set: leave out {typed}.")
     if key.startswith(OF_MODEL) and old != override.value():
-        raise UserError(f"A resumed run keeps its own model, whose {key} is {old}: leave out {override.input_line}.")
+        raise UserError(f"A resumed run keeps its own model, whose {key} is {old}: leave out {typed}.")
     OmegaConf.update(saved, key, override.value(), force_add=True)

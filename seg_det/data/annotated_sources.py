@@ -199,14 +199,14 @@ def _checked(
     boxes = np.array([shape.geometry.box for _, shape in objects], np.float64).reshape(-1, 4)
     checked = check_boxes(boxes, np.array([file.size for file in files], np.int64).reshape(-1, 2)[image])
     keep = checked.usable & (labels >= 0)
-    for row in np.flatnonzero((checked.faults > 0) | (labels < 0)):
+    for row in np.flatnonzero((checked.faults > 0) | (labels < 0)).tolist():
         shape, fault = objects[row][1], FAULTS[checked.faults[row]]
         sentence = _of_no_class(shape, names) if labels[row] < 0 else _of_box(shape, fault)
         problems.add(sentence, lost="" if keep[row] else "object")
     difficult = np.array([shape.difficult for _, shape in objects], bool)
     crowd = np.zeros(len(objects), bool)
     table = ObjectTable(image, checked.boxes, labels, crowd, difficult, box_areas(checked.boxes))
-    return ObjectTable(*(column[keep] for column in table)), [objects[row][1] for row in np.flatnonzero(keep)]
+    return ObjectTable(*(column[keep] for column in table)), [objects[row][1] for row in np.flatnonzero(keep).tolist()]
 
 
 def _labels(shapes: Sequence[Shape], names: Sequence[str]) -> np.ndarray:

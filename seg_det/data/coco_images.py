@@ -68,8 +68,8 @@ def _declared(entries: list[Any], path: Path, problems: Problems) -> list[_Entry
     return list(found.values())
 
 
-def _require_untaken(image: Path, key: Key, taken: dict[str, Key]) -> None:
-    if (first := taken.setdefault(str(image), key)) != key:
+def _require_untaken(image: Path, key: Key, taken: dict[Path, Key]) -> None:
+    if (first := taken.setdefault(image, key)) != key:
         raise UserError(
             f"its file {image} is that of image id {first}, too: merge the annotations of both into one entry"
         )

@@ -41,7 +41,7 @@ def input_sizes(choice: Sequence[float] | Sequence[int | Sequence[int]] | None, 
             f"data.multi_scale is {choice}, but takes two shares of data.size, the smaller first and at most "
             f"{LARGEST_SHARE:g}, a list of sizes in whole pixels, at least {STEP}, or null."
         )
-    sizes = _between(*(share * size[0] for share in numbers), size)
+    sizes = _between(numbers[0] * size[0], numbers[1] * size[0], size)
     if not sizes:
         raise UserError(
             f"data.multi_scale is {choice}, but no height between these shares of {size[0]} is a multiple of {STEP} "

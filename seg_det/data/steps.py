@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -30,8 +30,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 from albumentations.core.type_definitions import Targets
 
-Step = A.BasicTransform | A.BaseCompose
-Sequenced = A.Compose
+Step: TypeAlias = A.BasicTransform | A.BaseCompose
+Sequenced: TypeAlias = A.Compose
 
 
 def sequence(steps: Sequence[Step], *, min_side: float | None = None) -> Sequenced:

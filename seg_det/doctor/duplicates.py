@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
-from seg_det.data.records import ClassificationRecord
+from seg_det.data.records import ClassificationRecord, Record
 from seg_det.data.similar import alike
 from seg_det.doctor.findings import Finding, Found, Scope, Split, found
 from seg_det.doctor.images import Looks
@@ -191,8 +191,9 @@ def _first_across(rows: Sequence[int], listed: Sequence[Place]) -> list[tuple[in
 
 def _near(listed: Sequence[Place], looks: Looks) -> Iterator[tuple[tuple[int, int], bool]]:
     """Pairs of different files that look alike, and whether they do so closely enough to be said between splits."""
-    rows = [row for row, place in enumerate(listed) if looks[place.path].spread >= FLAT]
-    found = alike([looks[listed[row].path].digest for row in rows], NEAR_BITS, NEAR_CORRELATION)
+    seen = [(row, looks[place.path]) for row, place in enumerate(listed)]
+    digests = {row: look.digest for row, look in seen if look.spread >= FLAT and look.digest is not None}
+    rows, found = list(digests), alike(list(digests.values()), NEAR_BITS, NEAR_CORRELATION)
     close = (found.bits <= LEAK_BITS) & (found.correlation > LEAK_CORRELATION)
     for (first, second), closely in zip(found.pairs.tolist(), close.tolist(), strict=True):
         pair = rows[first], rows[second]

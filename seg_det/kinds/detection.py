@@ -37,7 +37,7 @@ from seg_det.report.drawings import draw_boxes, shrink, side_by_side
 from seg_det.report.pictures import Details, Picture, counted, extremes, worst_and_best
 from seg_det.types import Category, DenseDetections, DetectionBatch, Detections, ModelCard
 
-TRANSFORMS: dict[str, Callable[[Size], DetectionTransform]] = {  # of ModelCard.resize
+TRANSFORMS: dict[str, Callable[[Size], Any]] = {  # of ModelCard.resize
     "stretch": resize_only,
     "stretch_antialiased": resize_antialiased_only,
 }

@@ -90,7 +90,7 @@ def export_model(setup: Export) -> dict[str, Any]:
     job = Job(
         exportable(setup.model),
         setup.card,
-        setup.pipeline,
+        setup.form,
         setup.precision,
         metadata=sidecar.sealed(setup.card, export),
         calibration=_calibration(setup, kind, validation) if target.calibrates else (),

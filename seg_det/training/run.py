@@ -132,7 +132,9 @@ def _report(kind: Kind, setup: Training, val: Source, trained: Trained, start: S
     metrics = {
         "verb": "train",
         **figures_of(kind, best, card, evaluation, val),
-        **measure_test(kind, predictor, setup.test, val, **loading, device=trained.device),
+        **measure_test(
+            kind, predictor, setup.test, val, batch_size=batch_size, num_workers=workers, device=trained.device
+        ),
         "training": _training(setup, trained, start.weights),
         "anchors": [fit for fit in anchors if fit],
         **problems_of(setup.train, val),
