@@ -61,6 +61,7 @@ def setup(sources, run, **changes):
         "recipe": plain_recipe(lr=0.01, warmup_steps=2, ema_decay=0.9),
         "trainer": TrainerSettings(max_epochs=2, accelerator="cpu"),
         "start": Start(),
+        "callbacks": [learning_rate()],
         "seed": 0,
     }
     return Training(**{**values, **changes})
@@ -70,7 +71,7 @@ def setup(sources, run, **changes):
 def finished(sources, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     torch.manual_seed(0)
-    return folder, train_model(setup(sources, folder, callbacks=[learning_rate()]))
+    return folder, train_model(setup(sources, folder))
 
 
 def test_run_folder(finished):
