@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -13,7 +14,7 @@ from omegaconf import DictConfig, open_dict
 from seg_det import checkpoint
 from seg_det.commands.anchor_files import read_anchors
 from seg_det.commands.folders import command_line, open_folder, run_name
-from seg_det.commands.labelled import postprocess, read_source
+from seg_det.commands.labelled import postprocess, read_source, read_training
 from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import build, height_and_width, plain, switch, with_preferences
 from seg_det.data.images import limit_pixels
@@ -83,11 +84,23 @@ def _first(lines: list[str]) -> list[str]:
 
 def _read(config: DictConfig, kind: Kind) -> tuple[Scope, list[Found]]:
     """The splits that can be read, without what their readers leave out, and what is wrong with the others."""
-    splits, faults, errors = [], [], []
-    for part in PARTS:
-        if isinstance(section := config.dataset.get(part), DictConfig):
+    for section in (config.dataset.get(part) for part in PARTS):
+        if isinstance(section, DictConfig):
             with open_dict(section):
                 section.on_bad = "skip"
+    try:
+        parts = read_training(config.dataset)
+    except UserError:
+        return _read_one_by_one(config, kind)
+    val = parts.val if parts.split is None else replace(parts.val, problems=parts.train.problems)
+    for source in (parts.train, val):
+        require_kind(kind, source)
+    return Scope((Split("train", parts.train), Split("val", val)), height_and_width(config.data.size)), []
+
+
+def _read_one_by_one(config: DictConfig, kind: Kind) -> tuple[Scope, list[Found]]:
+    splits, faults, errors = [], [], []
+    for part in PARTS:
         try:
             source = read_source(config.dataset, part)
         except UserError as error:

@@ -12,7 +12,7 @@ from seg_det.doctor.sentences import check_sentences
 
 log = logging.getLogger(__name__)
 UNCHECKED = "leak-unchecked"
-FOLLOWING = "python -m seg_det doctor with the arguments of this command lists all."
+FOLLOWING = "python -m seg_det doctor with the arguments of this command lists everything."
 
 
 def examine_quickly(scope: Scope, checks: Checks) -> list[Found]:
@@ -36,9 +36,9 @@ def examine(scope: Scope, checks: Checks) -> list[Found]:
 
 
 def warn(scope: Scope, checks: Checks) -> None:
-    """Log one line for each error and warning of the quick checks, before a training."""
-    for one in examine_quickly(scope, checks):
-        if one.severity != NOTE or one.fault == UNCHECKED:
-            first = next(one.items(1)).sentence
-            more = f" (and {one.count - 1:,} more)" if one.count > 1 else ""
-            log.warning("%s: %s%s; %s", one.fault, first, more, FOLLOWING)
+    """Log one line for each error and warning of the quick checks, before a training; the last says how to see all."""
+    listed = [one for one in examine_quickly(scope, checks) if one.severity != NOTE or one.fault == UNCHECKED]
+    for one in listed:
+        more = f" (and {one.count - 1:,} more)" if one.count > 1 else ""
+        following = f". {FOLLOWING}" if one is listed[-1] else ""
+        log.warning("%s: %s%s%s", one.fault, next(one.items(1)).sentence, more, following)

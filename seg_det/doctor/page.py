@@ -64,7 +64,11 @@ def summary(scope: Scope, listed: Sequence[Found], folder: Path) -> str:
 
 
 def _short(one: Found) -> str:
-    words = PARENTS.sub("", " ".join(str(one.item(0).sentence).split()))
+    first = one.item(0)
+    words = str(first.sentence)
+    for file in (first.file, first.other):  # whose folders may have blanks in their names
+        words = words if file is None else words.replace(str(file), file.name)
+    words = PARENTS.sub("", " ".join(words.split()))
     return words if len(words) <= EXAMPLE else f"{words[: EXAMPLE - 3]}..."
 
 

@@ -83,8 +83,7 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     """
     kind = kind_named(setup.kind, "The configuration")
     val = checked(kind, setup)
-    for source in (setup.train, val):
-        _warn(source)
+    say_problems(setup.train, val)
     warn(Scope((Split("train", setup.train), Split("val", val)), setup.input_size), kind.checks)
     model = checkpoint.build_model({**setup.model, "num_classes": len(setup.train.categories)})
     start = _load_start(model, setup)
@@ -115,12 +114,16 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     return _report(kind, setup, val, trained, start)
 
 
-def _warn(source: Source) -> None:
-    """Say what is wrong or doubtful with a split before hours are spent on it; problems.json lists all of it in the end."""
-    for sentence in source.problems[:MOST_SAID]:
-        log.warning("%s", sentence)
-    if (more := len(source.problems) - MOST_SAID) > 0:
-        log.warning("%s: %d more problems, which problems.json in the run folder will list.", source.name, more)
+def say_problems(*sources: Source) -> None:
+    """Log once what is wrong or doubtful with the splits before hours are spent on them; problems.json will list all of it."""
+    said: set[str] = set()
+    for source in sources:
+        sentences = [sentence for sentence in dict.fromkeys(source.problems) if sentence not in said]
+        said.update(sentences)
+        for sentence in sentences[:MOST_SAID]:
+            log.warning("%s", sentence)
+        if (more := len(sentences) - MOST_SAID) > 0:
+            log.warning("%s: %d more problems, which problems.json in the run folder will list.", source.name, more)
 
 
 def _report(kind: Kind, setup: Training, val: Source, trained: Trained, start: Started) -> dict[str, Any]:

@@ -112,3 +112,18 @@ def test_a_page_of_many_pictures_stays_small(tmp_path):
     page = (tmp_path / "doctor.html").read_text()
     assert 2_000_000 < len(page) < 3_000_000 and page.count("<figure>") < 120
     assert "The first 30 of 40 findings" in page and "10 more are in doctor.json" in page
+
+
+def test_data_without_a_val_part_are_read_once_and_each_sentence_is_one_finding(tmp_path):
+    planted.coco(tmp_path / "data")
+    (tmp_path / "data" / "annotations" / "val.json").unlink()
+    edit("train", lambda document: planted.update_all(document, 1, bbox=[10, 10, 0, 4]))(tmp_path / "data")
+    edit("train", lambda document: document["categories"].append({"id": 3, "name": "owl"}))(tmp_path / "data")
+    edit("train", lambda document: document["annotations"][1].update(category_id=3))(tmp_path / "data")
+    done = run(tmp_path, *COMMAND, "dataset.root=data", *SMALL, check=False)
+    assert done.stdout.count("data is split: ") == 1
+    assert re.search(r"^reader-note +note +1 +data (train|val) has nothing of the class owl", done.stdout, re.M)
+    content, _ = results(tmp_path, done)
+    (found,) = [one for one in content["found"] if one["severity"] == "error"]
+    assert sorted(item["file"] for item in found["findings"]) == [f"data/train/{number}.jpg" for number in range(1, 7)]
+    assert all(item["boxes"] for item in found["findings"])
