@@ -24,6 +24,7 @@ from seg_det.doctor.fixes import fix
 from seg_det.doctor.page import write_results
 from seg_det.errors import UserError
 from seg_det.files import write_json
+from seg_det.installed import program
 from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import kind_named, require_kind
 from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
@@ -73,7 +74,7 @@ def _corrected(config: DictConfig, scope: Scope, listed: Sequence[Found], folder
     by_hand = [one.fault for one in listed if one.severity == ERROR and one.fault.startswith("leak")]
     left = [*fixed.left, *(f"{fault}: decide by hand which split keeps the images" for fault in by_hand)]
     lines += _first([f"not fixed   {sentence}" for sentence in left])
-    return "\n".join([*lines, f"next        {shlex.join(['python', 'train.py', *given, *fixed.arguments])}"])
+    return "\n".join([*lines, f"next        {shlex.join([*program('train').split(), *given, *fixed.arguments])}"])
 
 
 def _first(lines: list[str]) -> list[str]:
