@@ -23,6 +23,7 @@ FIRST_BYTES = 2**20  # of a JSON file, in which the name of an image is looked f
 OTHER_COCO = {"captions", "keypoints", "panoptic", "person"}  # words in names of files without boxes
 NOT_ONLY = OTHER_COCO | {"val", "valid", "validation", "test"}  # and of files that are no train part
 SHAPES = {"seed": 0, "train_images": 1500, "val_images": 200}  # of the generated data set, conf/dataset/shapes.yaml's
+COPY = ".cleaned"  # in names of the doctor's copies
 MOST_LISTED = 12  # names of a folder in a message
 
 
@@ -131,7 +132,7 @@ def _only_coco(root: Path) -> Path | None:
 
 
 def _is_coco(path: Path) -> bool:
-    if set(re.split(r"[^a-z]+", path.stem.lower())) & NOT_ONLY:
+    if _is_copy(path) or set(re.split(r"[^a-z]+", path.stem.lower())) & NOT_ONLY:
         return False
     with path.open("rb") as opened:
         head = opened.read(FIRST_BYTES)
@@ -149,8 +150,14 @@ def _annotation_files(root: Path, split: str) -> Iterator[Path]:
     for folder in (root / "annotations", root):
         for path in sorted(folder.glob("*.json"), key=lambda path: (not path.stem.startswith("instances"), path.name)):
             words = re.split(r"[^a-z]+", path.stem.lower())
-            if set(words) & set(PARTS[split]) and not set(words) & OTHER_COCO and tool_of(path) is None:
+            wanted = set(words) & set(PARTS[split]) and not set(words) & OTHER_COCO and not _is_copy(path)
+            if wanted and tool_of(path) is None:
                 yield path
+
+
+def _is_copy(path: Path) -> bool:
+    """Whether the doctor corrected the file beside it: then its own command names this one."""
+    return path.stem.endswith(COPY) and path.with_name(path.name.replace(f"{COPY}.", ".")).is_file()
 
 
 def _image_folder(root: Path, split: str, file: Path) -> Path:

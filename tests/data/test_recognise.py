@@ -123,6 +123,8 @@ def test_one_file_of_coco(file, image, folder, tmp_path):
         assert set(found.settings) == {
             SHARE, f"dataset.train_annotations={tmp_path / file}", f"dataset.train_images={tmp_path / folder}",
         }  # fmt: skip
+    (tmp_path / file).with_suffix(".cleaned.json").write_text((tmp_path / file).read_text())  # the doctor's copy
+    assert recognise(tmp_path, BOXES).settings == found.settings
     (tmp_path / "again.json").write_text((tmp_path / file).read_text())
     (tmp_path / "more.json").write_text((tmp_path / file).read_text())
     if not file.startswith("annotations/instances"):
