@@ -23,6 +23,7 @@ FIRST_BYTES = 2**20  # of a JSON file, in which the name of an image is looked f
 OTHER_COCO = {"captions", "keypoints", "panoptic", "person"}  # words in names of files without boxes
 NOT_ONLY = OTHER_COCO | {"val", "valid", "validation", "test"}  # and of files that are no train part
 SHAPES = {"seed": 0, "train_images": 1500, "val_images": 200}  # of the generated data set, conf/dataset/shapes.yaml's
+TASKS = {BOXES: "ssdlite", MASKS: "lraspp", CLASSES: "classifier"}  # one for each, in messages
 COPY = ".cleaned"  # in names of the doctor's copies
 MOST_LISTED = 12  # names of a folder in a message
 
@@ -38,7 +39,8 @@ class Recognised(NamedTuple):
 def recognise(root: Path, wanted: str) -> Recognised:
     """What the folder ``root`` holds, for a task that learns from ``wanted``: boxes, masks or classes.
 
-    Raises UserError for a folder that is not there, and for one that holds nothing known, with what lies in it.
+    Raises UserError for a folder that is not there, for one that holds nothing known, with what lies in it, and for one that
+    another task can learn from.
     """
     if not root.exists():
         raise UserError(f"dataset.root={root} does not exist: correct the path, or name the data set with dataset=.")
@@ -48,15 +50,24 @@ def recognise(root: Path, wanted: str) -> Recognised:
         if (found := _tools(root, wanted)) is not None:
             return found
         raise UserError(f"dataset.root={root} is a file: give the folder that it lies in.")
-    for rule in RULES:
-        if (found := rule(root, wanted)) is not None:
-            return found
+    if (found := _by_rules(root, wanted)) is not None:
+        return found
+    for other, task in TASKS.items():
+        if other != wanted and (found := _by_rules(root, other)) is not None:
+            raise UserError(
+                f"dataset.root={root} holds {other} ({found.told_by}), and the task learns from {wanted}: set task={task}, or "
+                f"another that learns from {other}."
+            )
     names = sorted(path.name + "/" * path.is_dir() for path in root.iterdir() if not path.name.startswith("."))
     more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
     raise UserError(
         f"dataset.root={root} holds no data set that is known: it has {', '.join(names[:MOST_LISTED]) or 'nothing'}{more}. "
         f"Recognised are {READ}; datasets/README.md has the trees, and dataset= names one."
     )
+
+
+def _by_rules(root: Path, wanted: str) -> Recognised | None:
+    return next((found for rule in RULES if (found := rule(root, wanted)) is not None), None)
 
 
 def _shapes(root: Path, wanted: str) -> Recognised | None:

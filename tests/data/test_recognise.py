@@ -195,6 +195,29 @@ def test_what_cannot_be_recognised(tmp_path):
         recognise(tmp_path, BOXES)
 
 
+def test_a_folder_for_another_task_names_the_task(tmp_path):
+    touch(
+        tmp_path,
+        "m/images/a.jpg",
+        "m/masks/a.png",
+        "c/cat/a.jpg",
+        "c/dog/b.jpg",
+        "v/JPEGImages/a.jpg",
+        "v/Annotations/a.xml",
+    )
+    for name, wanted, said in (
+        (
+            "m",
+            BOXES,
+            r"holds masks \(images/ and masks/\), and the task learns from boxes: set task=lraspp, or another",
+        ),
+        ("c", BOXES, r"holds classes \(2 folders of images\), and the task learns from boxes: set task=classifier"),
+        ("v", MASKS, r"holds boxes \(Annotations/ and JPEGImages/\), and the task learns from masks: set task=ssdlite"),
+    ):
+        with pytest.raises(UserError, match=said):
+            recognise(tmp_path / name, wanted)
+
+
 def test_a_command_line(tmp_path, capsys):
     touch(tmp_path, "train/cat/a.jpg", "train/dog/b.jpg", "data.yaml")
     root = f"dataset.root={tmp_path}"
