@@ -119,9 +119,17 @@ def test_models_can_be_lifted_out():
     besides = {"timm_features.py": {"timm", "difflib", "types"}}  # the one file that stands on a library of networks
     for path in [p for p in MODULES if package_of(p) in ("models", "nn", "ops")]:
         tops = {n.split(".")[0] for n in imported(path)} - besides.get(path.name, set())
-        assert tops <= {"seg_det", "torch", "math", "typing", "collections", "functools", "__future__", "itertools"}, (
-            path
-        )
+        assert tops <= {
+            "seg_det",
+            "torch",
+            "math",
+            "typing",
+            "collections",
+            "functools",
+            "__future__",
+            "itertools",
+            "abc",
+        }, path
 
 
 def test_entry_points_are_thin():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -12,17 +14,21 @@ from omegaconf import DictConfig, open_dict
 
 from seg_det import checkpoint
 from seg_det.commands.folders import command_line, open_folder, run_name
-from seg_det.commands.labelled_data import read_source
+from seg_det.commands.labelled_data import read_source, read_training
 from seg_det.commands.network import model_settings, postprocess, with_anchors
+from seg_det.commands.quoting import as_typed
+from seg_det.commands.recognising import below_root
 from seg_det.commands.schemas import TrainingSchema, check
 from seg_det.commands.settings import build, height_and_width, plain, switch, with_preferences
 from seg_det.data.image_files import limit_pixels
+from seg_det.data.records import with_records
 from seg_det.doctor.examine import examine
 from seg_det.doctor.findings import ERROR, WARNING, Finding, Found, Scope, Split, found, merged
 from seg_det.doctor.fixes import fix
 from seg_det.doctor.page import write_results
 from seg_det.errors import UserError
 from seg_det.files import write_json
+from seg_det.installed import program
 from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import kind_named, require_kind
 from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
@@ -49,12 +55,12 @@ def main(config: DictConfig) -> None:
     config = with_preferences(with_anchors(config))
     limit_pixels(config.data.max_pixels)
     kind = kind_named(config.task.kind, "The configuration")
-    scope, unreadable = _read(config, kind)
+    scope, unreadable, whole = _read(config, kind)
     listed = merged([*unreadable, *examine(scope, kind.checks), *_anchors(config, kind, scope)])
     folder = open_folder("doctor", run_name(config), config)
     print(write_results(folder, run_name(config), scope, listed, command=command_line("doctor")))
     if config.fix:
-        print(_corrected(config, scope, listed, folder))
+        print(_corrected(config, whole, listed, folder))
     if any(one.severity in FAIL_ON[config.fail_on] for one in listed):
         sys.exit(1)
 
@@ -65,14 +71,25 @@ def _corrected(config: DictConfig, scope: Scope, listed: Sequence[Found], folder
     write_json(folder / "fixes.json", {"changes": [change._asdict() for change in fixed.changes], "left": fixed.left})
     if not fixed.changes:
         return "fixes       nothing in the annotations had to be corrected"
-    ours = ("fix=", "fail_on=", *(f"{argument.partition('=')[0]}=" for argument in fixed.arguments))
-    given = [word for word in HydraConfig.get().overrides.task if not word.lstrip("+").startswith(ours)]
     lines = _first([f"written     {path}" for path in fixed.written])
     lines.append(f"fixes       {counted(len(fixed.changes), 'change')}, listed in {folder / 'fixes.json'}")
     by_hand = [one.fault for one in listed if one.severity == ERROR and one.fault.startswith("leak")]
     left = [*fixed.left, *(f"{fault}: decide by hand which split keeps the images" for fault in by_hand)]
     lines += _first([f"not fixed   {sentence}" for sentence in left])
-    return "\n".join([*lines, f"next        {shlex.join(['python', 'train.py', *given, *fixed.arguments])}"])
+    return "\n".join([*lines, f"next        {_following(config, fixed.arguments)}"])
+
+
+def _following(config: DictConfig, arguments: Sequence[str]) -> str:
+    """The training command that uses the corrected copies."""
+    keys = [argument.partition("=")[0] for argument in arguments]
+    # dataset.train_annotations is read for dataset.train.annotations alone
+    ours = {"fix", "fail_on", *keys, *(re.sub(r"\.(train|val)\.", r".\1_", key) for key in keys)}
+    given = [word for word in HydraConfig.get().overrides.task if word.lstrip("+").partition("=")[0] not in ours]
+    words = [*map(as_typed, given), *arguments]
+    if "root" in config.dataset.train:  # below which the readers look
+        root = Path(str(config.dataset.root))
+        words = [word if word.startswith("dataset.root=") else below_root(word, root) for word in words]
+    return shlex.join([*program("train").split(), *words])
 
 
 def _first(lines: list[str]) -> list[str]:
@@ -81,15 +98,35 @@ def _first(lines: list[str]) -> list[str]:
     return [*lines[:MOST_LINES], f"            and {more} more"] if more > 0 else lines
 
 
-def _read(config: DictConfig, kind: Kind) -> tuple[Scope, list[Found]]:
-    """The splits that can be read, without what their readers leave out, and what is wrong with the others."""
+def _read(config: DictConfig, kind: Kind) -> tuple[Scope, list[Found], Scope]:
+    """The splits that can be read, without what their readers leave out, and what is wrong with the others.
+
+    And the splits as they are written down: the two parts of data without a val part are one.
+    """
+    for section in (config.dataset.get(part) for part in PARTS):
+        if isinstance(section, DictConfig):
+            with open_dict(section):
+                section.on_bad = "skip"
+    try:
+        parts = read_training(config.dataset)
+    except UserError:
+        scope, faults = _read_one_by_one(config, kind)
+        return scope, faults, scope
+    val = parts.val if parts.split is None else replace(parts.val, problems=parts.train.problems)
+    for source in (parts.train, val):
+        require_kind(kind, source)
+    scope = Scope((Split("train", parts.train), Split("val", val)), height_and_width(config.data.size))
+    if parts.split is None:
+        return scope, [], scope
+    both = with_records(parts.train, (*parts.train.records, *val.records))
+    return scope, [], scope._replace(splits=(Split("train", both),))
+
+
+def _read_one_by_one(config: DictConfig, kind: Kind) -> tuple[Scope, list[Found]]:
     splits: list[Split] = []
     faults: list[Found] = []
     errors: list[UserError] = []
     for part in PARTS:
-        if isinstance(section := config.dataset.get(part), DictConfig):
-            with open_dict(section):
-                section.on_bad = "skip"
         try:
             source = read_source(config.dataset, part)
         except UserError as error:

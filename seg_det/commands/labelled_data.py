@@ -48,10 +48,10 @@ def read_source(dataset: DictConfig, split: str, *, within: Sequence[Path] | Non
     return source if parts.split is None else replace(source, problems=parts.train.problems)
 
 
-def read_parts(dataset: DictConfig, *, within: Sequence[Path] | None = None) -> Parts:
+def read_parts(dataset: DictConfig, *, within: Sequence[Path] | None = None, doubts: bool = True) -> Parts:
     """Both parts. Where a data set has no val part, it is a share of the train part, as ``dataset.val_share`` says.
 
-    Raises UserError.
+    ``doubts``: whether to log what is doubtful about the split, which both parts list. Raises UserError.
     """
     rule, missing = _rule(dataset), None
     train = _section(dataset, "train", within)
@@ -60,7 +60,10 @@ def read_parts(dataset: DictConfig, *, within: Sequence[Path] | None = None) -> 
         if not isinstance(val, MissingPart):
             return Parts(train, val)
         rule, missing = _rule_of(dataset, DEFAULT_SHARE), val
-    return _split(train, dataset, rule, missing)
+    parts = _split(train, dataset, rule, missing)
+    for note in parts.val.problems if doubts else ():
+        log.info("%s", note)
+    return parts
 
 
 def _required_test(dataset: DictConfig, within: Sequence[Path] | None) -> Source:
@@ -83,8 +86,8 @@ def read_test(dataset: DictConfig, *, within: Sequence[Path] | None = None) -> S
 
 
 def read_training(dataset: DictConfig, *, within: Sequence[Path] | None = None) -> Parts:
-    """:func:`read_parts` with images in both."""
-    parts = read_parts(dataset, within=within)
+    """:func:`read_parts` with images in both. What is doubtful about the split is left to the caller to say."""
+    parts = read_parts(dataset, within=within, doubts=False)
     if empty := [source.name for source in (parts.train, parts.val) if not source.records]:
         raise UserError(f"{empty[0]} has no image: set dataset.val_share to a share below 1, such as {DEFAULT_SHARE}.")
     return parts
@@ -154,7 +157,7 @@ def _root(dataset: DictConfig) -> Path:
 
 
 def _split(train: Source, dataset: DictConfig, rule: Rule, missing: MissingPart | None) -> Parts:
-    """The parts of ``train``; says what they are, and what is doubtful."""
+    """The parts of ``train``; says what they are."""
     root, earlier, frozen = _root(dataset), None, bool(dataset.get(FROZEN))
     file, run = dataset.get("split_file"), dataset.get(OF_RUN)
     if file:
@@ -166,8 +169,6 @@ def _split(train: Source, dataset: DictConfig, rule: Rule, missing: MissingPart 
     by += "; dataset.val_share=1 measures all" if run and not frozen and rule.share < 1 else ""
     reason = f"{root} has no val part ({missing.reason})" if missing else f"{root} is split"
     log.info("%s: %s (%s)", reason, describe(parts), by)
-    for note in parts.val.problems:
-        log.info("%s", note)
     return parts
 
 

@@ -46,9 +46,15 @@ def _with_recognised_data(arguments: list[str], *, of_model: bool) -> list[str]:
     wanted = learned_from(given.get("model")) if of_model else _wanted_by(given.get("task", USUAL_TASK))
     found = _common([recognise(path, wanted) for path in roots], roots)
     settings = [setting for setting in found.settings if not _is_said(setting.partition("=")[0], given)]
-    shown = " ".join([f"dataset={found.dataset}", *settings])
+    shown = " ".join([f"dataset={found.dataset}", *(below_root(setting, roots[0]) for setting in settings)])
     print(f"{', '.join(map(str, roots))} was recognised by {found.told_by}: {shown}")
     return [*arguments, f"dataset={found.dataset}", *with_quotes(settings)]
+
+
+def below_root(setting: str, root: Path) -> str:
+    """``setting`` with a path below ``root`` as the command line takes it, counted from there."""
+    key, _, value = setting.partition("=")
+    return f"{key}={Path(value).relative_to(root).as_posix()}" if Path(value).is_relative_to(root) else setting
 
 
 def _require_root(given: dict[str, str]) -> None:
@@ -85,10 +91,9 @@ def _common(found: Sequence[Recognised], roots: Sequence[Path]) -> Recognised:
 def _of_any_root(setting: str, root: Path) -> str:
     """``setting`` with a path below ``root`` as one below whatever root a job has."""
     key, _, value = setting.partition("=")
-    inside = Path(value).is_relative_to(root)
-    return (
-        f"{key}=${{dataset.root}}/{Path(value).relative_to(root).as_posix()}".removesuffix("/.") if inside else setting
-    )
+    if not Path(value).is_relative_to(root):
+        return setting
+    return f"{key}=${{dataset.root}}/{Path(value).relative_to(root).as_posix()}".removesuffix("/.")
 
 
 def _is_said(key: str, given: dict[str, str]) -> bool:

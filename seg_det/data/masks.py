@@ -167,8 +167,8 @@ class MaskFile:
 
     def _refuse(self, what: str, pixels: int) -> None:
         raise UserError(
-            f"the mask {self.path} holds the {what} in {pixels:,} pixels, but {self.code.describe()}: correct the "
-            "mask, or the class list"
+            f"the mask {self.path} holds the {what} in {pixels:,} pixels, but {self.code.describe()}: correct the mask, or "
+            "add the class to the class list"
         )
 
 

@@ -32,6 +32,9 @@ class MissingPart(UserError):
         self.reason = reason or sentence
 
 
+DOCTOR = "python -m seg_det doctor lists them all"
+
+
 class Sentence(str):
     """What is wrong with the data, and whether ``on_bad="error"`` would refuse it."""
 
@@ -78,7 +81,7 @@ class Problems:
         """All sentences. Raises UserError with the first unexpected one if ``on_bad`` is ``error``."""
         if self.on_bad == "error" and self._unexpected:
             count = len(self._unexpected)
-            also = f" (the first of {count} problems of this reading)" if count > 1 else ""
+            also = f" (the first of {count} problems of this reading; {DOCTOR})" if count > 1 else ""
             remedy = "correct the data, or set dataset.on_bad=skip to leave out what is bad"
             raise UserError(f"{self._unexpected[0]}{also}; {remedy}")
         return tuple(self._sentences)
@@ -127,7 +130,7 @@ def require(path: Path, what: str, *, part: bool = False) -> None:
         raise MissingPart(sentence, absent) if part else UserError(sentence)
 
 
-def _surroundings(path: Path, most: int = 8) -> str:
+def _surroundings(path: Path, most: int = 6) -> str:
     folder = next((p for p in path.parents if p.is_dir()), None)
     if folder is None:
         return "nor any folder above it"

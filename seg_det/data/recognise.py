@@ -24,6 +24,8 @@ FIRST_BYTES = 2**20  # of a JSON file, in which the name of an image is looked f
 OTHER_COCO = {"captions", "keypoints", "panoptic", "person"}  # words in names of files without boxes
 NOT_ONLY = OTHER_COCO | {"val", "valid", "validation", "test"}  # and of files that are no train part
 SHAPES = {"seed": 0, "train_images": 1500, "val_images": 200}  # of the generated data set, conf/dataset/shapes.yaml's
+TASKS = {BOXES: "ssdlite", MASKS: "lraspp", CLASSES: "classifier"}  # one for each, in messages
+COPY = ".cleaned"  # in names of the doctor's copies
 MOST_LISTED = 12  # names of a folder in a message
 
 
@@ -38,7 +40,8 @@ class Recognised(NamedTuple):
 def recognise(root: Path, wanted: str) -> Recognised:
     """What the folder ``root`` holds, for a task that learns from ``wanted``: boxes, masks or classes.
 
-    Raises UserError for a folder that is not there, and for one that holds nothing known, with what lies in it.
+    Raises UserError for a folder that is not there, for one that holds nothing known, with what lies in it, and for one that
+    another task can learn from.
     """
     if not root.exists():
         raise UserError(f"dataset.root={root} does not exist: correct the path, or name the data set with dataset=.")
@@ -48,15 +51,24 @@ def recognise(root: Path, wanted: str) -> Recognised:
         if (found := _tools(root, wanted)) is not None:
             return found
         raise UserError(f"dataset.root={root} is a file: give the folder that it lies in.")
-    for rule in RULES:
-        if (found := rule(root, wanted)) is not None:
-            return found
+    if (found := _by_rules(root, wanted)) is not None:
+        return found
+    for other, task in TASKS.items():
+        if other != wanted and (found := _by_rules(root, other)) is not None:
+            raise UserError(
+                f"dataset.root={root} holds {other} ({found.told_by}), and the task learns from {wanted}: set task={task}, or "
+                f"another that learns from {other}."
+            )
     names = sorted(path.name + "/" * path.is_dir() for path in root.iterdir() if not path.name.startswith("."))
     more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
     raise UserError(
         f"dataset.root={root} holds no data set that is known: it has {', '.join(names[:MOST_LISTED]) or 'nothing'}{more}. "
         f"Recognised are {READ}; datasets/README.md has the trees, and dataset= names one."
     )
+
+
+def _by_rules(root: Path, wanted: str) -> Recognised | None:
+    return next((found for rule in RULES if (found := rule(root, wanted)) is not None), None)
 
 
 def _shapes(root: Path, wanted: str) -> Recognised | None:
@@ -132,7 +144,7 @@ def _only_coco(root: Path) -> Path | None:
 
 
 def _is_coco(path: Path) -> bool:
-    if set(re.split(r"[^a-z]+", path.stem.lower())) & NOT_ONLY:
+    if _is_copy(path) or set(re.split(r"[^a-z]+", path.stem.lower())) & NOT_ONLY:
         return False
     with path.open("rb") as opened:
         head = opened.read(FIRST_BYTES)
@@ -150,8 +162,14 @@ def _annotation_files(root: Path, split: str) -> Iterator[Path]:
     for folder in (root / "annotations", root):
         for path in sorted(folder.glob("*.json"), key=lambda path: (not path.stem.startswith("instances"), path.name)):
             words = re.split(r"[^a-z]+", path.stem.lower())
-            if set(words) & set(PARTS.get(split, (split,))) and not set(words) & OTHER_COCO and tool_of(path) is None:
+            wanted = set(words) & set(PARTS.get(split, (split,))) and not set(words) & OTHER_COCO and not _is_copy(path)
+            if wanted and tool_of(path) is None:
                 yield path
+
+
+def _is_copy(path: Path) -> bool:
+    """Whether the doctor corrected the file beside it: then its own command names this one."""
+    return path.stem.endswith(COPY) and path.with_name(path.name.replace(f"{COPY}.", ".")).is_file()
 
 
 def _image_folder(root: Path, split: str, file: Path) -> Path:

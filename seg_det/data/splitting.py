@@ -17,12 +17,14 @@ from typing import NamedTuple
 
 from seg_det.data.classes import present_labels
 from seg_det.data.grouping import Groups, Keys, group_images
+from seg_det.data.problems import Sentence
 from seg_det.data.records import Lost, Record, Source, with_records
 from seg_det.data.split_file import PARTS, Place, Split
 from seg_det.errors import UserError
 
 DEFAULT_SHARE = 0.2
 MOST_SHOWN = 5  # names in a sentence
+FEW_GROUPS = 20  # a group with more than this part of the images can move the share
 FAR_OFF = 2.0  # times more or less than the share: groups are so large that it is worth a sentence
 
 
@@ -65,7 +67,7 @@ def split_source(
     train, val = (_part(source, names, split, part, root) for part in PARTS)
     if not frozen and train.records:
         notes += _absent(train, val) + _absent(val, train)
-    sentences = tuple(notes)
+    sentences = tuple(map(Sentence, notes))
     train = replace(train, problems=(*source.problems, *sentences), lost=source.lost)
     return Parts(train, replace(val, problems=sentences), split)
 
@@ -192,10 +194,11 @@ def _far_off(images: dict[str, Place], share: float) -> list[str]:
     for place in images.values():
         sizes[place.group] += 1
     largest = max(sizes, key=sizes.__getitem__)
-    return [
-        f"{validate} of {len(images)} images validate instead of a share of {share:g}, as groups stay together: the largest, "
-        f"{largest!r}, has {sizes[largest]}"
-    ]
+    if sizes[largest] < len(images) / FEW_GROUPS:
+        reason = "hashes of the names decide, and among few images that share varies"
+    else:
+        reason = f"groups stay together, and the largest, {largest!r}, has {sizes[largest]}"
+    return [f"{validate} of {len(images)} images validate instead of a share of {share:g}: {reason}"]
 
 
 def _absent(part: Source, other: Source) -> list[str]:
@@ -205,9 +208,10 @@ def _absent(part: Source, other: Source) -> list[str]:
         return []
     shown = ", ".join(part.categories[label].name for label in absent[:MOST_SHOWN])
     more = f" and {len(absent) - MOST_SHOWN} more" if len(absent) > MOST_SHOWN else ""
-    what = "is not measured" if part.name.endswith(" val") else "cannot be learned"
+    classes, it, is_ = ("the classes", "they", "are") if len(absent) > 1 else ("the class", "it", "is")
+    what = f"{is_} not measured" if part.name.endswith(" val") else "cannot be learned"
     return [
-        f"{part.name} shows nothing of {shown}{more}, so that {what}: choose another dataset.val_share, or add images"
+        f"{part.name} has nothing of {classes} {shown}{more}, so {it} {what}: set another dataset.val_share, or add images"
     ]
 
 

@@ -13,6 +13,7 @@ from seg_det.data.records import DetectionRecord
 from seg_det.data.voc import CORNERS
 from seg_det.doctor.findings import Scope
 from seg_det.doctor.fixes import CLIP, Box, Change, Fixed, clipped, doubled, located, refused, require_new
+from seg_det.errors import UserError
 from seg_det.files import write_whole
 
 PLACE = re.compile(r"^(.+\.xml)(?:, line \d+)?: object (\d+) \(")
@@ -27,15 +28,19 @@ def fix_voc(scope: Scope, sections: Mapping[str, Mapping[str, Any]]) -> Fixed:
     trees, changes = _corrected(scope, folder)
     if not changes:
         return Fixed()
-    lists = {_list(root, str(sections[split.role]["split"])): split for split in scope.splits}
-    copy = folder.with_name(f"{folder.name}{ENDING}")
+    lists = {_list(root, str(sections[split.role]["split"] or "all")): split for split in scope.splits}
+    if len({sections[split.role].get("annotations") for split in scope.splits}) > 1 or len(lists) < len(scope.splits):
+        raise UserError(
+            "fix=true needs the XML files of all parts in one folder and a list of images for each part: correct them by hand."
+        )
+    copy = root / f"Annotations{ENDING}" if folder == root else folder.with_name(f"{folder.name}{ENDING}")
     for path in (copy, *lists):
         require_new(path)
     for path in sorted(folder.glob("*.xml")):
         _write(copy / path.name, trees[path.name] if path.name in trees else path.read_bytes())
     for path, split in lists.items():
         write_whole(path, "".join(f"{record.path.stem}\n" for record in split.source.records))
-    arguments = [f"dataset.annotations={copy.name}"]
+    arguments = [f"dataset.annotations={copy.relative_to(root) if copy.is_relative_to(root) else copy}"]
     arguments += [f"dataset.{split.role}_split={path.stem}" for path, split in lists.items()]
     return Fixed(tuple(changes), (copy, *lists), tuple(arguments))
 

@@ -26,6 +26,7 @@ VIEW = 320  # pixels of the longer side of a picture
 PARENTS = re.compile(
     r"(?<!\S)[^\s]*/(?=[^\s/]+\.\w)"
 )  # of files, which would leave no space for what is wrong with them
+MOST_FOLDERS = 50  # that are left out of a sentence
 EXAMPLE = 100  # letters of a sentence in the terminal's table
 
 
@@ -55,7 +56,11 @@ def totals(listed: Sequence[Found]) -> dict[str, int]:
 def summary(scope: Scope, listed: Sequence[Found], folder: Path) -> str:
     """What the terminal shows: a row for each fault, and where the rest lies."""
     images = ", ".join(f"{len(split.source.records):,} images of {split.name}" for split in scope.splits)
-    rows = [{"kind": one.fault, "severity": one.severity, "count": one.count, "example": _short(one)} for one in listed]
+    folders = _folders(scope)
+    rows = [
+        {"kind": one.fault, "severity": one.severity, "count": one.count, "example": _short(one, folders)}
+        for one in listed
+    ]
     lines = ["", format_table(rows), ""] if rows else [""]
     counts = totals(listed)
     said = ", ".join(counted(counts[severity], severity) for severity in SEVERITIES)
@@ -63,8 +68,17 @@ def summary(scope: Scope, listed: Sequence[Found], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _short(one: Found) -> str:
-    words = PARENTS.sub("", " ".join(str(one.item(0).sentence).split()))
+def _folders(scope: Scope) -> list[str]:
+    """The folders of the images and those above them, deepest first; PARENTS finds none with blanks in their names."""
+    paths = {folder for split in scope.splits for record in split.source.records for folder in record.path.parents}
+    return sorted((str(path) for path in paths if path.name), key=len, reverse=True)[:MOST_FOLDERS]
+
+
+def _short(one: Found, folders: Sequence[str]) -> str:
+    words = str(one.item(0).sentence)
+    for folder in folders:
+        words = re.sub(rf"(?<![\w/]){re.escape(folder)}/", "", words)
+    words = PARENTS.sub("", " ".join(words.split()))
     return words if len(words) <= EXAMPLE else f"{words[: EXAMPLE - 3]}..."
 
 

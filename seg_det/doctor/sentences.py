@@ -52,17 +52,31 @@ BOX = re.compile(r"its box (?:\[([^]]*)\] = )?\[?(?P<numbers>[-+.\deE, ]+?)\]? (
 
 def check_sentences(scope: Scope) -> Iterator[Found]:
     """The problems that the readers listed: errors where ``dataset.on_bad=error`` would refuse them, else notes."""
+    groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for sentence, finding in _located(scope).items():
+        refused = getattr(sentence, "refused", True)
+        fault = fault_of(sentence, "reader-problem" if refused else "reader-note")
+        groups[fault, ERROR if refused else NOTE].append(finding)
+    for (fault, severity), findings in groups.items():
+        yield from found(fault, findings, severity)
+
+
+def _located(scope: Scope) -> dict[str, Finding]:
+    """A finding for each sentence; of one that both parts of one reading list, in the part that has the image."""
+    located: dict[str, Finding] = {}
     for split in scope.splits:
-        groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
         if not split.source.problems:
             continue
         places = Places(split)
         for sentence in split.source.problems:
-            refused = getattr(sentence, "refused", True)
-            fault = fault_of(sentence, "reader-problem" if refused else "reader-note")
-            groups[fault, ERROR if refused else NOTE].append(places.located(str(sentence)))
-        for (fault, severity), findings in groups.items():
-            yield from found(fault, findings, severity)
+            finding = places.located(str(sentence))
+            if sentence not in located or _known(finding) > _known(located[sentence]):
+                located[sentence] = finding
+    return located
+
+
+def _known(finding: Finding) -> tuple[bool, bool]:
+    return bool(finding.boxes), finding.file is not None
 
 
 def fault_of(sentence: str, usual: str) -> str:

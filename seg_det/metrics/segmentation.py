@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seg_det.data.records import SegmentationRecord
 from seg_det.errors import UserError
+from seg_det.metrics.coco import unique_names
 from seg_det.types import IGNORE, Category
 
 
@@ -236,7 +237,7 @@ class SegmentationMetric:
         confusion = np.zeros(classes * classes, np.int64)
         for cells, pixels in counts:
             confusion[cells] += pixels  # each cell stands in an image's counts once
-        names = tuple(category.name for category in self.categories)
+        names = tuple(unique_names(self.categories))
         return SegmentationReport(confusion.reshape(classes, classes), names, len(counts))
 
 

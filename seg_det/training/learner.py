@@ -152,11 +152,11 @@ class Learner(L.LightningModule):
         wanted, warmup = wanted_warmup(self.recipe, per_epoch), warmup_of(self.recipe, steps, per_epoch)
         if warmup < wanted and self.trainer.is_global_zero:
             log.warning(
-                "The warm-up of %d steps is cut to %d, a tenth of the %d steps of this run, of which it would take more than "
-                "half: set recipe.warmup_steps (and recipe.warmup_epochs) to choose another.",
+                "The warm-up of %d steps would take more than half of the %d steps of this run, so it is shortened to %d: set "
+                "recipe.warmup_steps (and recipe.warmup_epochs) to choose another.",
                 wanted,
-                warmup,
                 steps,
+                warmup,
             )
         rate = schedule(opt, self.recipe, steps, per_epoch)
         return {"optimizer": opt, "lr_scheduler": {"scheduler": rate, "interval": "step", "name": "lr"}}

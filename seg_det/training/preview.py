@@ -10,7 +10,7 @@ from seg_det.data.loaders import train_loader
 from seg_det.data.multi_scale import MultiScale
 from seg_det.kinds.lookup import kind_named
 from seg_det.report.preview import contact_sheet, draw_counts, draw_sizes, write_preview
-from seg_det.training.run import Training, card_of, checked
+from seg_det.training.run import Training, card_of, checked, say_doubts
 from seg_det.training.start import Started
 
 BATCHES = 3
@@ -23,7 +23,7 @@ def preview(setup: Training) -> Path:
     The batches are those that the training would begin with. Raises UserError for what would end the training.
     """
     kind = kind_named(setup.kind, "The configuration")
-    checked(kind, setup)
+    say_doubts(kind, setup, checked(kind, setup))
     model = checkpoint.build_model({**setup.model, "num_classes": len(setup.train.categories)})
     predictor = kind.task.predictor(model, card_of(kind, setup, Started("none")))
     loader = train_loader(

@@ -84,7 +84,7 @@ def train_model(setup: Training) -> dict[str, Any] | None:
     """
     kind = kind_named(setup.kind, "The configuration")
     val = checked(kind, setup)
-    warn(Scope((Split("train", setup.train), Split("val", val)), setup.input_size), kind.checks)
+    say_doubts(kind, setup, val)
     model = checkpoint.build_model({**setup.model, "num_classes": len(setup.train.categories)})
     start = _load_start(model, setup)
     if start.weights == "none" and setup.recipe.freeze_until:
@@ -112,6 +112,11 @@ def train_model(setup: Training) -> dict[str, Any] | None:
         print("fast_dev_run: one batch was trained and one evaluated; nothing was saved.")
         return None
     return _report(kind, setup, val, trained, start)
+
+
+def say_doubts(kind: Kind, setup: Training, val: Source) -> None:
+    """Log what is wrong or doubtful with the data before hours are spent on it."""
+    warn(Scope((Split("train", setup.train), Split("val", val)), setup.input_size), kind.checks)
 
 
 def _report(kind: Kind, setup: Training, val: Source, trained: Trained, start: Started) -> dict[str, Any]:

@@ -136,7 +136,10 @@ def test_known_bad_annotations_are_listed_and_never_raised(tree):
 
 def test_the_error_counts_all_problems(tree):
     rows = [annotation(1, 5, bbox=(1, 1, 0, 3)), annotation(2, 99), annotation(3, 5, 8)]
-    with pytest.raises(UserError, match=r"annotation id 2 .*\(the first of 3 problems of this reading\); correct"):
+    with pytest.raises(
+        UserError,
+        match=r"annotation id 2 .*\(the first of 3 problems of this reading; .*\); correct",
+    ):
         read_coco(**(arguments := tree(annotations=rows)))
     assert len(read_coco(**arguments, on_bad="skip").problems) == 3
 

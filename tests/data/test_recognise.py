@@ -122,6 +122,8 @@ def test_one_file_of_coco(file, image, folder, tmp_path):
         assert set(found.settings) == {
             SHARE, f"dataset.train_annotations={tmp_path / file}", f"dataset.train_images={tmp_path / folder}",
         }  # fmt: skip
+    (tmp_path / file).with_suffix(".cleaned.json").write_text((tmp_path / file).read_text())  # the doctor's copy
+    assert recognise(tmp_path, BOXES).settings == found.settings
     (tmp_path / "again.json").write_text((tmp_path / file).read_text())
     (tmp_path / "more.json").write_text((tmp_path / file).read_text())
     if not file.startswith("annotations/instances"):
@@ -190,6 +192,29 @@ def test_what_cannot_be_recognised(tmp_path):
     coco(tmp_path / "annotations" / "train.json", "gone.jpg")
     with pytest.raises(UserError, match="names the image gone.jpg, which is in none of"):
         recognise(tmp_path, BOXES)
+
+
+def test_a_folder_for_another_task_names_the_task(tmp_path):
+    touch(
+        tmp_path,
+        "m/images/a.jpg",
+        "m/masks/a.png",
+        "c/cat/a.jpg",
+        "c/dog/b.jpg",
+        "v/JPEGImages/a.jpg",
+        "v/Annotations/a.xml",
+    )
+    for name, wanted, said in (
+        (
+            "m",
+            BOXES,
+            r"holds masks \(images/ and masks/\), and the task learns from boxes: set task=lraspp, or another",
+        ),
+        ("c", BOXES, r"holds classes \(2 folders of images\), and the task learns from boxes: set task=classifier"),
+        ("v", MASKS, r"holds boxes \(Annotations/ and JPEGImages/\), and the task learns from masks: set task=ssdlite"),
+    ):
+        with pytest.raises(UserError, match=said):
+            recognise(tmp_path / name, wanted)
 
 
 def test_a_command_line(tmp_path, capsys):

@@ -183,7 +183,18 @@ def test_one_group_of_most_images_is_said():
     names = [f"p1_{number}" for number in range(60)] + ["p2_0", "p3_0", "p4_0"]
     parts = split_source(source_of(*names), ROOT, Rule(0.3, r"p\d", near_duplicates=False))
     assert parts.val.problems == (
-        "2 of 63 images validate instead of a share of 0.3, as groups stay together: the largest, 'p1', has 60",
+        "2 of 63 images validate instead of a share of 0.3: groups stay together, and the largest, 'p1', has 60",
+    )
+
+
+def test_a_share_that_chance_made_small_is_not_laid_to_groups():
+    names = [f"{number}.jpg" for number in range(60)]
+    chosen = [name for name in names if share_of(name) > 0.2][:48] + [name for name in names if share_of(name) < 0.2][
+        :2
+    ]
+    parts = split_source(source_of(*chosen), ROOT, Rule(0.2, near_duplicates=False))
+    assert parts.val.problems == (
+        "2 of 50 images validate instead of a share of 0.2: hashes of the names decide, and among few images that share varies",
     )
 
 
@@ -191,8 +202,8 @@ def test_classes_that_a_part_lacks_are_named(tmp_path):
     labels = [int(name in ("e.jpg", "h.jpg")) for name in LETTERS]
     parts = split_source(source_of(*LETTERS, labels=labels), ROOT, BY_NAME)
     sentences = (
-        "boards train shows nothing of short, so that cannot be learned: choose another dataset.val_share, or add images",
-        "boards val shows nothing of open, so that is not measured: choose another dataset.val_share, or add images",
+        "boards train has nothing of the class short, so it cannot be learned: set another dataset.val_share, or add images",
+        "boards val has nothing of the class open, so it is not measured: set another dataset.val_share, or add images",
     )
     assert parts.val.problems == sentences and parts.train.problems == ("one doubt", *sentences)
     records = tuple(ClassificationRecord(ROOT, name, i, labels[i]) for i, name in enumerate(LETTERS))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 
 import cv2
 import numpy as np
@@ -60,14 +61,16 @@ def test_fail_on_decides_the_exit_code(tmp_path):
 
 
 def test_the_corrected_copy_passes(tmp_path):
-    planted.voc(tmp_path / "data")
-    (tmp_path / "data" / "labels.txt").write_text("cat\ndog\n")
+    planted.voc(tmp_path / "my data")
+    (tmp_path / "my data" / "labels.txt").write_text("cat\ndog\n")
     planted.write_xml(
-        tmp_path / "data", 1, [("cat", planted.BOXES[0]), ("owl", planted.BOXES[1]), ("dog", [40, 9, 60, 9])]
+        tmp_path / "my data", 1, [("cat", planted.BOXES[0]), ("owl", planted.BOXES[1]), ("dog", [40, 9, 60, 9])]
     )
-    done = run(tmp_path, *COMMAND, "dataset.root=data", "fix=true", *SMALL, check=False)
+    done = run(tmp_path, *COMMAND, "dataset.root=my data", "fix=true", *SMALL, check=False)
     assert done.returncode == 1 and "fixes       2 changes, listed in runs/doctor/ssdlite_v2_custom_voc/" in done.stdout
-    following = re.search(r"^next +python train\.py (.*)$", done.stdout, re.M)[1].split()
+    assert re.search(r"^class-undeclared +error +1 +1\.xml", done.stdout, re.M)  # without the folder and its blank
+    following = shlex.split(re.search(r"^next +python train\.py (.*)$", done.stdout, re.M)[1])
+    assert following[0] == "dataset.root=my data"
     assert "fix=true" not in following and "dataset.annotations=Annotations_cleaned" in following
     again = run(tmp_path, *COMMAND, *following, "hydra.run.dir=second")
     assert "no errors, no warnings" in again.stdout
@@ -90,16 +93,18 @@ def test_masks_and_classes_are_checked_too(tmp_path):
 
 
 def test_a_split_that_cannot_be_read_does_not_hide_the_other(tmp_path):
-    planted.coco(tmp_path / "data")
-    edit("val", lambda document: document.pop("categories"))(tmp_path / "data")
-    done = run(tmp_path, *COMMAND, "dataset.root=data", *SMALL, check=False)
+    planted.coco(tmp_path / "my data")
+    edit("val", lambda document: document.pop("categories"))(tmp_path / "my data")
+    done = run(tmp_path, *COMMAND, "dataset.root=my data", *SMALL, check=False)
     assert done.returncode == 1
     assert re.search(
         r"^split-unreadable +error +1 +the split val cannot be read: val.json has no list categories", done.stdout, re.M
     )
-    edit("train", lambda document: document.pop("categories"))(tmp_path / "data")
-    done = run(tmp_path, *COMMAND, "dataset.root=data", *SMALL, "hydra.run.dir=second", check=False)
-    assert done.returncode == 1 and done.stderr.startswith("error: data/annotations/train.json has no list categories")
+    edit("train", lambda document: document.pop("categories"))(tmp_path / "my data")
+    done = run(tmp_path, *COMMAND, "dataset.root=my data", *SMALL, "hydra.run.dir=second", check=False)
+    assert done.returncode == 1 and done.stderr.startswith(
+        "error: my data/annotations/train.json has no list categories"
+    )
 
 
 def test_a_page_of_many_pictures_stays_small(tmp_path):
@@ -112,3 +117,23 @@ def test_a_page_of_many_pictures_stays_small(tmp_path):
     page = (tmp_path / "doctor.html").read_text()
     assert 2_000_000 < len(page) < 3_000_000 and page.count("<figure>") < 120
     assert "The first 30 of 40 findings" in page and "10 more are in doctor.json" in page
+
+
+def test_data_without_a_val_part_are_read_once_and_each_sentence_is_one_finding(tmp_path):
+    planted.coco(tmp_path / "data")
+    (tmp_path / "data" / "annotations" / "val.json").unlink()
+    edit("train", lambda document: planted.update_all(document, 1, bbox=[10, 10, 0, 4]))(tmp_path / "data")
+    edit("train", lambda document: document["categories"].append({"id": 3, "name": "owl"}))(tmp_path / "data")
+    edit("train", lambda document: document["annotations"][1].update(category_id=3))(tmp_path / "data")
+    done = run(tmp_path, *COMMAND, "dataset.root=data", "fix=true", *SMALL, check=False)
+    assert done.stdout.count("data is split: ") == 1
+    assert re.search(r"^reader-note +note +1 +data (train|val) has nothing of the class owl", done.stdout, re.M)
+    content, _ = results(tmp_path, done)
+    (found,) = [one for one in content["found"] if one["severity"] == "error"]
+    assert sorted(item["file"] for item in found["findings"]) == [f"data/train/{number}.jpg" for number in range(1, 7)]
+    assert all(item["boxes"] for item in found["findings"])
+    following = re.search(r"^next +python train\.py (.*)$", done.stdout, re.M)[1].split()
+    assert "dataset.train.annotations=annotations/train.cleaned.json" in following
+    assert not any(word.startswith("dataset.train_annotations=") for word in following)
+    cleaned = json.loads((tmp_path / "data" / "annotations" / "train.cleaned.json").read_text())
+    assert len(cleaned["images"]) == 6 and [row["category_id"] for row in cleaned["annotations"]] == [3, 2, 2, 2, 2, 2]

@@ -80,6 +80,25 @@ def test_a_coco_file_is_corrected(tmp_path):
         fix(scope, sections)
 
 
+@pytest.mark.parametrize("folder", [".", "labels/xml"])
+def test_xml_files_without_lists_are_corrected_wherever_they_lie(folder, tmp_path):
+    planted.voc(tmp_path)
+    planted.write_xml(tmp_path, 1, [("cat", BOXES[0]), ("dog", [9, 9, 0, 9])])
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    for path in (tmp_path / "Annotations").glob("*.xml"):
+        path.rename(tmp_path / folder / path.name)
+    where = {"root": tmp_path, "images": "JPEGImages"}
+    source = read_voc(**where, annotations=folder, split=None, on_bad="skip")
+    section = {"_target_": "read_voc", "root": str(tmp_path), "split": None, "annotations": folder}
+    fixed = fix(Scope((Split("train", source),)), {"train": section})
+    copy = "Annotations_cleaned" if folder == "." else "labels/xml_cleaned"
+    assert fixed.arguments == (f"dataset.annotations={copy}", "dataset.train_split=all_cleaned")
+    again = read_voc(**where, annotations=copy, split="all_cleaned")
+    assert len(again.records) == len(source.records) and again.problems == ()
+    with pytest.raises(UserError, match="needs the XML files of all parts in one folder and a list of images for each"):
+        fix(Scope((Split("train", source), Split("val", source))), {"train": section, "val": section})
+
+
 def test_voc_files_are_corrected(tmp_path):
     planted.voc(tmp_path)
     (tmp_path / "labels.txt").write_text("cat\ndog\n")

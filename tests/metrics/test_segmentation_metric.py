@@ -66,6 +66,12 @@ def test_plain_values():
     assert list(plain["per_class"]) == NAMES
 
 
+def test_classes_of_one_name_have_a_figure_each():
+    metric = SegmentationMetric(RECORDS, (*CATEGORIES[:3], Category(30, "sky")))
+    metric.update(torch.tensor([5, 9]), [FIRST, SECOND])
+    assert list(metric.compute().to_dict()["per_class"]) == ["sky (id 0)", "road", "car", "sky (id 30)"]
+
+
 def test_the_figure_of_each_class_that_is_labelled():
     assert filled().compute().by_class() == {"sky": pytest.approx(6 / 7), "road": pytest.approx(4 / 7)}
 
