@@ -50,10 +50,11 @@ class EpochSeeds(Callback):
     def __init__(self, seed: int):
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: L.Trainer, learner: Learner) -> None:
-        """Seed torch's random numbers from the run's seed, the epoch and the process."""
-        numbers = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
-        torch.manual_seed(int(numbers.generate_state(1)[0]))
+    def on_train_batch_start(self, trainer: L.Trainer, learner: Learner, batch: Any, batch_index: int) -> None:
+        """Seed torch's random numbers from the run's seed, the epoch and the process, before the first batch of an epoch."""
+        if batch_index == 0:  # not earlier: loaders draw numbers at other places in the first epoch of a process
+            numbers = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
+            torch.manual_seed(int(numbers.generate_state(1)[0]))
 
 
 class DrawnPredictions(Callback):
