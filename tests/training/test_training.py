@@ -153,13 +153,13 @@ def test_resumed_run_equals_an_uninterrupted_one(finished, sources, tmp_path, mo
     monkeypatch.undo()
     resume = tmp_path / "first" / "checkpoints" / "last.ckpt"
     assert checkpoint.read(resume)["epoch"] == 0
-    begun = []
+    begun, numbers, step = [], [], Learner.training_step
+    monkeypatch.setattr(Learner, "training_step", lambda *args: (numbers.append(torch.get_rng_state()), step(*args))[1])
     monkeypatch.setattr(Learner, "on_fit_start", lambda learner: begun.extend(learner.run.rglob("*.c*")), raising=False)
     torch.manual_seed(7)  # must not matter
     train_model(setup(sources, tmp_path / "second", resume=resume))
-    assert (
-        torch.initial_seed() == np.random.SeedSequence([0, 1, 0]).generate_state(1)[0]
-    )  # of the second epoch's dropout
+    seed = int(np.random.SeedSequence([0, 1, 0]).generate_state(1)[0])  # of the second epoch, for dropout
+    assert torch.equal(numbers[0], torch.Generator().manual_seed(seed).get_state())
     # What another resume needs is there before the first step.
     assert {path.name for path in begun} == {"metrics.csv", "best.ckpt", "last.ckpt"}
     straight, resumed = (checkpoint.read(f / "checkpoints" / "last.ckpt") for f in (folder, tmp_path / "second"))
@@ -175,7 +175,7 @@ def test_resumed_run_equals_an_uninterrupted_one(finished, sources, tmp_path, mo
 def test_each_epoch_and_process_has_its_own_seed():
     drawn = []
     for epoch, rank in ((0, 0), (1, 0), (0, 1), (0, 0)):
-        EpochSeeds(3).on_train_epoch_start(SimpleNamespace(current_epoch=epoch, global_rank=rank), None)
+        EpochSeeds(3).on_train_batch_start(SimpleNamespace(current_epoch=epoch, global_rank=rank), None, None, 0)
         drawn.append(torch.rand(1).item())
     assert len(set(drawn)) == 3 and drawn[0] == drawn[3]
 
