@@ -34,6 +34,10 @@ def test_a_box_is_given_by_its_centre(entry, tmp_path):
         (objects(label=None), "has no class"),
         (objects(x=float("nan")), "has a coordinate that is not a finite number"),
         (objects(x=0.5, y=0.5, width=0.2, height=0.0), "has the width 0.2 and the height 0"),
+        (
+            objects(x=0.5, y=0.5, width=0.2, height=0.1),
+            r"all 1 objects \(the first: .*\) look like shares of the image",
+        ),
     ],
 )
 def test_annotations_that_are_wrong(annotations, sentence, tmp_path):
