@@ -34,10 +34,6 @@ def test_a_box_is_given_by_its_centre(entry, tmp_path):
         (objects(label=None), "has no class"),
         (objects(x=float("nan")), "has a coordinate that is not a finite number"),
         (objects(x=0.5, y=0.5, width=0.2, height=0.0), "has the width 0.2 and the height 0"),
-        (
-            objects(x=0.5, y=0.5, width=0.2, height=0.1),
-            r"all 1 objects \(the first: .*\) look like shares of the image",
-        ),
     ],
 )
 def test_annotations_that_are_wrong(annotations, sentence, tmp_path):
@@ -57,3 +53,13 @@ def test_entries_that_are_wrong_and_masks(tmp_path):
     )
     with pytest.raises(UserError, match="holds Create ML's boxes, and masks need outlines"):
         read_createml(root=tmp_path, kind="segmentation")
+
+
+@pytest.mark.parametrize("on_bad", ["error", "skip"])
+def test_shares_of_the_image(tmp_path, on_bad):
+    picture(tmp_path / "a.png")
+    write(tmp_path / "labels.json", [{"image": "a.png", "annotations": objects(x=0.5, y=0.5, width=0.2, height=0.1)}])
+    with pytest.raises(
+        UserError, match=r"all 1 objects \(the first: .*annotation 1 \(x\)\) look like shares of the image"
+    ):
+        read_createml(root=tmp_path, on_bad=on_bad)
