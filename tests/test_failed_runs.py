@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -93,24 +94,24 @@ def test_a_signal_ends_a_training(tiny_shapes, tmp_path, monkeypatch, number, st
 
 
 @pytest.mark.parametrize(
-    ("epoch", "note"),
+    ("saved", "resumed", "note"),
     [
-        (None, "no epoch was complete"),
-        (3, "resume with python train.py resume="),
-        (4, "all epochs were complete: measure"),
+        (False, None, "no epoch was complete"),
+        (False, "old/checkpoints/last.ckpt", "resume with python train.py resume=old"),
+        (True, "old/checkpoints/last.ckpt", "resume with python train.py resume=run"),
     ],
 )
-def test_what_an_interrupted_run_can_do_next(tmp_path, monkeypatch, epoch, note):
+def test_what_an_interrupted_run_can_do_next(tmp_path, monkeypatch, saved, resumed, note):
     def end(_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train_command, "train_model", end)
-    monkeypatch.setattr(train_command.checkpoint, "read", lambda _: {"epoch": epoch})
-    if epoch:
-        (tmp_path / "checkpoints").mkdir()
-        (tmp_path / "checkpoints" / "last.ckpt").touch()
+    monkeypatch.chdir(tmp_path)
+    if saved:
+        Path("run/checkpoints").mkdir(parents=True)
+        Path("run/checkpoints/last.ckpt").touch()
     with pytest.raises(KeyboardInterrupt) as error:
-        train_command._trained(SimpleNamespace(run=tmp_path, trainer=SimpleNamespace(max_epochs=5)))
+        train_command._trained(SimpleNamespace(run=Path("run"), resume=resumed and Path(resumed)))
     assert error.value.__notes__[0].startswith(note)
 
 
@@ -178,6 +179,14 @@ def test_a_run_is_evaluated_and_resumed_from_another_folder(tiny_shapes, tmp_pat
     ):
         refused = run(tmp_path / "b", "train", f"resume={found}", *words, check=False)
         assert sentence in refused.stderr and sorted(p.name for p in (tmp_path / "b").iterdir()) == ["my figures"]
+
+    for name in ("metrics.json", "report.html"):  # as if it had been killed in its evaluation
+        (found / name).unlink()
+    done = run(tmp_path / "b", "train", f"resume={found}")
+    assert f"run folder  {found}" in done.stdout and (found / "report.html").is_file()
+    again = json.loads((found / "metrics.json").read_text())
+    assert again["coco"] == metrics["coco"] and again["training"]["steps"] == metrics["training"]["steps"] == 1
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["my figures"]
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from seg_det.data.shapes import read_shapes
 from seg_det.errors import UserError
 from seg_det.predict.lookup import task_of
 from seg_det.registry import READERS, build
-from seg_det.training.run import _join_histories
+from seg_det.training.loggers import continue_history, csv_logger
 from seg_det.types import ModelCard
 
 TOUCH = ["touch", MARKER]
@@ -418,13 +418,14 @@ def test_a_sentence_is_one_line_whatever_a_file_holds():
 
 
 def test_curves_that_are_none_are_left_out(here):
-    (here / "new.csv").write_text("step,loss\n5,1.0\n")
-    for text in ("", "a,b\n1,2\n", "step\nx\n", "step\n\0\n", "step,loss\n1,2,3\n"):
-        (here / "old.csv").write_text(text)
-        _join_histories(here / "old.csv", here / "new.csv")
-        assert (here / "new.csv").read_text().splitlines()[-1].startswith("5,1.0")
-    (here / "old.csv").write_bytes(b"\xff\xfe")
-    _join_histories(here / "old.csv", here / "new.csv")
+    contents = [b"", b"a,b\n1,2\n", b"step\nx\n", b"step\n\0\n", b"step,loss\n1,2,3\n", b"\xff\xfe"]
+    for place, content in enumerate(contents):
+        (here / "old.csv").write_bytes(content)
+        logger = csv_logger(run=here / str(place), name="run")
+        continue_history([logger], here / "old.csv", 5)
+        logger.log_metrics({"loss": 1.0}, step=5)
+        logger.save()
+        assert (here / str(place) / "metrics.csv").read_text().splitlines()[-1].startswith("1.0,5")
 
 
 def test_the_security_policy_names_tests_that_exist():

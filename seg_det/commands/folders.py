@@ -79,11 +79,12 @@ def open_folder(verb: str, name: str, config: DictConfig) -> Path:
 
 def named_folder(verb: str, name: str) -> Path:
     """The folder that hydra.run.dir or a sweep names, else one named by the second. It is not made."""
-    _require_name(name)
+    require_name(name)
     return _asked(verb) or new_folder(verb, name)
 
 
-def _require_name(name: str) -> None:
+def require_name(name: str) -> None:
+    """Raise UserError for a name that cannot be that of a folder."""
     if not is_name(name):
         raise UserError(f"{name!r} cannot name a folder of runs: it must be a name without slashes and quotes.")
 
@@ -107,7 +108,7 @@ def _asked(verb: str) -> Path | None:
 
 def new_folder(verb: str, name: str) -> Path:
     """Named by the second; a run that comes in the second of another waits for the next one."""
-    _require_name(name)
+    require_name(name)
     while True:
         folder = RUNS / verb / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         if follows() or not folder.exists():

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 NOISE = (  # beginnings of warnings that are about the libraries' own affairs
     "does not have many workers",
     "Experiment logs directory",
+    "Checkpoint directory",
     "is deprecated, use `isinstance",
     "The number of training batches",
     "The dirpath has changed",

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from seg_det import checkpoint
 from seg_det.commands.composing import CHECKED_LATER
 from seg_det.commands.containers import unresolved
-from seg_det.commands.folders import command_line, follows, open_folder, run_name
+from seg_det.commands.folders import command_line, follows, open_folder, require_name, run_name
 from seg_det.commands.labelled_data import read_test, read_training
 from seg_det.commands.network import model_settings, postprocess, with_anchors
 from seg_det.commands.saved_config import as_split, config_of, resumable, writable
@@ -44,7 +44,7 @@ from seg_det.report.terminal import summary
 from seg_det.training.optimisation import Recipe
 from seg_det.training.preview import preview
 from seg_det.training.run import Training, train_model
-from seg_det.training.start import Start
+from seg_det.training.start import Start, lacks_report
 from seg_det.training.trainer import TrainerSettings
 
 USUAL = {  # what conf/train.yaml chooses
@@ -69,7 +69,7 @@ def main(config: DictConfig) -> None:
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
     limit_pixels(config.data.max_pixels)
     looking = config.get("preview", False)
-    folder = open_folder("preview" if looking else "train", run_name(config), _anywhere(config))
+    folder = _folder(config, resume, "preview" if looking else "train")
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     setup = _training(config, folder, resume)
     if looking:
@@ -80,19 +80,25 @@ def main(config: DictConfig) -> None:
         print(summary(metrics, folder, following=shlex.join([*program("evaluate").split(), f"model={folder}"])))
 
 
+def _folder(config: DictConfig, resume: Path | None, verb: str) -> Path:
+    """A new folder; that of the resumed run where it lacks nothing but its evaluation."""
+    require_name(run_name(config))
+    if verb == "train" and resume and lacks_report(resume, config.trainer.max_epochs):
+        return resume.parent.parent
+    return open_folder(verb, run_name(config), _anywhere(config))
+
+
 def _trained(setup: Training) -> dict[str, Any] | None:
     """:func:`train_model`; a run that is interrupted ends with what to do about it."""
     try:
         return train_model(setup)
     except (KeyboardInterrupt, Terminated) as error:
         last = setup.run / "checkpoints" / "last.ckpt"
-        if not last.is_file():
+        run = setup.run if last.is_file() else setup.resume and setup.resume.parent.parent
+        if run is None:
             error.add_note("no epoch was complete, so there is nothing to resume")
-        elif checkpoint.read(last)["epoch"] + 1 < setup.trainer.max_epochs:
-            error.add_note("resume with " + shlex.join([*program("train").split(), f"resume={setup.run}"]))
         else:
-            following = shlex.join([*program("evaluate").split(), f"model={setup.run}"])
-            error.add_note(f"all epochs were complete: measure the model with {following}")
+            error.add_note("resume with " + shlex.join([*program("train").split(), f"resume={run}"]))
         raise
 
 

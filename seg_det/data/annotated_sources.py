@@ -14,6 +14,7 @@ from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool
 from seg_det.data.annotated_files import ImageFinder, Part, Tree, part_of, read_tree
 from seg_det.data.coco import MALFORMED
 from seg_det.data.coco_seg import DrawnMask, Outline, Region
+from seg_det.data.doubts import require_pixels
 from seg_det.data.geometry import Bitmap, Geometry, placed
 from seg_det.data.images import is_turned, verify_image
 from seg_det.data.masks import UNKNOWN, segmentation_source
@@ -193,11 +194,17 @@ def _note_unused(tree: Tree, finder: ImageFinder, part: Part, files: Sequence[Im
 def _checked(
     objects: Sequence[tuple[int, Shape]], files: Sequence[ImageFile], names: Sequence[str], problems: Problems
 ) -> tuple[ObjectTable, list[Shape]]:
-    """The objects whose class is known and whose box is one, as a table and as they were drawn."""
+    """The objects whose class is known and whose box is one, as a table and as they were drawn.
+
+    Raises UserError where all boxes look like shares of their images.
+    """
     labels = _labels([shape for _, shape in objects], names)
     image = np.array([position for position, _ in objects], np.int64)
     boxes = np.array([shape.geometry.box for _, shape in objects], np.float64).reshape(-1, 4)
-    checked = check_boxes(boxes, np.array([file.size for file in files], np.int64).reshape(-1, 2)[image])
+    sizes = np.array([file.size for file in files], np.int64).reshape(-1, 2)[image]
+    if objects:
+        require_pixels(boxes, sizes, f"the boxes of all {len(objects)} objects (the first: {objects[0][1].where})")
+    checked = check_boxes(boxes, sizes)
     keep = checked.usable & (labels >= 0)
     for row in np.flatnonzero((checked.faults > 0) | (labels < 0)).tolist():
         shape, fault = objects[row][1], FAULTS[checked.faults[row]]

@@ -32,18 +32,20 @@ COLOURS = {"color", "colour", "rgb", "color_rgb"}
 TOP = 255  # the highest value of a mask of bytes
 COMMENT = re.compile(r"#(\s|#|$)")
 SEPARATORS = (r"\t", r"[,;|]", r"\s+")  # of the columns of a table
-THREE = r"\d+ *[,; ] *\d+ *[,; ] *\d+"
+WHOLE = r"\d{1,9}"  # no value or colour has more digits
+THREE = rf"{WHOLE} *[,; ] *{WHOLE} *[,; ] *{WHOLE}"
 FORMS = (  # of all lines, the first that fits
-    re.compile(r"(?P<name>[^:]+):(?P<colour>\d+,\d+,\d+)?:[^:]*:[^:]*"),
+    re.compile(rf"(?P<name>[^:]+):(?P<colour>{WHOLE},{WHOLE},{WHOLE})?:[^:]*:[^:]*"),
     re.compile(rf"(?P<colour>{THREE})\s*[,;\s]\s*(?P<name>[^\d\s].*)"),
     re.compile(
-        rf"(?:(?P<value>\d+)\s*[,;\t]\s*)?(?P<name>[^\t]+?)\s*[,;\t]\s*(?:(?P<behind>\d+)\s*[,;\t]\s*)?(?P<colour>{THREE})"
+        rf"(?:(?P<value>{WHOLE})\s*[,;\t]\s*)?(?P<name>[^\t]+?)\s*[,;\t]\s*"
+        rf"(?:(?P<behind>{WHOLE})\s*[,;\t]\s*)?(?P<colour>{THREE})"
     ),
-    re.compile(r"(?P<name>[^\t]*[^\d\s]) +(?P<colour>\d+ +\d+ +\d+)"),
+    re.compile(rf"(?P<name>[^\t]*[^\d\s]) +(?P<colour>{WHOLE} +{WHOLE} +{WHOLE})"),
 )
 NUMBERED = (  # likewise, where the numbers are values and not parts of the names
-    re.compile(r"(?P<value>\d+)(?P<between>\s*[:,;=)\t]\s*|\.?\s+)(?P<name>\S[^\t]*)"),
-    re.compile(r"(?P<name>\S[^\t]*?)(?P<between>\s*[:,;=\t]\s*|\s+)(?P<value>\d+)"),
+    re.compile(rf"(?P<value>{WHOLE})(?P<between>\s*[:,;=)\t]\s*|\.?\s+)(?P<name>\S[^\t]*)"),
+    re.compile(rf"(?P<name>\S[^\t]*?)(?P<between>\s*[:,;=\t]\s*|\s+)(?P<value>{WHOLE})"),
 )
 
 
@@ -157,8 +159,8 @@ def _of_table(line: _Line, separator: str, places: dict[str, int]) -> Listed:
         )
     text = cells[places["colour"]] if "colour" in places else " ".join(cells[places[c]] for c in "rgb" if c in places)
     value = cells[places["value"]] if "value" in places else ""
-    if value and not value.isdecimal():
-        raise UserError(f"{line.where}: {value!r} is not the number of a class; correct the line")
+    if value and not re.fullmatch(WHOLE, value):
+        raise UserError(f"{line.where}: {value[:40]!r} is not the number of a class; correct the line")
     return Listed(cells[places["name"]], int(value) if value else None, _colour(text, line) if text else None)
 
 
@@ -179,7 +181,7 @@ def _of_match(match: re.Match[str], line: _Line) -> Listed:
 
 
 def _colour(text: str | None, line: _Line) -> tuple[int, int, int] | None:
-    numbers = [int(digits) for digits in re.findall(r"\d+", text or "")]
+    numbers = [int(digits[:9]) for digits in re.findall(r"\d+", text or "")]
     if not text:
         return None
     if len(numbers) != 3 or max(numbers) > TOP:
@@ -239,12 +241,15 @@ def _of_columns(line: _Line) -> Listed:
     name, *columns = (column.strip() for column in line.text.split("\t"))
     value = colour = None
     for column in columns:
-        if re.fullmatch(r"\d+", column):
+        if re.fullmatch(WHOLE, column):
             value = int(column)
-        elif re.fullmatch(r"\d+[ ,]+\d+[ ,]+\d+", column) and max(map(int, re.findall(r"\d+", column))) <= TOP:
+        elif (
+            re.fullmatch(rf"{WHOLE}[ ,]+{WHOLE}[ ,]+{WHOLE}", column)
+            and max(map(int, re.findall(r"\d+", column))) <= TOP
+        ):
             colour = _colour(column, line)
         elif column:
             raise UserError(
-                f"{line.where}: {column!r} is neither a value (7) nor a colour (128,64,0); separate them by tabs"
+                f"{line.where}: {column[:40]!r} is neither a value (7) nor a colour (128,64,0); separate them by tabs"
             )
     return Listed(name, value, colour)

@@ -118,7 +118,7 @@ def _stems(root: Path, split: str | None, folders: Folders, problems: Problems) 
     stems = sorted(path.stem for path in folders.annotations.glob("*.xml") if not path.name.startswith("."))
     if not stems:
         raise UserError(f"{folders.annotations} holds no XML file: name the folder of the annotations.")
-    if without := sorted(set(list_images(folders.images)) - set(stems)):
+    if without := sorted(set(images_by_stem(folders.images)) - set(stems)):
         problems.note(
             f"{folders.annotations} has no XML for {len(without)} of the images in {folders.images}, such as {without[0]}, which "
             "are left out: an image without objects needs an XML without <object>"
@@ -147,11 +147,6 @@ def image_ids(stems: Sequence[str]) -> dict[str, int]:
     return {stem: position for position, stem in enumerate(sorted(stems), start=1)}
 
 
-def list_images(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
-    """Image files by stem; of several the first by ``suffixes``. Hidden files are passed over."""
-    return {stem: paths[0] for stem, paths in images_by_stem(folder, suffixes).items()}
-
-
 def images_by_stem(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, list[Path]]:
     """All image files of a stem, ordered by ``suffixes``. Hidden files are passed over."""
     paths = [Path(entry.path) for entry in os.scandir(folder) if not entry.name.startswith(".")]
@@ -177,12 +172,18 @@ class _Files:
         paths = self._by_stem.get(line) or [self._below(line)]
         if len(paths) > 1:
             names = " and ".join(path.name for path in paths[:2])
-            problems.add(
-                f"{self.images.folder} holds {names}, which both are {line}: remove or rename one of them", lost="image"
-            )
+            sentence = f"{self.images.folder} holds {names}, which both are {line}: remove or rename one of them"
+            if not (paths := self._named(paths)):
+                raise UserError(sentence)
+            problems.add(sentence, lost="image")
         if (first := self._lines.setdefault(paths[0], line)) != line:
             raise UserError(f"the split lists {line} and {first}, which both are {paths[0]}: keep one of the lines")
         return paths[0]
+
+    def _named(self, paths: list[Path]) -> list[Path]:
+        """The image of ``paths`` that their XML names, if any: nothing else tells which of them is meant."""
+        name = text_of(parse_annotation(self.annotation(paths[0])), "filename")
+        return [path for path in paths if path.name == name]
 
     def annotation(self, image: Path) -> Path:
         """The XML of an image, in the same sub-folder."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -37,9 +38,8 @@ def parse_annotation(path: Path) -> ElementTree.Element:
     except OSError as error:
         raise UserError(f"{path}: not valid XML ({error})") from error
     root = _parsed(data, path)
-    if root.find("object") is None:
-        _normalise(root)
-        _require_no_boxes(root, path)
+    _normalise(root)
+    _require_no_boxes(root, path)
     return root
 
 
@@ -81,8 +81,16 @@ def _normalise(root: ElementTree.Element) -> None:
     for element in root.iter():
         if isinstance(element.tag, str):
             element.tag = element.tag.rpartition("}")[2].lower()
-    if root.find("object") is None:
-        root.extend(root.findall(".//object"))
+    root.extend([one for child in root if child.tag != "object" for one in _wrapped(child)])
+
+
+def _wrapped(element: ElementTree.Element) -> Iterator[ElementTree.Element]:
+    """The objects below ``element``; what lies in an object is its own."""
+    for child in element:
+        if child.tag == "object":
+            yield child
+        else:
+            yield from _wrapped(child)
 
 
 def _require_no_boxes(root: ElementTree.Element, path: Path) -> None:

@@ -102,7 +102,9 @@ class LineReader:
         if _is_number(words[0]):
             label = float(words[0])
             if not label.is_integer() or not 0 <= label < len(self._names):
-                raise UserError(f"the class {words[0]} is none of 0 to {len(self._names) - 1}, which the names have")
+                raise UserError(
+                    f"the class {words[0][:20]} is none of 0 to {len(self._names) - 1}, which the names have"
+                )
             return int(label), words[1:]
         start = next((at for at, word in enumerate(words) if _is_number(word)), len(words))
         name = " ".join(words[:start])

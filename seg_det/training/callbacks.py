@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import Any, cast
 
 import lightning as L
+import numpy as np
+import torch
 from lightning.pytorch.callbacks import Callback, DeviceStatsMonitor, LearningRateMonitor, Timer
 
 from seg_det.errors import UserError
@@ -40,6 +42,19 @@ def drawn_predictions(*, images: int = 4) -> Callback:
     if images < 1:
         raise UserError(f"callbacks.drawn_predictions.images must be at least 1, got {images}.")
     return DrawnPredictions(images)
+
+
+class EpochSeeds(Callback):
+    """Seeds torch anew for each epoch, and each process: a resumed run has the dropout of an uninterrupted one."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: L.Trainer, learner: Learner, batch: Any, batch_index: int) -> None:
+        """Seed torch's random numbers from the run's seed, the epoch and the process, before the first batch of an epoch."""
+        if batch_index == 0:  # not earlier: loaders draw numbers at other places in the first epoch of a process
+            numbers = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
+            torch.manual_seed(int(numbers.generate_state(1)[0]))
 
 
 class DrawnPredictions(Callback):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from seg_det.errors import UserError
 from seg_det.registry import LOGGERS
 
+log = logging.getLogger(__name__)
 FLUSHED = 50  # rows of metrics.csv between two writes
 DATABASE = "sqlite:///mlflow.db"
 
@@ -48,6 +51,30 @@ def wandb_logger(*, run: Path, name: str, project: str = "seg_det", offline: boo
         return WandbLogger(name, save_dir=run, offline=offline, project=project)
     except ModuleNotFoundError as error:
         raise _lacking("wandb") from error
+
+
+def continue_history(loggers: Sequence[Logger], earlier: Path, steps: int) -> None:
+    """Give the rows of a resumed run's metrics.csv, those of its first ``steps`` steps, to the logger that writes that file.
+
+    They are written at once, so that they are there too when this run is killed and resumed in its turn.
+    """
+    for logger in loggers:
+        if isinstance(logger, CSVLogger) and earlier.is_file():
+            logger.experiment.metrics += _rows(earlier, steps)
+            logger.save()
+
+
+def _rows(history: Path, steps: int) -> list[dict[str, str]]:
+    """The rows of the first ``steps`` steps; none, after a warning, of a file that cannot be read."""
+    try:
+        with history.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["step"]) < steps]
+        return [{key: value for key, value in row.items() if key} for row in rows]  # without cells beyond the heading
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        log.warning(
+            "The curves in %s cannot be read (%s), so those of this run begin at its own start.", history, error
+        )
+        return []
 
 
 def log_images(loggers: Sequence[Logger], images: Mapping[str, np.ndarray], step: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from seg_det.report.preview import contact_sheet, draw_counts, draw_sizes, write
 from seg_det.training.run import Training, card_of, checked, say_doubts
 from seg_det.training.start import Started
 
+log = logging.getLogger(__name__)
 BATCHES = 3
 MOST_SHOWN = 16  # images of a batch
 
@@ -48,5 +50,7 @@ def preview(setup: Training) -> Path:
         f"{len(setup.train.records):,} images of {setup.train.name}, {setup.batch_size} a step, at "
         f"{setup.input_size[1]} x {setup.input_size[0]} pixels"
     ]
-    notes += [doubt] if (doubt := kind.doubts(predictor, setup.train, setup.loss)) else []
+    if doubt := kind.doubts(predictor, setup.train, setup.loss):
+        log.warning("%s", doubt)
+        notes.append(doubt)
     return write_preview(setup.run, setup.name, sheets, charts, notes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -29,13 +28,13 @@ from seg_det.kinds.lookup import kind_named, require_kind
 from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
 from seg_det.predict.loading import network_predictor
 from seg_det.predict.predictor import NetworkPredictor
-from seg_det.report.tables import write_csv
+from seg_det.training.callbacks import EpochSeeds
 from seg_det.training.learner import Learner, Loss
 from seg_det.training.loggers import csv_logger
 from seg_det.training.optimisation import Recipe
-from seg_det.training.start import Start, Started, check_resume, load_start
+from seg_det.training.start import Start, Started, check_resume, load_start, require_epochs_left
 from seg_det.training.tested import measure_test, no_test
-from seg_det.training.trainer import Trained, TrainerSettings, fit
+from seg_det.training.trainer import Trained, TrainerSettings, ended, fit
 from seg_det.types import ModelCard
 from seg_det.weights.fit import some
 from seg_det.weights.unfold import unfold_norms
@@ -76,11 +75,17 @@ class Training:
     resume: Path | None = None
     command: str = ""  # that does it again, for the report
 
+    @property
+    def in_its_own_folder(self) -> bool:
+        """Whether a run is resumed in the folder that it has: it lacks nothing but its evaluation."""
+        return self.resume is not None and self.resume.parent.parent == self.run
+
 
 def train_model(setup: Training) -> dict[str, Any] | None:
     """Train, evaluate the best checkpoint, write the run folder; returns the content of metrics.json.
 
-    With ``fast_dev_run`` nothing is saved or evaluated, and the result is None.
+    A run that is resumed in its own folder has all its epochs, and is evaluated alone. With ``fast_dev_run`` nothing is saved
+    or evaluated, and the result is None.
     """
     kind = kind_named(setup.kind, "The configuration")
     val = checked(kind, setup)
@@ -105,7 +110,7 @@ def train_model(setup: Training) -> dict[str, Any] | None:
         log.warning("%s", doubt)
     if not (setup.resume or setup.recipe.frozen_norms == "all" or setup.recipe.quantise):
         _unfold(task.predictor, setup.train, kind.evaluation_transform(task.predictor))
-    trained = _fit(task, setup, val)
+    trained = ended(setup.resume, setup.trainer) if setup.in_its_own_folder else _fit(task, setup, val)
     if not trained.leads:
         return None
     if setup.trainer.fast_dev_run:
@@ -121,8 +126,6 @@ def say_doubts(kind: Kind, setup: Training, val: Source) -> None:
 
 def _report(kind: Kind, setup: Training, val: Source, trained: Trained, start: Started) -> dict[str, Any]:
     """Evaluate the best checkpoint and write the run folder; returns the content of metrics.json."""
-    if setup.resume:
-        _join_histories(setup.resume.parent.parent / "metrics.csv", setup.run / "metrics.csv")
     record = Record(setup.run, setup.config, setup.command)
     if trained.checkpoint is None:
         raise ValueError(f"expected a checkpoint in {setup.run}")
@@ -168,7 +171,7 @@ def _fit(task: Learner, setup: Training, val: Source) -> Trained:
         recipe=setup.recipe,
         settings=setup.trainer,
         loggers=[csv_logger(run=setup.run, name=setup.name)] if setup.loggers is None else setup.loggers,
-        callbacks=setup.callbacks,
+        callbacks=[EpochSeeds(setup.seed), *setup.callbacks],
         resume=setup.resume,
     )
 
@@ -205,7 +208,9 @@ def _check(kind: Kind, setup: Training, val: Source) -> None:
             f"{kind.least_images} or more; {setup.train.name} has {len(setup.train.records)}."
         )
     if setup.resume:
-        check_resume(setup.resume, setup.model, setup.trainer.max_epochs)
+        check_resume(setup.resume, setup.model)
+    if setup.resume and not setup.in_its_own_folder:
+        require_epochs_left(setup.resume, setup.trainer.max_epochs)
 
 
 def _load_start(model: nn.Module, setup: Training) -> Started:
@@ -220,24 +225,6 @@ def _load_start(model: nn.Module, setup: Training) -> Started:
             )
         return Started(str(card.training_data.get("start", "none")), card.mean, card.std)
     return load_start(model, setup.start, names, setup.model["backbone"])
-
-
-def _join_histories(earlier: Path, later: Path) -> None:
-    """Put the rows of a resumed run's curves in front of those of the run that went on with it."""
-    if not earlier.is_file():
-        return
-    with later.open(encoding="utf-8") as second:
-        after = list(csv.DictReader(second))
-    begin = min((int(row["step"]) for row in after), default=0)
-    try:
-        with earlier.open(encoding="utf-8") as first:
-            before = [row for row in csv.DictReader(first) if int(row["step"]) < begin]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        log.warning(
-            "The curves in %s cannot be read (%s), so those of this run begin at its own start.", earlier, error
-        )
-        return
-    write_csv(later, before + after)
 
 
 def card_of(kind: Kind, setup: Training, start: Started) -> ModelCard:

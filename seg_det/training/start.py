@@ -34,6 +34,7 @@ from seg_det.weights import (
 
 log = logging.getLogger(__name__)
 AUTO, TIMM = "auto", "timm"
+REPORT = "report.html"  # what a run writes last
 
 
 @dataclass(frozen=True)
@@ -152,14 +153,35 @@ def _nearest(backbone: Mapping[str, Any]) -> PublishedWeights | None:
     return CATALOGUE[nearest] if nearest else None
 
 
-def check_resume(path: Path, config: Mapping[str, Any], max_epochs: int) -> None:
-    """Raise UserError for a checkpoint without epochs left and for one of another model than the run's ``config`` describes."""
+def epochs_of(path: Path) -> int:
+    """The epochs that a checkpoint of training has behind it. Raises UserError where it does not say."""
+    if not isinstance(epoch := checkpoint.read(path).get("epoch"), int) or epoch < 0:
+        raise UserError(f"{path} does not say how many epochs it has behind it: name a checkpoint of train.py.")
+    return epoch + 1
+
+
+def steps_of(path: Path) -> int:
+    """The steps that a checkpoint of training has behind it. Raises UserError where it does not say."""
+    if not isinstance(steps := checkpoint.read(path).get("global_step"), int) or steps < 0:
+        raise UserError(f"{path} does not say how many steps it has behind it: name a checkpoint of train.py.")
+    return steps
+
+
+def lacks_report(path: Path, max_epochs: Any) -> bool:
+    """Whether the run of the checkpoint ``path`` was ended after its last epoch, before all of its folder was written."""
+    return isinstance(max_epochs, int) and epochs_of(path) >= max_epochs and not (path.parent.parent / REPORT).is_file()
+
+
+def require_epochs_left(path: Path, max_epochs: int) -> None:
+    """Raise UserError for a checkpoint without epochs left."""
+    if (epochs := epochs_of(path)) >= max_epochs:
+        raise UserError(f"{path} has {epochs} epochs behind it, all that trainer.max_epochs asks for: set more.")
+
+
+def check_resume(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise UserError for a checkpoint of another model than the run's ``config`` describes."""
     content, what = checkpoint.read(path), f"The configuration of {path}"
     card = ModelCard.from_dict(content["card"], f"The card of {path}")
-    if not isinstance(epoch := content.get("epoch"), int) or epoch < 0:
-        raise UserError(f"{path} does not say how many epochs it has behind it: name a checkpoint of train.py.")
-    if epoch + 1 >= max_epochs:
-        raise UserError(f"{path} has {epoch + 1} epochs behind it, all that trainer.max_epochs asks for: set more.")
     configured = card.replace(model={**config, "num_classes": len(card.categories)})
     checkpoint.require_fit(checkpoint.outline(configured, what), checkpoint.model_state(content), what)
 

@@ -28,10 +28,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
 from seg_det.errors import Terminated, UserError
+from seg_det.files import copy_whole
 from seg_det.nn.convolutions import in_format
+from seg_det.predict.loading import chosen_device
 from seg_det.training.learner import Learner
+from seg_det.training.loggers import continue_history
 from seg_det.training.optimisation import EMA, Recipe
 from seg_det.training.saving import BestCheckpoint, WholeCheckpoints
+from seg_det.training.start import epochs_of, steps_of
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}  # by trainer.profiler
 NEED_A_LOGGER = (LearningRateMonitor, DeviceStatsMonitor)
@@ -131,12 +135,32 @@ def fit(
     if settings.channels_last and not broken:
         in_format(task.predictor, torch.channels_last)
     start = time.perf_counter()
+    if resume and trainer.is_global_zero:  # for one who resumes this run in its turn
+        copy_whole(resume, folder / "last.ckpt")
+        continue_history(loggers, resume.parent.parent / "metrics.csv", steps_of(resume))
     _run(trainer, task, train, val, resume)
     minutes = (time.perf_counter() - start) / 60
-    best = next((path for name in ("best", "last") if (path := folder / f"{name}.ckpt").is_file()), None)
     return Trained(
-        best, trainer.current_epoch, trainer.global_step, minutes, trainer.strategy.root_device, trainer.is_global_zero
+        _best(folder),
+        trainer.current_epoch,
+        trainer.global_step,
+        minutes,
+        trainer.strategy.root_device,
+        trainer.is_global_zero,
     )
+
+
+def ended(resume: Path, settings: TrainerSettings) -> Trained:
+    """The run of the checkpoint ``resume``, which has all its epochs; its time is that between its first file and the last."""
+    run = resume.parent.parent
+    begin, end = (file.stat().st_mtime if file.is_file() else 0.0 for file in (run / "config.yaml", resume))
+    minutes = (end - begin) / 60 if 0 < begin < end else 0.0
+    device = chosen_device("cpu" if settings.accelerator == "cpu" else "auto")
+    return Trained(_best(resume.parent), epochs_of(resume), steps_of(resume), minutes, device, leads=True)
+
+
+def _best(folder: Path) -> Path | None:
+    return next((path for name in ("best", "last") if (path := folder / f"{name}.ckpt").is_file()), None)
 
 
 def _trainer(
@@ -192,8 +216,10 @@ def _run(trainer: L.Trainer, task: Learner, train: DataLoader, val: DataLoader, 
     try:
         trainer.fit(task, train, val, ckpt_path=resume, weights_only=True)
     except BaseException as error:
+        with suppress(AttributeError, TypeError):  # where there is no bar yet
+            trainer.progress_bar_callback.train_progress_bar.close()  # ends its line, before the sentence on what happened
         if not task.begun and trainer.is_global_zero:
-            _remove_empty_logs(task.run)
+            _remove_empty_logs(task.run, resumed=resume is not None)
         if trainer.received_sigterm:  # also where it has ended the loader's processes
             raise Terminated from error
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
@@ -203,10 +229,12 @@ def _run(trainer: L.Trainer, task: Learner, train: DataLoader, val: DataLoader, 
         raise Terminated
 
 
-def _remove_empty_logs(run: Path) -> None:
-    """Without a first step they hold nothing."""
+def _remove_empty_logs(run: Path, *, resumed: bool) -> None:
+    """Without a first step they hold nothing, or copies of what the resumed run has."""
     shutil.rmtree(run / "tensorboard", ignore_errors=True)
-    (run / "metrics.csv").unlink(missing_ok=True)
+    copies = [f"checkpoints/{name}.ckpt" for name in ("best", "last")] if resumed else []
+    for name in ("metrics.csv", *copies):
+        (run / name).unlink(missing_ok=True)
     with suppress(OSError):
         (run / "checkpoints").rmdir()
 

@@ -53,3 +53,13 @@ def test_entries_that_are_wrong_and_masks(tmp_path):
     )
     with pytest.raises(UserError, match="holds Create ML's boxes, and masks need outlines"):
         read_createml(root=tmp_path, kind="segmentation")
+
+
+@pytest.mark.parametrize("on_bad", ["error", "skip"])
+def test_shares_of_the_image(tmp_path, on_bad):
+    picture(tmp_path / "a.png")
+    write(tmp_path / "labels.json", [{"image": "a.png", "annotations": objects(x=0.5, y=0.5, width=0.2, height=0.1)}])
+    with pytest.raises(
+        UserError, match=r"all 1 objects \(the first: .*annotation 1 \(x\)\) look like shares of the image"
+    ):
+        read_createml(root=tmp_path, on_bad=on_bad)

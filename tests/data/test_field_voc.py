@@ -51,6 +51,14 @@ def found(source):
 BOX = [4, 2, 24, 12]
 
 
+def test_objects_of_several_forms_in_one_file(root):
+    second = thing("nut").replace("object", "Object")
+    assert found(read(root({"a": document(f"{thing()}{second}<more>{thing('cap')}</more>")}))) == (
+        [[BOX, BOX, BOX]],
+        ["bolt", "cap", "nut"],
+    )
+
+
 @pytest.mark.parametrize(
     "xml",
     [
@@ -160,8 +168,13 @@ def test_two_images_one_stem(root):
         UserError, match="JPEGImages holds a.jpg and a.png, which both are a: remove or rename one of them"
     ):
         read(folder)
-    source = read(folder, on_bad="skip")
-    assert [record.path.name for record in source.records] == ["a.jpg"] and source.lost.images == 1
+    for name in ("a.jpg", "a.png"):
+        (folder / "Annotations" / "a.xml").write_text(document(f"<filename>{name}</filename>{thing()}"))
+        source = read(folder, on_bad="skip")
+        assert [record.path.name for record in source.records] == [name] and source.lost.images == 1
+    (folder / "Annotations" / "a.xml").write_text(document(thing()))
+    with pytest.raises(UserError, match="not one of the 1 images .* a.jpg and a.png, which both are a"):
+        read(folder, on_bad="skip", categories=["bolt"])
 
 
 @pytest.mark.parametrize(

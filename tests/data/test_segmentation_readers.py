@@ -298,6 +298,8 @@ def test_black_and_white_masks_are_noticed(tree):
         ("", (), r"labels.txt names no class; write one name a line"),
         ("a\na\n", (), r"labels.txt lists the class 'a' twice"),
         ("a\nb\tseven\n", (), r"labels.txt, line 2: 'seven' is neither a value \(7\) nor a colour \(128,64,0\)"),
+        ("a\nb\t" + "9" * 5000 + "\n", (), r"line 2: '9{40}' is neither a value"),
+        ("name,value\na," + "9" * 5000 + "\n", (), r"line 2: '9{40}' is not the number"),
         ("a\nb\t1,2,300\n", (), r"line 2: '1,2,300' is neither a value"),
         ("a\t1,2,3\nb\n", (), r"gives a colour to 'a', but none to 'b'; give one to each"),
         ("a\t3\nb\t3\n", (), r"the value 3 is given to two classes"),

@@ -4,8 +4,10 @@ import csv
 import json
 from dataclasses import replace
 from functools import partial, wraps
+from types import SimpleNamespace
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from recipes import plain_recipe
@@ -20,7 +22,7 @@ from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.training import run as run_module
 from seg_det.training import start as start_module
 from seg_det.training import trainer
-from seg_det.training.callbacks import learning_rate
+from seg_det.training.callbacks import EpochSeeds, learning_rate
 from seg_det.training.learner import Learner
 from seg_det.training.run import Training, train_model
 from seg_det.training.start import Start
@@ -151,8 +153,15 @@ def test_resumed_run_equals_an_uninterrupted_one(finished, sources, tmp_path, mo
     monkeypatch.undo()
     resume = tmp_path / "first" / "checkpoints" / "last.ckpt"
     assert checkpoint.read(resume)["epoch"] == 0
+    begun, numbers, step = [], [], Learner.training_step
+    monkeypatch.setattr(Learner, "training_step", lambda *args: (numbers.append(torch.get_rng_state()), step(*args))[1])
+    monkeypatch.setattr(Learner, "on_fit_start", lambda learner: begun.extend(learner.run.rglob("*.c*")), raising=False)
     torch.manual_seed(7)  # must not matter
     train_model(setup(sources, tmp_path / "second", resume=resume))
+    seed = int(np.random.SeedSequence([0, 1, 0]).generate_state(1)[0])  # of the second epoch, for dropout
+    assert torch.equal(numbers[0], torch.Generator().manual_seed(seed).get_state())
+    # What another resume needs is there before the first step.
+    assert {path.name for path in begun} == {"metrics.csv", "best.ckpt", "last.ckpt"}
     straight, resumed = (checkpoint.read(f / "checkpoints" / "last.ckpt") for f in (folder, tmp_path / "second"))
     for part in ("state_dict", "current_model_state"):
         assert straight[part].keys() == resumed[part].keys()
@@ -161,6 +170,14 @@ def test_resumed_run_equals_an_uninterrupted_one(finished, sources, tmp_path, mo
     steps = [[row["step"] for row in csv.DictReader((f / "metrics.csv").open())] for f in (folder, tmp_path / "second")]
     assert steps[0] == steps[1]  # the curves of both parts
     assert straight["global_step"] == resumed["global_step"] == 6
+
+
+def test_each_epoch_and_process_has_its_own_seed():
+    drawn = []
+    for epoch, rank in ((0, 0), (1, 0), (0, 1), (0, 0)):
+        EpochSeeds(3).on_train_batch_start(SimpleNamespace(current_epoch=epoch, global_rank=rank), None, None, 0)
+        drawn.append(torch.rand(1).item())
+    assert len(set(drawn)) == 3 and drawn[0] == drawn[3]
 
 
 def test_same_seed_same_weights(finished, sources, tmp_path):
