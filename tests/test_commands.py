@@ -291,7 +291,8 @@ def test_a_broken_image_is_named_from_a_worker_too(tiny_shapes, tmp_path):
 def test_evaluate_without_a_run(tmp_path):
     done = run(tmp_path, "evaluate", check=False)
     assert (
-        done.stderr.strip() == "error: There is no training run below runs/train: run train.py first, or name a model=."
+        done.stderr.strip()
+        == "error: There is no training run below runs/train: run python train.py first, or name a model=."
     )
 
 
