@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -17,6 +17,11 @@ from seg_det.predict.exported import Session
 from seg_det.predict.lookup import task_of
 from seg_det.sidecar import PIPELINES, PRECISIONS
 from seg_det.types import ModelCard
+
+if TYPE_CHECKING:
+    Opener = staticmethod[[str], Session]  # of a file by its path
+else:
+    Opener = staticmethod  # it takes no parameters when hints are evaluated
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Target(ABC):
     pipelines: ClassVar[tuple[str, ...]] = PIPELINES
     precisions: ClassVar[tuple[str, ...]] = PRECISIONS
     calibrates: ClassVar[bool] = True  # whether int8 looks at images
-    session: ClassVar[staticmethod[[str], Session]]
+    session: ClassVar[Opener]
     snippet: ClassVar[str | None] = None  # the template of the app's source that goes with the file, see snippets.py
     program: ClassVar[bool] = True  # whether a Python program that runs the file goes with it, see runner.py
     opens: ClassVar[bool] = True  # False: another target opens the files of its suffix
