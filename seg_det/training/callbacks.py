@@ -50,7 +50,9 @@ class EpochSeeds(Callback):
     def __init__(self, seed: int):
         self.seed = seed
 
-    def on_train_batch_start(self, trainer: L.Trainer, learner: Learner, batch: Any, batch_index: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, learner: L.LightningModule, batch: Any, batch_index: int
+    ) -> None:
         """Seed torch's random numbers from the run's seed, the epoch and the process, before the first batch of an epoch."""
         if batch_index == 0:  # not earlier: loaders draw numbers at other places in the first epoch of a process
             numbers = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])

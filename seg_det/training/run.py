@@ -110,7 +110,10 @@ def train_model(setup: Training) -> dict[str, Any] | None:
         log.warning("%s", doubt)
     if not (setup.resume or setup.recipe.frozen_norms == "all" or setup.recipe.quantise):
         _unfold(task.predictor, setup.train, kind.evaluation_transform(task.predictor))
-    trained = ended(setup.resume, setup.trainer) if setup.in_its_own_folder else _fit(task, setup, val)
+    if setup.resume and setup.in_its_own_folder:
+        trained = ended(setup.resume, setup.trainer)
+    else:
+        trained = _fit(task, setup, val)
     if not trained.leads:
         return None
     if setup.trainer.fast_dev_run:

@@ -216,8 +216,10 @@ def _run(trainer: L.Trainer, task: Learner, train: DataLoader, val: DataLoader, 
     try:
         trainer.fit(task, train, val, ckpt_path=resume, weights_only=True)
     except BaseException as error:
-        with suppress(AttributeError, TypeError):  # where there is no bar yet
-            trainer.progress_bar_callback.train_progress_bar.close()  # ends its line, before the sentence on what happened
+        bar = trainer.progress_bar_callback
+        if isinstance(bar, TQDMProgressBar):
+            with suppress(TypeError):  # where it was not shown yet
+                bar.train_progress_bar.close()  # ends its line, before the sentence on what happened
         if not task.begun and trainer.is_global_zero:
             _remove_empty_logs(task.run, resumed=resume is not None)
         if trainer.received_sigterm:  # also where it has ended the loader's processes
