@@ -67,7 +67,7 @@ def continue_history(loggers: Sequence[Logger], earlier: Path, steps: int) -> No
 def _rows(history: Path, steps: int) -> list[dict[str, str]]:
     """The rows of the first ``steps`` steps; none, after a warning, of a file that cannot be read."""
     try:
-        with history.open(newline="") as file:
+        with history.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if int(row["step"]) < steps]
         return [{key: value for key, value in row.items() if key} for row in rows]  # without cells beyond the heading
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:

@@ -110,10 +110,8 @@ def train_model(setup: Training) -> dict[str, Any] | None:
         log.warning("%s", doubt)
     if not (setup.resume or setup.recipe.frozen_norms == "all" or setup.recipe.quantise):
         _unfold(task.predictor, setup.train, kind.evaluation_transform(task.predictor))
-    if setup.resume and setup.in_its_own_folder:
-        trained = ended(setup.resume, setup.trainer)
-    else:
-        trained = _fit(task, setup, val)
+    complete = setup.resume if setup.in_its_own_folder else None
+    trained = ended(complete, setup.trainer) if complete else _fit(task, setup, val)
     if not trained.leads:
         return None
     if setup.trainer.fast_dev_run:

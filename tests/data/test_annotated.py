@@ -113,7 +113,7 @@ def test_every_tool_is_recognised_and_split_by_folders(tool, tmp_path):
         read(tool, tmp_path, split="test")
     shutil.rmtree(tmp_path / "train")
     assert recognise(tmp_path, LEARN_BOXES).settings == ("dataset.train_split=null", "dataset.val_share=0.2")
-    with pytest.raises(UserError, match="holds no data set that is known"):
+    with pytest.raises(UserError, match="and the task learns from classes"):
         recognise(tmp_path, CLASSES)
 
 
