@@ -70,8 +70,8 @@ FAULTS = (
     Fault(
         "one_extra_map_less",
         "seg_det/models/ssd.py",
-        "sizes.append(tuple(-(-side // 2) for side in sizes[-1]))",
-        "sizes.append(tuple(side // 2 for side in sizes[-1]))",
+        "sizes.append((-(-rows // 2), -(-columns // 2)))",
+        "sizes.append((rows // 2, columns // 2))",
     ),
     Fault(
         "kernel_of_table_1",

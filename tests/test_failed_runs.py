@@ -76,7 +76,7 @@ def test_a_signal_ends_a_training(tiny_shapes, tmp_path, monkeypatch, number, st
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(Learner, "on_train_batch_end", end)
-    previous = signal.getsignal(signal.SIGINT)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     words = [
         *FAST,
         "trainer.max_epochs=3",

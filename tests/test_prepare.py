@@ -185,18 +185,18 @@ def test_the_scripts_run_and_explain_themselves(monkeypatch, capsys, name, gigab
 
 
 def test_the_tables_hold_the_published_counts():
-    coco = {give.folder: give.count for row in loaded_script("prepare_coco").ARCHIVES for give in row.gives}
+    coco = {give.folder: give.files for row in loaded_script("prepare_coco").ARCHIVES for give in row.gives}
     assert coco == {"annotations": 2, "val2017": 5_000, "train2017": 118_287}
     images = [row.gives[0] for row in loaded_script("prepare_voc").ARCHIVES]
-    assert [(give.folder[:7], give.count) for give in images] == [
+    assert [(give.folder[:7], give.files) for give in images] == [
         ("VOC2007", 5_011),
         ("VOC2007", 9_963),
         ("VOC2012", 17_125),
         ("SBD/cls", 11_355),
     ]
-    camvid = {give.folder: give.count for row in loaded_script("prepare_camvid").ARCHIVES for give in row.gives}
+    camvid = {give.folder: give.files for row in loaded_script("prepare_camvid").ARCHIVES for give in row.gives}
     assert camvid == {"train": 367, "trainannot": 367, "val": 101, "valannot": 101, "test": 233, "testannot": 233}
-    street = {give.folder: give.count for row in loaded_script("prepare_cityscapes").ARCHIVES for give in row.gives}
+    street = {give.folder: give.files for row in loaded_script("prepare_cityscapes").ARCHIVES for give in row.gives}
     assert street == {"gtFine/train": 2975, "gtFine/val": 500, "leftImg8bit/train": 2975, "leftImg8bit/val": 500}
 
 

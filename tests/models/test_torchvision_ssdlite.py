@@ -171,7 +171,7 @@ def batch_and_targets(images):
 def test_matching(theirs, ours):
     batch, targets = batch_and_targets(pictures(3))
     anchors = ours.anchors(SIZE)
-    found = match(anchors, batch.boxes, batch.valid, batch.crowd, threshold=0.5).index
+    found = match(anchors, batch.boxes, batch.valid, batch.crowd, threshold=0.5).objects
     overlaps = reference("torchvision.ops").box_iou
     for row, target in zip(found, targets, strict=True):
         if len(target["boxes"]):
