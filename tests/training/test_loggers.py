@@ -39,9 +39,9 @@ def test_figures_and_drawn_predictions_go_to_every_logger(tmp_path):
         assert [name for (name,) in database.execute("select name from runs")] == ["ssdlite_v2_shapes"]
 
 
-def test_images_go_to_mlflow(monkeypatch):
+def test_images_go_to_mlflow(tmp_path, monkeypatch):
     seen = []
-    logger = mlflow_logger(run=Path("some"), name="some", tracking_uri="sqlite:///none.db")
+    logger = mlflow_logger(run=Path("some"), name="some", tracking_uri=f"sqlite:///{tmp_path}/none.db")
     client = SimpleNamespace(log_image=lambda run_id, image, name: seen.append((run_id, image.shape, name)))
     monkeypatch.setattr(type(logger), "experiment", client)
     monkeypatch.setattr(type(logger), "run_id", "7")
