@@ -34,7 +34,7 @@ def read_camvid(*, root: str | Path, split: str, on_bad: str = "error") -> Segme
     named = files_below(images, problems=problems)
     found = sorted((stem, path) for stem, paths in named.items() for path in alone(paths, problems))
     if not named:
-        raise UserError(f"{images} holds no image; datasets/README.md draws the tree")
+        raise UserError(f"{images} holds no image; see datasets/README.md for the layout")
     listed = [
         MaskedImage(path, MaskFile(masks / f"{stem}.png", code), number)
         for number, (stem, path) in enumerate(found, start=1)

@@ -90,5 +90,5 @@ def _images(folder: Path, problems: Problems) -> list[Path]:
         stem: paths for stem, paths in files_below(folder, SUFFIXES).items() if stem.endswith(IMAGE) and "/" in stem
     }
     if not named:
-        raise UserError(f"{folder} holds no CITY/*{IMAGE}.png; datasets/README.md draws the tree")
+        raise UserError(f"{folder} holds no CITY/*{IMAGE}.png; see datasets/README.md for the layout")
     return sorted(path for paths in named.values() for path in alone(paths, problems))

@@ -126,7 +126,7 @@ def require(path: Path, what: str, *, part: bool = False) -> None:
     """Raise a UserError that says what there is instead, unless ``path`` exists; a MissingPart if it stands for a ``part``."""
     if not path.exists():
         absent = f"there is no {path}"
-        sentence = f"{what} is missing: {absent} ({_surroundings(path)}); datasets/README.md draws the tree"
+        sentence = f"{what} is missing: {absent} ({_surroundings(path)}); see datasets/README.md for the layout"
         raise MissingPart(sentence, absent) if part else UserError(sentence)
 
 

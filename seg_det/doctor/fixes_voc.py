@@ -9,8 +9,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 from seg_det.data.places import below
-from seg_det.data.records import DetectionRecord
+from seg_det.data.records import DetectionRecord, Record
 from seg_det.data.voc import CORNERS
+from seg_det.data.voc_xml import parse_annotation
 from seg_det.doctor.findings import Scope
 from seg_det.doctor.fixes import CLIP, Box, Change, Fixed, clipped, doubled, located, refused, require_new
 from seg_det.errors import UserError
@@ -25,7 +26,8 @@ def fix_voc(scope: Scope, sections: Mapping[str, Mapping[str, Any]]) -> Fixed:
     section = sections[scope.splits[0].role]
     root = Path(section["root"])
     folder = below(root, section.get("annotations") or root / "Annotations")
-    trees, changes = _corrected(scope, folder)
+    images = below(root, section.get("images") or root / "JPEGImages")
+    trees, changes = _corrected(scope, images, folder)
     if not changes:
         return Fixed()
     lists = {_list(root, str(sections[split.role]["split"] or "all")): split for split in scope.splits}
@@ -36,28 +38,38 @@ def fix_voc(scope: Scope, sections: Mapping[str, Mapping[str, Any]]) -> Fixed:
     copy = root / f"Annotations{ENDING}" if folder == root else folder.with_name(f"{folder.name}{ENDING}")
     for path in (copy, *lists):
         require_new(path)
-    for path in sorted(folder.glob("*.xml")):
-        _write(copy / path.name, trees[path.name] if path.name in trees else path.read_bytes())
+    for path in sorted(folder.rglob("*.xml")):
+        _write(copy / path.relative_to(folder), trees[path] if path in trees else path.read_bytes())
     for path, split in lists.items():
-        write_whole(path, "".join(f"{record.path.stem}\n" for record in split.source.records))
+        write_whole(path, "".join(f"{_name(record, images)}\n" for record in split.source.records))
     arguments = [f"dataset.annotations={copy.relative_to(root) if copy.is_relative_to(root) else copy}"]
     arguments += [f"dataset.{split.role}_split={path.stem}" for path, split in lists.items()]
     return Fixed(tuple(changes), (copy, *lists), tuple(arguments))
 
 
-def _corrected(scope: Scope, folder: Path) -> tuple[dict[str, bytes], list[Change]]:
-    """The files that change, by name, and all changes."""
+def _corrected(scope: Scope, images: Path, folder: Path) -> tuple[dict[Path, bytes], list[Change]]:
+    """The files that change, and all changes. Raises UserError for an annotation of another name than its image."""
     sentences = list(dict.fromkeys(sentence for split in scope.splits for sentence in refused(split)))
     faults, rest = located(sentences, PLACE)
     trees, changes = {}, []
     for record in (record for split in scope.splits for record in split.of_boxes.records):
-        path = folder / f"{record.path.stem}.xml"
-        own = {int(number): said for (file, number), said in faults.items() if Path(file).name == path.name}
+        path = folder / f"{_name(record, images)}.xml"
+        if not path.is_file():
+            raise UserError(
+                f"fix=true needs annotations named as their images, and there is no {path}: rename the file."
+            )
+        own = {int(number): said for (file, number), said in faults.items() if Path(file) == path}
         tree, made = _cleaned(path, record, own)
         if made:
-            trees[path.name] = ElementTree.tostring(tree, encoding="utf-8")
+            trees[path] = ElementTree.tostring(tree, encoding="utf-8")
             changes += [Change(str(path), sentence) for sentence in made]
     return trees, changes + [Change(str(folder), f"left out of the split: {sentence}") for sentence in rest]
+
+
+def _name(record: Record, images: Path) -> str:
+    """What a list calls an image: its path below ``images``, without the suffix."""
+    path = record.path.with_suffix("")
+    return path.relative_to(images).as_posix() if path.is_relative_to(images) else path.name
 
 
 def _list(root: Path, split: str) -> Path:
@@ -71,7 +83,7 @@ def _write(path: Path, data: bytes) -> None:
 
 def _cleaned(path: Path, record: DetectionRecord, faults: Mapping[int, str]) -> tuple[ElementTree.Element, list[str]]:
     """The corrected tree of a file, and what was changed; ``faults`` by the number of the object, from 1."""
-    tree = ElementTree.parse(path).getroot()
+    tree = parse_annotation(path)
     changes, boxes, elements = [], [], []
     for number, element in enumerate(tree.findall("object"), start=1):
         fault = faults.get(number, "")

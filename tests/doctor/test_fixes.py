@@ -172,3 +172,29 @@ def test_other_formats_are_refused_with_a_sentence(tmp_path):
         UserError, match="fix=true writes COCO's JSON, VOC's XML and YOLO's text labels, not what read_camvid"
     ):
         fix(scope, {"train": {"_target_": "read_camvid"}})
+
+
+def test_voc_files_in_folders_and_in_other_forms_are_corrected(tmp_path):
+    planted.voc(tmp_path)
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        (tmp_path / kind / "cam1").mkdir()
+        (tmp_path / kind / f"1.{suffix}").rename(tmp_path / kind / "cam1" / f"1.{suffix}")
+    lines = tmp_path / "ImageSets" / "Main" / "train.txt"
+    lines.write_text("".join(f"{line if line != '1' else 'cam1/1'}\n" for line in lines.read_text().split()))
+    file = tmp_path / "Annotations" / "cam1" / "1.xml"
+    text = file.read_text()
+    first = text[text.index("<object>") : text.index("</object>") + len("</object>")]
+    file.write_text(text.replace(first, first + first).replace("object>", "Object>"))
+
+    def read(role, **more):
+        return read_voc(root=tmp_path, split=role, **more)
+
+    scope = scope_of(lambda role: read(role, on_bad="skip"))
+    fixed = fix(
+        scope, {role: {"_target_": "read_voc", "root": str(tmp_path), "split": role} for role in ("train", "val")}
+    )
+    assert len(fixed.changes) == 1 and "doubles another one" in fixed.changes[0].sentence
+    cleaned = scope_of(lambda role: read(f"{role}_cleaned", annotations="Annotations_cleaned"))
+    before, after = (sum(len(r.boxes) for r in one.splits[0].source.records) for one in (scope, cleaned))
+    assert after == before - 1 and errors(cleaned) == []

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from seg_det.ops.boxes import iou
@@ -23,13 +24,14 @@ def test_a_chain_of_three():
     assert nms(boxes, scores, torch.tensor([0, 1, 0]), 0.4).tolist() == [0, 1, 2]
 
 
-def test_equals_the_textbook_on_crowded_boxes():
+@pytest.mark.parametrize("count", [100, pytest.param(200, marks=pytest.mark.slow)])
+def test_equals_the_textbook_on_crowded_boxes(count):
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        low = torch.rand(100, 2, generator=generator) * 40
-        boxes = torch.cat([low, low + 10 + torch.rand(100, 2, generator=generator) * 30], 1)
-        scores = torch.rand(100, generator=generator)
-        labels = torch.randint(0, 3, (100,), generator=generator)
+        low = torch.rand(count, 2, generator=generator) * (20 + count / 5)
+        boxes = torch.cat([low, low + 10 + torch.rand(count, 2, generator=generator) * 30], 1)
+        scores = torch.rand(count, generator=generator)
+        labels = torch.randint(0, 3, (count,), generator=generator)
         for threshold in (0.1, 0.5, 0.8):
             assert nms(boxes, scores, labels, threshold).tolist() == textbook_nms(boxes, scores, labels, threshold)
 

@@ -91,7 +91,7 @@ def test_run_folder(finished):
     assert metrics["training"]["steps"] == 6 and metrics["training"]["epochs"] == 2
     assert set(metrics["coco"]) >= {"AP", "AP50", "ARl"}
     header = (folder / "metrics.csv").read_text().splitlines()[0].split(",")
-    assert {"train/loss", "train/classification", "train/localisation", "val/AP", "val/loss"} <= set(header)
+    assert {"train/loss", "train/classification", "train/localisation", "val/AP", "val/loss", "lr/pg1"} <= set(header)
 
 
 def test_checkpoint_holds_plain_values_and_the_card(finished):
