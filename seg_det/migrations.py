@@ -1,7 +1,8 @@
 """Files of earlier versions: a step from each format to the next.
 
-Cards of checkpoints and exported files, and the ``config.yaml`` of runs, carry a ``format`` number; those without one are of
-format 1. Raise :data:`FORMAT` when a reader would misunderstand or refuse what it wrote before, and add a step here.
+Cards of checkpoints and exported files, and the ``config.yaml``, ``metrics.json`` and ``export.json`` of runs, carry a
+``format`` number; those without one are of format 1. Raise :data:`FORMAT` when a reader would misunderstand or refuse what it
+wrote before, and add a step here.
 """
 
 from __future__ import annotations
@@ -27,8 +28,24 @@ def _config_1_to_2(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "data": {"max_pixels": None, **data}} if isinstance(data, dict) else config
 
 
+def _run_1_to_2(record: dict[str, Any]) -> dict[str, Any]:
+    """Format 2 says the seed of a training at the top level too."""
+    training = record.get("training")
+    return {"seed": training.get("seed") if isinstance(training, dict) else None, **record}
+
+
+def _export_1_to_2(record: dict[str, Any]) -> dict[str, Any]:
+    """Format 2 has all headline figures of a verified file, where the first versions had the one that is compared."""
+    if record.get("accepted") is None or "figures" in record:
+        return record
+    values = {name: record.get(f"{name}_value") for name in ("checkpoint", "file")}
+    return {**record, "figures": {name: {str(record.get("metric")): value} for name, value in values.items()}}
+
+
 CARD_STEPS: Mapping[int, Step] = {1: _card_1_to_2}
 CONFIG_STEPS: Mapping[int, Step] = {1: _config_1_to_2}
+RUN_STEPS: Mapping[int, Step] = {1: _run_1_to_2}
+EXPORT_STEPS: Mapping[int, Step] = {1: _export_1_to_2}
 
 
 def marked(content: dict[str, Any]) -> dict[str, Any]:

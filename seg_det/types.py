@@ -8,13 +8,14 @@ half-open range [x1, x2) x [y1, y2). Labels are class indices 0..C-1 without bac
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seg_det import migrations
 from seg_det.errors import UserError
 from seg_det.values import Wrong, is_name, matched, require_plain, shown
+
+if TYPE_CHECKING:  # cards and records are read without torch
+    from torch import Tensor
 
 MOST_PIXELS = 2**24  # of ModelCard.input_size
 IGNORE = 255  # in masks: a pixel that is neither learned nor counted

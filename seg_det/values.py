@@ -100,8 +100,8 @@ def _check_string(value: str, key: str) -> None:
 def matched(value: Any, hint: Any, key: str = "") -> Any:
     """``value``, which is plain, in the form of the type ``hint``. Raises Wrong.
 
-    Lists become tuples and dictionaries become dataclasses where the hint says so; a number becomes a string where only a
-    string is wanted, because YAML reads a folder's name 2012 as a number.
+    Lists become tuples and dictionaries become dataclasses where the hint says so, and what is one already stays; a number
+    becomes a string where only a string is wanted, because YAML reads a folder's name 2012 as a number.
     """
     origin = get_origin(hint)
     if hint is Any:
@@ -115,7 +115,7 @@ def matched(value: Any, hint: Any, key: str = "") -> Any:
     if origin in (dict, Mapping):
         return {k: matched(v, get_args(hint)[1], f"{key}.{k}") for k, v in _dictionary(value, key).items()}
     if isinstance(hint, type) and is_dataclass(hint):
-        return _filled(value, hint, key)
+        return value if isinstance(value, hint) else _filled(value, hint, key)
     return _scalar(value, hint, key)
 
 

@@ -54,6 +54,14 @@ class DrawnMask:
             mask[rle.decode(encoded[position]).astype(bool)] = self.regions[position].label
         return mask
 
+    def identity(self) -> bytes:
+        """The classes and the outlines of the regions."""
+        parts = [repr((self.size, self.background, [region.label for region in self.regions])).encode()]
+        for region in self.regions:
+            polygons = None if isinstance(region.outline, dict) else region.outline
+            parts += [repr(region.outline).encode()] if polygons is None else [one.tobytes() for one in polygons]
+        return b"|".join(parts)
+
     def remapped(self, table: np.ndarray) -> DrawnMask:
         """The same regions as other classes."""
         regions = tuple(region._replace(label=int(table[region.label])) for region in self.regions)

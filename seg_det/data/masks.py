@@ -112,6 +112,20 @@ class MaskFile:
         """The same file read as other classes."""
         return replace(self, code=self.code.remapped(table))
 
+    def identity(self) -> bytes:
+        """The name of the file, its size in bytes, and which values and colours stand for which classes."""
+        try:
+            size = self.path.stat().st_size
+        except OSError:  # it has gone since it was found
+            size = -1
+        code = self.code
+        return (
+            f"{self.path.name} {size} ".encode()
+            + code.lookup.tobytes()
+            + code.colours.tobytes()
+            + code.labels.tobytes()
+        )
+
     def _from_values(self, pixels: np.ndarray) -> np.ndarray:
         wide = (pixels < 0) | (pixels > 255) if pixels.dtype != np.uint8 else None
         if wide is not None and wide.any():

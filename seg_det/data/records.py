@@ -87,6 +87,10 @@ class Mask(Protocol):
         """The same mask with ``table[i]`` (u8 [256]) in place of each value i."""
         ...
 
+    def identity(self) -> bytes:
+        """What tells the mask from others, without reading its pixels; the same in another folder."""
+        ...
+
 
 class SegmentationRecord(NamedTuple):
     """One image file and its mask, which is read with it."""
