@@ -17,7 +17,7 @@ from seg_det.commands.settings import batch_size, tiles_of, workers
 from seg_det.data.image_files import limit_pixels
 from seg_det.data.records import Source
 from seg_det.errors import UserError
-from seg_det.evaluation.run import Record, evaluate_model
+from seg_det.evaluation.run import Destination, evaluate_model
 from seg_det.predict.exported import FilePredictor, Opened, is_exported, open_file
 from seg_det.predict.loading import chosen_device, network_predictor
 from seg_det.predict.predictor import Predictor
@@ -34,18 +34,18 @@ def main(config: DictConfig) -> None:
     if (tiles := tiles_of(config.tiles)) is not None:
         predictor = TiledPredictor(predictor, tiles, batch_size=batch_size(config.data.batch_size))
     folder = open_folder("evaluate", predictor.card.name, config)
-    metrics = evaluate_model(
+    record = evaluate_model(
         predictor,
         network,
         source,
-        record=Record(folder, OmegaConf.to_yaml(config), command_line("evaluate", model=reference)),
+        destination=Destination(folder, OmegaConf.to_yaml(config), command_line("evaluate", model=reference)),
         batch_size=batch_size(config.data.batch_size),
         num_workers=workers(config.data.num_workers),
         device=chosen_device(config.device),
         options=_evaluation_options(config, folder),
     )
-    print(figures(metrics))
-    print(summary(metrics, folder))
+    print(figures(record))
+    print(summary(record, folder))
 
 
 def _measured(reference: str, config: DictConfig) -> tuple[Predictor, nn.Module, Source]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
@@ -17,8 +19,10 @@ from seg_det.predict.exported import is_exported
 from seg_det.predict.lookup import task_of
 from seg_det.predict.published import is_published
 from seg_det.proof.sensitivity import search, search_text, sensitivity
-from seg_det.proof.verification import Export, export_model, table
+from seg_det.proof.verification import Export, export_model
 from seg_det.registry import TARGETS
+from seg_det.report.terminal import export_summary
+from seg_det.runs import EXPORT, ExportRecord
 from seg_det.types import ModelCard
 from seg_det.weights import resolve
 
@@ -56,16 +60,21 @@ def main(config: DictConfig) -> None:
         command=command_line("export", model=reference),
     )
     found = sensitivity(setup, config.sensitivity_images) if config.sensitivity else None
-    content = search(setup, config.sensitivity_images, found) if config.search else export_model(setup)
+    record = search(setup, config.sensitivity_images, found) if config.search else export_model(setup)
     if config.search:
-        print(search_text(content))
-    print(table(content))
-    print("\n".join(f"{folder / name}" for name in [*content["files"], "export.json", "report.html"]))
-    print("".join(f"{note}\n" for note in content["notes"]), end="")
-    if content["accepted"] is False:
+        print(search_text(record))
+    _conclude(record, folder)
+
+
+def _conclude(record: ExportRecord, folder: Path) -> None:
+    """Print what came out and where it lies. Raises UserError for a rejected file."""
+    print(export_summary(record))
+    print("\n".join(f"{folder / name}" for name in [*record.files, EXPORT, "report.html"]))
+    print("".join(f"{note}\n" for note in record.notes), end="")
+    if (verified := record.verification) and not verified.accepted:
         raise UserError(
-            f"{folder / content['files'][0]} was rejected: its {content['metric']} is {content['difference']:.4f} from the "
-            f"checkpoint's, and tolerance={content['tolerance']:g} is the most; set tolerance= to accept it."
+            f"{folder / record.files[0]} was rejected: its {verified.metric} is {verified.difference:.4f} from the "
+            f"checkpoint's, and tolerance={verified.tolerance:g} is the most; set tolerance= to accept it."
         )
 
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from seg_det.files import relative
 from seg_det.report.tables import column_names, format_table, write_csv
+from seg_det.runs import METRICS, RunRecord
 
 
 class SweepTable(Callback):
@@ -51,10 +52,11 @@ def _overrides(overrides: Sequence[str] | None) -> dict[str, str]:
 
 def outcome(job: Path) -> dict[str, Any]:
     """What a finished job left in its folder, as columns of the table."""
-    if (job / "metrics.json").is_file():
-        metrics = json.loads((job / "metrics.json").read_text(encoding="utf-8"))
-        cost = {"params": metrics["model"]["params"], "madds": metrics["model"]["madds"]}
-        return {"status": "done", **metrics["headline"], **cost, "minutes": metrics["training"]["minutes"], "error": ""}
+    if (job / METRICS).is_file():
+        record = RunRecord.read(job / METRICS)
+        cost = {"params": record.model.params, "madds": record.model.madds}
+        minutes = record.training.minutes if record.training else None
+        return {"status": "done", **record.headline, **cost, "minutes": minutes, "error": ""}
     if (job / "error.json").is_file():
         return {"status": "failed", "error": json.loads((job / "error.json").read_text(encoding="utf-8"))["error"]}
     return {"status": "failed", "error": "the job ended without figures"}

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import lightning
 from hydra.core.hydra_config import HydraConfig
@@ -41,6 +41,7 @@ from seg_det.installed import program
 from seg_det.kinds.lookup import kind_named
 from seg_det.registry import AUGMENTATIONS, CALLBACKS, LOGGERS, LOSSES, TARGET, filled
 from seg_det.report.terminal import summary
+from seg_det.runs import RunRecord
 from seg_det.training.optimisation import Recipe
 from seg_det.training.preview import preview
 from seg_det.training.run import Training, train_model
@@ -75,9 +76,9 @@ def main(config: DictConfig) -> None:
     if looking:
         print(f"preview     {preview(setup)}\nnext        the same command without preview=true")
         return
-    metrics = _trained(setup)
-    if metrics is not None:
-        print(summary(metrics, folder, following=shlex.join([*program("evaluate").split(), f"model={folder}"])))
+    record = _trained(setup)
+    if record is not None:
+        print(summary(record, folder, following=shlex.join([*program("evaluate").split(), f"model={folder}"])))
 
 
 def _folder(config: DictConfig, resume: Path | None, verb: str) -> Path:
@@ -88,7 +89,7 @@ def _folder(config: DictConfig, resume: Path | None, verb: str) -> Path:
     return open_folder(verb, run_name(config), _anywhere(config))
 
 
-def _trained(setup: Training) -> dict[str, Any] | None:
+def _trained(setup: Training) -> RunRecord | None:
     """:func:`train_model`; a run that is interrupted ends with what to do about it."""
     try:
         return train_model(setup)

@@ -43,7 +43,7 @@ def fingerprint(source: Source) -> SplitFingerprint:
 def _names(records: Sequence[Record]) -> list[str]:
     """The paths of the images, with slashes, below the folder that holds them all."""
     here = str(Path.cwd())
-    paths = [os.path.join(here, _path(record)) for record in records]  # noqa: PTH118: a Path each takes seconds
+    paths = [os.path.join(here, _path(record)) for record in records]  # noqa: PTH118 - a Path each takes seconds
     if not paths:
         return []
     above = os.path.commonpath({path.rpartition(os.sep)[0] for path in paths})

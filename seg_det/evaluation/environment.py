@@ -5,28 +5,28 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from seg_det import __version__
+from seg_det.facts import Environment
 
 CPU_INFO = Path("/proc/cpuinfo")  # of Linux; elsewhere the platform module knows what it knows
 
 
-def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Plain values for JSON; ``gpu`` is that of ``device``, None for one that is no CUDA device."""
-    return {
-        "seg_det": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cpu": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": str(device),
-        "gpu": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None,
-    }
+def environment(device: torch.device | str = "cpu") -> Environment:
+    """What the program runs on; ``gpu`` is that of ``device``, None for one that is no CUDA device."""
+    return Environment(
+        seg_det=__version__,
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        cpu=_processor(),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        device=str(device),
+        gpu=torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None,
+    )
 
 
 def _processor() -> str | None:

@@ -19,6 +19,7 @@ from seg_det.doctor.boxes import check_boxes
 from seg_det.doctor.classes import check_object_classes
 from seg_det.doctor.findings import Checks
 from seg_det.errors import UserError
+from seg_det.facts import AnchorFit, SizeFit
 from seg_det.kinds.kind import Kind
 from seg_det.losses import SCORES, DetectionLosses, multibox_loss
 from seg_det.metrics.coco import unique_names
@@ -112,22 +113,17 @@ def _unmatched(predictor: Detector, source: DetectionSource, loss: Callable[...,
 
 def anchor_fit(
     model: nn.Module, card: ModelCard, source: DetectionSource, loss: Callable[..., DetectionLosses] | None = None
-) -> dict[str, Any] | None:
-    """How well the anchors match the objects of a split; None for a model without anchors or a loss that needs no match.
-
-    ``split``; ``iou``, from which an anchor counts as a match; ``sizes``: ``objects``, ``matched`` (share) and ``mean_iou``
-    by COCO's areas; ``histogram``: the number of objects by the IoU with their best anchor, in steps of a tenth.
-    """
+) -> AnchorFit | None:
+    """How well the anchors match the objects of a split; None for a model without anchors or a loss that needs no match."""
     threshold = _match_threshold(loss)
     if threshold is None or not hasattr(model, "anchor_shapes"):
         return None
     boxes, best = _best_anchors(model, card, source)
     sizes = {
-        name: {"objects": row.objects, "matched": row.recall, "mean_iou": row.mean_iou}
-        for name, row in coverage(boxes, best, threshold).items()
+        name: SizeFit(row.objects, row.recall, row.mean_iou) for name, row in coverage(boxes, best, threshold).items()
     }
     counts = np.histogram(best.numpy(), bins=10, range=(0.0, 1.0))[0].tolist()
-    return {"split": source.name, "iou": threshold, "sizes": sizes, "histogram": counts}
+    return AnchorFit(source.name, threshold, sizes, tuple(counts))
 
 
 def _percent(share: float) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from seg_det.doctor.findings import Checks
+from seg_det.facts import AnchorFit
 from seg_det.predict.predictor import NetworkPredictor
 from seg_det.predict.task import Task
 from seg_det.report.drawings import Colour
@@ -59,9 +60,7 @@ def file_sizes(batch: Any) -> list[tuple[int, int]]:
     return [(height, width) for height, width in batch.sizes.tolist()]
 
 
-def no_anchors(
-    model: nn.Module, card: ModelCard, source: Any, loss: Callable[..., Losses] | None
-) -> dict[str, Any] | None:
+def no_anchors(model: nn.Module, card: ModelCard, source: Any, loss: Callable[..., Losses] | None) -> AnchorFit | None:
     """Nothing: of a kind that has no anchors."""
     return None
 
@@ -73,7 +72,7 @@ class Kind:
     ``truth`` reads of a record what is needed beside the image to score a prediction, where the metric does not have it;
     ``batch_truths`` gives the same of a batch of the training loader. ``scored`` makes what the metric takes of both.
     ``anchors`` says how well a network's anchors match the objects of a split, by its loss function or, with None, by the
-    usual threshold: see :func:`seg_det.kinds.detection.anchor_fit` for the keys. ``drawn`` draws on the image of a record
+    usual threshold. ``drawn`` draws on the image of a record
     what a model with that card gave the metric.
 
     Predictors, losses, metrics, sources and batches are those of the kind itself, and so are ``Any`` as arguments.
@@ -109,7 +108,7 @@ class Kind:
     check: Callable[..., None]  # raises UserError for a source that cannot be used; every=True: looks at each record
     least_images: int = 1  # of a training step
     tiny_maps: bool = True  # whether its networks have maps of a single cell
-    anchors: Callable[[nn.Module, ModelCard, Any, Callable[..., Any] | None], dict[str, Any] | None] = no_anchors
+    anchors: Callable[[nn.Module, ModelCard, Any, Callable[..., Any] | None], AnchorFit | None] = no_anchors
     details: Callable[[Any, Any, Any], Details]  # for the report, of a metric, its figures and the source
     drawn: Callable[[Any, Any, ModelCard], np.ndarray]
     legend: Callable[[Sequence[Category]], list[tuple[str, Colour]]] = (

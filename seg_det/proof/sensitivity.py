@@ -18,13 +18,14 @@ from seg_det.data.records import Source, with_records
 from seg_det.errors import UserError
 from seg_det.evaluation.measure import loader, predictions_of
 from seg_det.export.pipeline import completed, exportable
-from seg_det.files import write_json
+from seg_det.facts import Attempt
 from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import KINDS
 from seg_det.nn.fake_quant import Simulation, calibrate, simulate
 from seg_det.predict.predictor import NetworkPredictor
 from seg_det.proof.verification import Export, calibration_source, export_model, verification_source
 from seg_det.report.tables import format_table, write_csv
+from seg_det.runs import ExportRecord
 
 log = logging.getLogger(__name__)
 SHOWN = 10  # layers in the terminal
@@ -133,47 +134,47 @@ def _noise(exact: Sequence[tuple[Tensor, ...]], found: Sequence[tuple[Tensor, ..
     return max(shares)
 
 
-def search(setup: Export, images: int, found: Sensitivity | None = None) -> dict[str, Any]:
+def search(setup: Export, images: int, found: Sensitivity | None = None) -> ExportRecord:
     """Export in 8 bits; beyond the tolerance again with the 1, 2, 4, ... most expensive layers in 32, until it holds.
 
-    ``found``, by default measured on ``images`` when it is needed, says which. Returns the content of the last export.json,
-    in which ``search`` lists the attempts. Raises UserError without precision=int8.
+    ``found``, by default measured on ``images`` when it is needed, says which. Returns what the last export.json holds, in which
+    ``search`` lists the attempts. Raises UserError without precision=int8.
     """
     _require_int8(setup)
-    content = export_model(setup)
-    attempts = [_attempt(content)]
-    if content["accepted"] is False:
+    record = export_model(setup)
+    attempts = [_attempt(record)]
+    if record.accepted is False:
         found = found or sensitivity(setup, images)
         layers = [cost.layer for cost in found.costs if cost.layer not in setup.keep_float]
         count = 1
-        while content["accepted"] is False and count < len(layers):
-            _remove(setup.run / content["files"][0])
-            content = export_model(replace(setup, keep_float=(*setup.keep_float, *layers[:count])))
-            attempts.append(_attempt(content))
+        while record.accepted is False and count < len(layers):
+            _remove(setup.run / record.files[0])
+            record = export_model(replace(setup, keep_float=(*setup.keep_float, *layers[:count])))
+            attempts.append(_attempt(record))
             count *= 2
-    content["search"] = attempts
-    write_json(setup.run / "export.json", content)
-    return content
+    record = replace(record, search=tuple(attempts))
+    record.write(setup.run)
+    return record
 
 
-def search_text(content: dict[str, Any]) -> str:
+def search_text(record: ExportRecord) -> str:
     """What a search tried, and which layers stay in 32 bits."""
-    if content["accepted"] is None:
+    if record.verification is None:
         return "Nothing was searched for: the file cannot be measured on this machine."
-    metric, attempts = content["metric"], content["search"]
+    metric, kept = record.verification.metric, record.search[-1].keep_float
     rows = [
-        {"layers in 32 bits": len(a["keep_float"]), metric: a["value"], "accepted": a["accepted"]} for a in attempts
+        {"layers in 32 bits": len(one.keep_float), metric: one.value, "accepted": one.accepted} for one in record.search
     ]
-    kept = attempts[-1]["keep_float"]
-    if not content["accepted"]:
+    if not record.accepted:
         verdict = f"Gave up: {len(kept)} layers in 32 bits are not enough, and twice as many would be all: use precision=fp16."
     else:
         verdict = f"In 32 bits: {', '.join(kept)}." if kept else "8 bits serve every layer."
     return f"{format_table(rows)}\n{verdict}"
 
 
-def _attempt(content: dict[str, Any]) -> dict[str, Any]:
-    return {"keep_float": content["keep_float"], "value": content.get("file_value"), "accepted": content["accepted"]}
+def _attempt(record: ExportRecord) -> Attempt:
+    value = record.verification.file_value if record.verification else None
+    return Attempt(record.keep_float, value, record.accepted)
 
 
 def _remove(rejected: Path) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from seg_det import __version__, sidecar
+from seg_det import __version__, origin, sidecar
 from seg_det.data.classes import with_categories
+from seg_det.data.fingerprints import fingerprint
 from seg_det.data.records import Source, with_records
 from seg_det.errors import UserError
 from seg_det.evaluation.environment import environment
@@ -23,7 +24,7 @@ from seg_det.evaluation.measure import evaluate, loader
 from seg_det.export import runner, snippets
 from seg_det.export.base import Extras, Job, Target
 from seg_det.export.pipeline import build_graph, completed, exportable, outputs_of
-from seg_det.files import write_json
+from seg_det.facts import CheckpointFacts, Compared, Verification, plain_values
 from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import KINDS, require_kind
 from seg_det.predict.exported import FilePredictor, Opened, open_file
@@ -34,7 +35,7 @@ from seg_det.proof.comparison import differing
 from seg_det.proof.kept import Kept
 from seg_det.report.exported import write_export_report
 from seg_det.report.pictures import Gallery
-from seg_det.report.tables import format_table
+from seg_det.runs import ExportRecord
 from seg_det.types import ModelCard
 
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-3, "int8": 1e-2}  # of the headline figure
@@ -69,14 +70,15 @@ class Export:
 
 
 class Verified(NamedTuple):
-    """What the proof of a file says for export.json, and the images on which it differs most from the checkpoint."""
+    """How a file compares with its checkpoint, and the images on which they differ most; or why that was not measured."""
 
-    facts: dict[str, Any]
+    verification: Verification | None
     galleries: tuple[Gallery, ...] = ()
+    reason: str | None = None
 
 
-def export_model(setup: Export) -> dict[str, Any]:
-    """Write the file, its card and its runner, verify it, write export.json and report.html, return the content of the first.
+def export_model(setup: Export) -> ExportRecord:
+    """Write the file, its card and its runner, verify it, write export.json and report.html; returns what the first holds.
 
     Where the file is beyond the tolerance it is left as ``<stem>.rejected``, and ``accepted`` is false; where it cannot be run
     on this machine ``accepted`` is None, and ``not_verified`` says why. Raises UserError.
@@ -100,41 +102,66 @@ def export_model(setup: Export) -> dict[str, Any]:
     files = [path.name, *facts.pop("files", [])]
     sidecar.write(path, setup.card, {**export, **facts}, files)
     verified = verify(setup, kind, path, validation)
-    content = {**export, **facts, **verified.facts}
-    content["megabytes"] = round(sum(_bytes(path.parent / name) for name in files) / 1e6, 2)
-    content.update(_surrounded(setup, path, files, export, content["accepted"], validation))
-    write_json(setup.run / "export.json", content)
-    write_export_report(
-        setup.run,
-        name=setup.card.name,
-        content=content,
-        galleries=verified.galleries,
-        command=setup.command,
-        environment=environment(),
-        config=setup.config,
+    megabytes = round(sum(_bytes(path.parent / name) for name in files) / 1e6, 2)
+    names, notes = _surrounded(setup, path, files, export, verified.verification, validation)
+    record = replace(
+        _record(setup, export, megabytes),
+        facts={**_raw_facts(setup), **facts},
+        verification=verified.verification,
+        not_verified=verified.reason,
+        files=names,
+        notes=notes,
     )
-    return content
+    record.write(setup.run)
+    write_export_report(
+        setup.run, name=setup.card.name, record=record, galleries=verified.galleries, config=setup.config
+    )
+    return record
+
+
+def _record(setup: Export, export: dict[str, Any], megabytes: float) -> ExportRecord:
+    """What is known of an export before its verification; ``export`` is what its card says of it."""
+    sources = [setup.validation, *([setup.calibration] if setup.calibration and setup.precision == "int8" else ())]
+    return ExportRecord(
+        target=setup.target.name,
+        precision=setup.precision,
+        pipeline=setup.form,
+        keep_float=setup.keep_float,
+        input=export["input"],
+        outputs=tuple(export["outputs"]),
+        checkpoint=_checkpoint(setup),
+        versions=export["versions"],
+        files=(),
+        megabytes=megabytes,
+        command=setup.command,
+        commit=origin.commit(),
+        seed=setup.seed,
+        environment=environment(),
+        data=tuple(map(fingerprint, sources)),
+    )
 
 
 def _surrounded(
-    setup: Export, path: Path, files: list[str], export: dict[str, Any], accepted: bool | None, validation: Source
-) -> dict[str, Any]:
-    """``files`` and ``notes`` of export.json, once what goes around the file is written and a rejected one has its name."""
+    setup: Export,
+    path: Path,
+    files: list[str],
+    export: dict[str, Any],
+    verification: Verification | None,
+    validation: Source,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Write what goes around the file, and give a rejected one its name; returns the names of all files, and notes."""
     target, card = setup.target, setup.card
     names, extras = [f"{path.stem}.json"], Extras([], [])
     if target.program:
         names.append(runner.write(target, card, path, setup.form))
     names += snippets.write(target, card, export, path)
-    if accepted is False:
+    if verification and not verification.accepted:
         path.rename(path.with_suffix(".rejected"))
         files = [path.with_suffix(".rejected").name, *files[1:]]
     else:
         extras = target.surround(card, path, [record.path for record in validation.records])
     inside = path.parent.relative_to(setup.run)
-    return {
-        "files": [(inside / name).as_posix() for name in [*files, *names, *extras.files]],
-        "notes": extras.notes,
-    }
+    return tuple((inside / name).as_posix() for name in [*files, *names, *extras.files]), tuple(extras.notes)
 
 
 def verification_source(setup: Export) -> Source:
@@ -147,7 +174,7 @@ def verification_source(setup: Export) -> Source:
 def verify(setup: Export, kind: Kind, path: Path, source: Source) -> Verified:
     """The figures of the checkpoint and of the file on ``source``, and how far they are apart."""
     if reason := setup.target.elsewhere():
-        return Verified({"accepted": None, "not_verified": reason})
+        return Verified(None, reason=reason)
     theirs, ours = Kept(kind.metric(source)), Kept(kind.metric(source))
     file, workers = FilePredictor(open_file(path)), setup.num_workers
     found = evaluate(kind, file, source, batch_size=1, num_workers=workers, metric=theirs)
@@ -156,22 +183,23 @@ def verify(setup: Export, kind: Kind, path: Path, source: Source) -> Verified:
     figures = [headline.get(kind.monitor) for headline in headlines]
     lost = abs((figures[0] or 0.0) - (figures[1] or 0.0))
     tolerance = TOLERANCES[setup.precision] if setup.tolerance is None else setup.tolerance
-    facts = {
-        "metric": kind.monitor,
-        "checkpoint_value": figures[0],
-        "file_value": figures[1],
-        "difference": lost,
-        "tolerance": tolerance,
-        "accepted": lost <= tolerance,
-        "largest": kind.differences(ours.predictions, theirs.predictions),
-        "images": len(source.records),
-        "split": source.name,
-        "checkpoint_ms": round(reference.ms_per_image, 2),
-        "file_ms": round(found.ms_per_image, 2),
-        "figures": dict(zip(("checkpoint", "file"), headlines, strict=True)),
-    }
+    verification = Verification(
+        metric=kind.monitor,
+        checkpoint_value=figures[0],
+        file_value=figures[1],
+        difference=lost,
+        tolerance=tolerance,
+        accepted=lost <= tolerance,
+        largest=kind.differences(ours.predictions, theirs.predictions),
+        images=len(source.records),
+        split=source.name,
+        checkpoint_ms=round(reference.ms_per_image, 2),
+        file_ms=round(found.ms_per_image, 2),
+        figures=Compared(*map(dict, headlines)),
+    )
     names = ("checkpoint", f"{setup.target.name} {setup.precision}")
-    return Verified(facts, differing(kind, setup.card, source, (ours.predictions, theirs.predictions), names))
+    shown = differing(kind, setup.card, source, (ours.predictions, theirs.predictions), names)
+    return Verified(verification, shown)
 
 
 def _reference(setup: Export) -> Predictor:
@@ -188,31 +216,6 @@ def _reference(setup: Export) -> Predictor:
     return task.predictor(setup.model, card).eval()
 
 
-def table(content: dict[str, Any]) -> str:
-    """The checkpoint and the file side by side, and what it comes to."""
-    if content["accepted"] is None:
-        size = f"{content['megabytes']} MB, the checkpoint has {content['checkpoint']['megabytes']} MB"
-        return f"{content['target']} {content['precision']}: {size}\nNOT VERIFIED: {content['not_verified']}"
-    names = ("checkpoint", f"{content['target']} {content['precision']}")
-    metric = content["metric"]
-    rows = [
-        {"": name, metric: content[f"{key}_value"], "MB": size, "ms per image": content[f"{key}_ms"]}
-        for name, key, size in zip(
-            names, ("checkpoint", "file"), (content["checkpoint"]["megabytes"], content["megabytes"]), strict=True
-        )
-    ]
-    largest = ", ".join(f"{name} {value:.3g}" for name, value in content["largest"].items())
-    verdict = "accepted" if content["accepted"] else "REJECTED"
-    return "\n".join(
-        [
-            format_table(rows),
-            f"largest differences: {largest}",
-            f"{verdict}: {metric} differs by {content['difference']:.5f} on {content['images']} images of "
-            f"{content['split']}, tolerance {content['tolerance']:g}",
-        ]
-    )
-
-
 def _checked(setup: Export) -> Export:
     """``setup`` with the defaults that follow from the rest. Raises UserError for what the target cannot do."""
     target = setup.target
@@ -225,6 +228,7 @@ def _checked(setup: Export) -> Export:
 
 
 def _about(setup: Export) -> dict[str, Any]:
+    """What the card of the file says of the export."""
     about = {
         "target": setup.target.name,
         "precision": setup.precision,
@@ -232,10 +236,20 @@ def _about(setup: Export) -> dict[str, Any]:
         "keep_float": list(setup.keep_float),
         "input": "image" if setup.pipeline == "full" else "images",
         "outputs": list(outputs_of(setup.card, setup.form)),
-        "checkpoint": {**setup.checkpoint, "megabytes": round(_bytes(Path(setup.checkpoint["path"])) / 1e6, 2)},
+        "checkpoint": plain_values(_checkpoint(setup)),
         "versions": {"seg_det": __version__, **_versions(("torch", *setup.target.packages))},
     }
-    return {**about, **(task_of(setup.card).facts(setup.model, setup.card) if setup.pipeline == "raw" else {})}
+    return {**about, **_raw_facts(setup)}
+
+
+def _checkpoint(setup: Export) -> CheckpointFacts:
+    path = Path(setup.checkpoint["path"])
+    return CheckpointFacts(origin.portable(path), setup.checkpoint["sha256"], round(_bytes(path) / 1e6, 2))
+
+
+def _raw_facts(setup: Export) -> dict[str, Any]:
+    """What is needed to read raw outputs."""
+    return task_of(setup.card).facts(setup.model, setup.card) if setup.pipeline == "raw" else {}
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:

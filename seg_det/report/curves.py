@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from seg_det.errors import UserError
+from seg_det.facts import AnchorFit, PrecisionRecall
 
 Series = tuple[list[float], list[float]]  # x: steps, or epochs for what a validation measured; y
 
@@ -101,35 +102,31 @@ def draw_learning_rate(history: Mapping[str, Series]) -> str | None:
     return _line_chart("Learning rate", "step", distinct, smooth=False)
 
 
-def draw_precision_recall(curves: Mapping[str, Any]) -> str | None:
-    """Precision over recall of all classes, a line for each IoU; None for metrics without such curves.
-
-    ``curves``: as :meth:`seg_det.metrics.precision_recall.PrecisionRecall.to_dict` has them.
-    """
-    lines = {name: (curves["recall"], precision) for name, precision in (curves.get("overall") or {}).items()}
+def draw_precision_recall(curves: PrecisionRecall | None) -> str | None:
+    """Precision over recall of all classes, a line for each IoU; None without such curves."""
+    if curves is None:
+        return None
+    lines = {name: (list(curves.recall), precision) for name, precision in curves.overall.items()}
     title = "Precision over recall, mean of the classes"
     return _line_chart(title, "recall", lines, limits=(0.0, 1.02), smooth=False, size=WIDE)
 
 
-def draw_anchor_fit(splits: Sequence[Mapping[str, Any]]) -> str | None:
-    """The share of each split's objects by the IoU with their best anchor; None without objects.
-
-    ``splits``: as :func:`seg_det.kinds.detection.anchor_fit` gives them.
-    """
-    found = [split for split in splits if sum(split["histogram"])]
+def draw_anchor_fit(splits: Sequence[AnchorFit]) -> str | None:
+    """The share of each split's objects by the IoU with their best anchor; None without objects."""
+    found = [split for split in splits if sum(split.histogram)]
     if not found:
         return None
     figure = Figure(WIDE, layout="constrained")
     axes = figure.add_subplot()
     for i, split in enumerate(found):
-        shares = np.array(split["histogram"]) / sum(split["histogram"])
+        shares = np.array(split.histogram) / sum(split.histogram)
         style: dict[str, Any] = {
             "color": STROKES[i % len(STROKES)],
             "linestyle": DASHES[i % len(DASHES)],
             "linewidth": 1.8,
         }
-        axes.stairs(shares, np.linspace(0, 1, len(shares) + 1), label=split["split"], **style)
-    axes.axvline(found[0]["iou"], color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
+        axes.stairs(shares, np.linspace(0, 1, len(shares) + 1), label=split.split, **style)
+    axes.axvline(found[0].iou, color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
     axes.set_xlim(0, 1)
     axes.set_ylim(0, None)
     axes.grid(axis="y", color=LINE, linewidth=0.7)
@@ -137,8 +134,8 @@ def draw_anchor_fit(splits: Sequence[Mapping[str, Any]]) -> str | None:
     if len(found) > 1:
         axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper left")
     calm(axes, "Share of the objects by their best anchor")
-    matched = ", ".join(f"{split['split']} {split['sizes']['all']['matched']:.3f}" for split in found)
-    return to_svg(figure, f"Objects by the IoU with their best anchor; matched at {found[0]['iou']:g}: {matched}")
+    matched = ", ".join(f"{split.split} {split.sizes['all'].matched:.3f}" for split in found)
+    return to_svg(figure, f"Objects by the IoU with their best anchor; matched at {found[0].iou:g}: {matched}")
 
 
 def _pick(history: Mapping[str, Series], prefix: str) -> dict[str, Series]:

@@ -1,31 +1,15 @@
-"""The content of metrics.json as the tiles and tables of a report; any part of it may be absent."""
+"""The record of a run as the tiles and tables of a report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any, NamedTuple
 
+from seg_det.facts import Row, plain_values
 from seg_det.report.mistakes import ERROR_KEYS, error_rows
-from seg_det.report.tables import column_names, format_number, is_number
-from seg_det.report.words import MEANINGS, TITLES, cell, listed, merit, scaled, words
-
-# Every other dictionary of plain numbers in metrics.json is shown as a table of figures, whatever its task calls it.
-KNOWN = frozenset(
-    {
-        "headline",
-        "per_class",
-        "model",
-        "training",
-        "evaluation",
-        "card",
-        "problems",
-        "environment",
-        "cost",
-        "tested",
-        *ERROR_KEYS,
-    }
-)
+from seg_det.report.tables import column_names, format_number
+from seg_det.report.words import MEANINGS, TITLES, cell, merit, scaled, words
+from seg_det.runs import RunRecord
 
 
 class Tile(NamedTuple):
@@ -60,59 +44,51 @@ class Part(NamedTuple):
     madds_share: float
 
 
-def headline_tiles(metrics: Mapping[str, Any]) -> list[Tile]:
+def headline_tiles(record: RunRecord) -> list[Tile]:
     """What a reader looks for first: two figures of merit, the model's size and cost, the time, the images."""
-    model, training, evaluation = (metrics.get(key) or {} for key in ("model", "training", "evaluation"))
-    tiles = []
-    for title, figures in list(figure_groups(metrics).items())[:1]:
-        for name in list(figures)[:2]:
-            tiles.append(Tile(name, merit(figures[name]), MEANINGS.get(name, title)))
-    if is_number(params := model.get("params")):
-        tiles.append(Tile("Parameters", scaled(params)))
-    if is_number(madds := model.get("madds")):
-        tiles.append(Tile("MAdds", scaled(madds), cell("input_size", model.get("input_size")) + " input"))
-    if is_number(minutes := training.get("minutes")):
-        tiles.append(Tile("Minutes", f"{minutes:.1f}", listed(training, "epochs", "steps")))
-    counts = [
-        (group["images"], note)
-        for group, note in ((training, "trained on"), (evaluation, "measured on"))
-        if is_number(group.get("images"))
+    model, training = record.model, record.training
+    tiles = [
+        Tile(name, merit(value), MEANINGS.get(name, title))
+        for title, figures in list(figure_groups(record).items())[:1]
+        for name, value in list(figures.items())[:2]
     ]
-    if counts:
-        rest = [f"{format_number(count)} {note}" for count, note in counts[1:]]
-        tiles.append(Tile("Images", format_number(counts[0][0]), ", ".join([counts[0][1], *rest])))
-    return tiles
+    tiles.append(Tile("Parameters", scaled(model.params)))
+    tiles.append(Tile("MAdds", scaled(model.madds), cell("input_size", model.input_size) + " input"))
+    measured = format_number(record.evaluation.images)
+    if training is None:
+        return [*tiles, Tile("Images", measured, "measured on")]
+    passes = f"{format_number(training.epochs)} epochs, {format_number(training.steps)} steps"
+    return [
+        *tiles,
+        Tile("Minutes", f"{training.minutes:.1f}", passes),
+        Tile("Images", format_number(training.images), f"trained on, {measured} measured on"),
+    ]
 
 
-def figure_groups(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, float | None]]:
-    """The flat dictionaries of numbers (and yes or no) by title, those that are known first."""
-    keys = [*TITLES, *(key for key in metrics if key not in TITLES and key not in KNOWN)]
-    flat = {key: metrics[key] for key in keys if isinstance(metrics.get(key), Mapping) and metrics[key]}
-    return {
-        TITLES.get(key, words(key)): group
-        for key, group in flat.items()
-        if all(value is None or isinstance(value, Real) for value in group.values())
-    }
+def figure_groups(record: RunRecord) -> dict[str, Row]:
+    """The tables of figures by title, those that are known first; errors and classes have tables of their own."""
+    tables: dict[str, Row] = {**record.figures.tables, "test": dict(record.test)}
+    names = [name for name in TITLES if name in tables] + [name for name in tables if name not in TITLES]
+    return {TITLES.get(name, words(name)): tables[name] for name in names if tables[name] and name not in ERROR_KEYS}
 
 
-def figure_tables(metrics: Mapping[str, Any]) -> list[Figures]:
+def figure_tables(record: RunRecord) -> list[Figures]:
     """The same as texts, with what the figures mean."""
     return [
         Figures(title, [(name, merit(value), MEANINGS.get(name, "")) for name, value in group.items()])
-        for title, group in figure_groups(metrics).items()
+        for title, group in figure_groups(record).items()
     ]
 
 
-def facts(metrics: Mapping[str, Any]) -> list[Figures]:
+def facts(record: RunRecord) -> list[Figures]:
     """What was trained on what, in groups; only what the run knows of itself."""
-    card = metrics.get("card") or {}
-    data = {key: value for key, value in (card.get("training_data") or {}).items() if key != "categories"}
-    form = {key: card[key] for key in ("task", "resize", "colour_order", "mean", "std", "version") if card.get(key)}
+    card = record.card
+    form = {key: getattr(card, key) for key in ("task", "resize", "colour_order", "mean", "std", "version")}
     groups = {
-        "Model": {**(metrics.get("model") or {}), **form},
-        "Training": metrics.get("training") or {},
-        "Training data": data,
-        "Evaluation": metrics.get("evaluation") or {},
+        "Model": {**plain_values(record.model), **{key: value for key, value in form.items() if value}},
+        "Training": plain_values(record.training) if record.training else {},
+        "Training data": {key: value for key, value in card.training_data.items() if key != "categories"},
+        "Evaluation": plain_values(record.evaluation),
     }
     return [named_facts(title, group) for title, group in groups.items() if group]
 
@@ -122,15 +98,15 @@ def named_facts(title: str, group: Mapping[str, Any]) -> Figures:
     return Figures(title, [(words(key), cell(key, value), "") for key, value in group.items() if value is not None])
 
 
-def summary_line(metrics: Mapping[str, Any]) -> str:
+def summary_line(record: RunRecord) -> str:
     """One line under the title: the task, where the weights came from, what they were measured on."""
-    card, model, evaluation = (metrics.get(key) or {} for key in ("card", "model", "evaluation"))
-    parts = [card.get("task")]
-    if model.get("weights"):
-        parts.append(f"from {model['weights']}")
-    if evaluation.get("split"):
-        parts.append(f"measured on {evaluation['split']}")
-    return ", ".join(str(part) for part in parts if part)
+    start = record.training.weights if record.training else "none"
+    parts = [
+        record.card.task,
+        *([f"from {start}"] if start != "none" else []),
+        f"measured on {record.evaluation.split}",
+    ]
+    return ", ".join(parts)
 
 
 def class_table(per_class: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -145,34 +121,38 @@ def class_metric(per_class: Mapping[str, Mapping[str, Any]]) -> str:
     return next(iter(column_names(per_class.values())), "AP")
 
 
-def error_table(metrics: Mapping[str, Any]) -> Table:
+def error_table(record: RunRecord) -> Table:
     """A detector's errors by kind and size."""
-    rows = error_rows(metrics)
+    rows = error_rows(record.figures)
     columns = column_names(rows)
     cells = [[*(merit(row[column]) for column in columns), MEANINGS.get(row["error"], "")] for row in rows]
     return Table([*columns, "what it is"], cells)
 
 
-def cost_table(metrics: Mapping[str, Any]) -> list[Part]:
+def cost_table(record: RunRecord) -> list[Part]:
     """What the parts of the network cost, in their order."""
-    cost = metrics.get("cost") or {}
-    params, madds = (max(1, sum(part[key] for part in cost.values())) for key in ("params", "madds"))
+    params = max(1, sum(part.params for part in record.cost.values()))
+    madds = max(1, sum(part.madds for part in record.cost.values()))
     return [
         Part(
-            words(name), format_number(c["params"]), c["params"] / params, format_number(c["madds"]), c["madds"] / madds
+            words(name),
+            format_number(cost.params),
+            cost.params / params,
+            format_number(cost.madds),
+            cost.madds / madds,
         )
-        for name, c in cost.items()
+        for name, cost in record.cost.items()
     ]
 
 
-def anchor_table(metrics: Mapping[str, Any]) -> Table:
+def anchor_table(record: RunRecord) -> Table:
     """How well the anchors match the objects of each split, by size."""
     rows = [
-        [f"{split['split']}, {size}", format_number(row["objects"]), _share(row["matched"]), merit(row["mean_iou"])]
-        for split in metrics.get("anchors") or ()
-        for size, row in split["sizes"].items()
+        [f"{split.split}, {size}", format_number(fit.objects), _share(fit.matched), merit(fit.mean_iou)]
+        for split in record.anchors
+        for size, fit in split.sizes.items()
     ]
-    iou = next((f" at IoU {split['iou']:g}" for split in metrics.get("anchors") or ()), "")
+    iou = next((f" at IoU {split.iou:g}" for split in record.anchors), "")
     return Table(["objects of", "number", f"matched{iou}", "mean IoU"], rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from seg_det.facts import Figures
 from seg_det.report.tables import format_number
 
 LOST = "AP50_lost"  # of all objects; with a size behind it, of those alone
@@ -33,51 +34,51 @@ class Matrix(NamedTuple):
     hidden: int
 
 
-def error_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def error_rows(figures: Figures) -> list[dict[str, Any]]:
     """A row for each kind of error: its count, and the AP50 that it costs, in all and on objects of one size.
 
-    Empty for metrics without errors.
+    Empty for figures without errors.
     """
     titles = {"AP50 lost": LOST, **{f"on {size}": f"{LOST}_{size}" for size in SIZES}}
-    lost = {title: metrics[key] for title, key in titles.items() if key in metrics}
+    lost = {title: figures.tables[key] for title, key in titles.items() if key in figures.tables}
     return [
-        {"error": kind, "count": count, **{title: figures.get(kind) for title, figures in lost.items()}}
-        for kind, count in (metrics.get("error_counts") or {}).items()
+        {"error": kind, "count": count, **{title: row.get(kind) for title, row in lost.items()}}
+        for kind, count in figures.tables.get("error_counts", {}).items()
     ]
 
 
 def confusion_matrix(
-    metrics: Mapping[str, Any], most: int = MOST_CLASSES, also: tuple[Sequence[str], Sequence[str]] = ((), ())
+    figures: Figures, most: int = MOST_CLASSES, also: tuple[Sequence[str], Sequence[str]] = ((), ())
 ) -> Matrix | None:
     """The confusion of a model, of the ``most`` classes that are confused most often; None without any.
 
     Cells are counts, of a segmenter per cent of the pixels of the row. The classes stand in the order of ``per_class``; what
     is no class, a detector's background and misses, comes last, and so do the rows and columns ``also`` asked for.
     """
-    classes, confusion = list(metrics.get("per_class") or ()), metrics.get("confusion")
+    classes, confusion = list(figures.per_class), figures.confusion
     if not classes or not confusion:
         return None
     pixels = not isinstance(confusion, Mapping)
-    counts = _counts(metrics)
+    counts = _counts(figures)
     if not any(any(row.values()) for row in counts.values()):
         return None
     shown = _most_confused(counts, classes, most)
     columns = [*shown, *_others((*(name for row in counts.values() for name in row), *also[1]), classes)]
     names = [*shown, *_others((*counts, *also[0]), classes)]
     rows = [(name, _cells(counts.get(name, {}), name, columns, per_cent=pixels)) for name in names]
-    unit = "% of the pixels" if pixels else str(metrics.get("confusion_of") or "detections")
+    unit = "% of the pixels" if pixels else figures.confusion_of or "detections"
     return Matrix(unit, columns, rows, hidden=len(classes) - len(shown))
 
 
-def hidden_classes(metrics: Mapping[str, Any], most: int = MOST_CLASSES) -> set[str]:
+def hidden_classes(figures: Figures, most: int = MOST_CLASSES) -> set[str]:
     """The classes that :func:`confusion_matrix` leaves out."""
-    classes = list(metrics.get("per_class") or ())
-    return set(classes) - set(_most_confused(_counts(metrics), classes, most))
+    classes = list(figures.per_class)
+    return set(classes) - set(_most_confused(_counts(figures), classes, most))
 
 
-def _counts(metrics: Mapping[str, Any]) -> Counts:
-    classes, confusion = list(metrics.get("per_class") or ()), metrics.get("confusion") or {}
-    return confusion if isinstance(confusion, Mapping) else _named(confusion, classes)
+def _counts(figures: Figures) -> Counts:
+    confusion = figures.confusion or {}
+    return confusion if isinstance(confusion, Mapping) else _named(confusion, list(figures.per_class))
 
 
 def _named(square: Sequence[Sequence[int]], classes: list[str]) -> Counts:

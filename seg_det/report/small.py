@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from seg_det.facts import Figures, PrecisionRecall
 from seg_det.report.curves import Series
 
 MOST = 100  # charts of one group
@@ -38,16 +39,15 @@ class Charts(NamedTuple):
     hidden: int = 0
 
 
-def precision_recall_charts(metrics: Mapping[str, Any], figure: str = "AP50") -> Charts:
+def precision_recall_charts(figures: Figures, figure: str = "AP50") -> Charts:
     """Precision over recall of each class, at most MOST of those with the lowest ``figure``."""
-    curves = metrics.get("precision_recall") or {}
-    per_class, recall = metrics.get("per_class") or {}, curves.get("recall") or []
-    found = {name: (per_class.get(name) or {}).get(figure) for name in curves.get("per_class") or {}}
+    curves = figures.precision_recall or PrecisionRecall()
+    found = {name: figures.per_class.get(name, {}).get(figure) for name in curves.per_class}
     charts = [
         Chart(
             name,
             _value(found[name]),
-            [_line(line, recall, values) for line, values in curves["per_class"][name].items()],
+            [_line(line, curves.recall, values) for line, values in curves.per_class[name].items()],
         )
         for name in _lowest(found)
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from seg_det.report.tables import format_cell, format_number, is_number
+from seg_det.report.tables import format_cell, format_number
 
 TIMES = " \N{MULTIPLICATION SIGN} "
 TITLES = MappingProxyType(
@@ -75,11 +75,6 @@ def scaled(value: float) -> str:
         if value >= size / 2:  # 0.789 G, as papers write it, and not 789 M
             return f"{value / size:.3g}\N{NO-BREAK SPACE}{sign}"
     return format_number(value)
-
-
-def listed(group: Mapping[str, Any], *keys: str) -> str:
-    """``8 epochs, 752 steps``, of those of the keys that have numbers."""
-    return ", ".join(f"{format_number(group[key])} {key}" for key in keys if is_number(group.get(key)))
 
 
 def words(key: str) -> str:

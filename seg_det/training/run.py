@@ -15,6 +15,7 @@ from torch import nn
 
 from seg_det import __version__, checkpoint
 from seg_det.data.classes import with_categories
+from seg_det.data.fingerprints import fingerprint
 from seg_det.data.loaders import evaluation_loader, train_loader
 from seg_det.data.multi_scale import MultiScale
 from seg_det.data.records import Source, with_records
@@ -22,12 +23,14 @@ from seg_det.doctor.examine import warn
 from seg_det.doctor.findings import Scope, Split
 from seg_det.errors import UserError
 from seg_det.evaluation.measure import evaluate
-from seg_det.evaluation.run import Record, about, figures_of, problems_of, write_run
+from seg_det.evaluation.run import Destination, measured, with_origin, write_run
+from seg_det.facts import TrainingFacts
 from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import kind_named, require_kind
 from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
 from seg_det.predict.loading import network_predictor
 from seg_det.predict.predictor import NetworkPredictor
+from seg_det.runs import RunRecord
 from seg_det.training.callbacks import EpochSeeds
 from seg_det.training.learner import Learner, Loss
 from seg_det.training.loggers import csv_logger
@@ -81,8 +84,8 @@ class Training:
         return self.resume is not None and self.resume.parent.parent == self.run
 
 
-def train_model(setup: Training) -> dict[str, Any] | None:
-    """Train, evaluate the best checkpoint, write the run folder; returns the content of metrics.json.
+def train_model(setup: Training) -> RunRecord | None:
+    """Train, evaluate the best checkpoint, write the run folder; returns what metrics.json holds.
 
     A run that is resumed in its own folder has all its epochs, and is evaluated alone. With ``fast_dev_run`` nothing is saved
     or evaluated, and the result is None.
@@ -125,9 +128,9 @@ def say_doubts(kind: Kind, setup: Training, val: Source) -> None:
     warn(Scope((Split("train", setup.train), Split("val", val)), setup.input_size), kind.checks)
 
 
-def _report(kind: Kind, setup: Training, val: Source, trained: Trained, start: Started) -> dict[str, Any]:
-    """Evaluate the best checkpoint and write the run folder; returns the content of metrics.json."""
-    record = Record(setup.run, setup.config, setup.command)
+def _report(kind: Kind, setup: Training, val: Source, trained: Trained, start: Started) -> RunRecord:
+    """Evaluate the best checkpoint and write the run folder; returns what metrics.json holds."""
+    destination = Destination(setup.run, setup.config, setup.command, setup.seed)
     if trained.checkpoint is None:
         raise ValueError(f"expected a checkpoint in {setup.run}")
     best, card = checkpoint.load(trained.checkpoint)
@@ -138,19 +141,20 @@ def _report(kind: Kind, setup: Training, val: Source, trained: Trained, start: S
     anchors = (kind.anchors(best, card, source, setup.loss) for source in (setup.train, val))
     batch_size, workers = setup.batch_size, setup.num_workers
     evaluation = evaluate(kind, predictor, val, batch_size=batch_size, num_workers=workers, device=trained.device)
-    metrics = {
-        "verb": "train",
-        **figures_of(kind, best, card, evaluation, val),
-        **measure_test(
-            kind, predictor, setup.test, val, batch_size=batch_size, num_workers=workers, device=trained.device
-        ),
-        "training": _training(setup, trained, start.weights),
-        "anchors": [fit for fit in anchors if fit],
-        **problems_of(setup.train, val),
-        **about(record, trained.device),
-    }
-    write_run(kind, record, metrics, evaluation, val, history=setup.run / "metrics.csv")
-    return metrics
+    part = measure_test(
+        kind, predictor, setup.test, val, batch_size=batch_size, num_workers=workers, device=trained.device
+    )
+    record = replace(
+        measured("train", kind, best, card, evaluation, val),
+        test=part.headline if part else {},
+        tested=part.split if part else None,
+        training=_training(setup, trained, start.weights),
+        anchors=tuple(fit for fit in anchors if fit),
+    )
+    data = [*map(fingerprint, (setup.train, setup.val)), *((part.data,) if part else ())]
+    record = with_origin(record, destination, trained.device, sources=(setup.train, val), data=data)
+    write_run(kind, destination, record, evaluation, val, history=setup.run / "metrics.csv")
+    return record
 
 
 def _fit(task: Learner, setup: Training, val: Source) -> Trained:
@@ -253,13 +257,13 @@ def _unfold(predictor: NetworkPredictor, source: Source, transform: Any) -> None
         log.info("%d folded batch norms took the statistics of training images.", found)
 
 
-def _training(setup: Training, trained: Trained, start: str) -> dict[str, Any]:
-    return {
-        "epochs": trained.epochs,
-        "steps": trained.steps,
-        "minutes": round(trained.minutes, 2),
-        "images": len(setup.train.records),
-        "split": setup.train.name,
-        "weights": start,
-        "seed": setup.seed,
-    }
+def _training(setup: Training, trained: Trained, start: str) -> TrainingFacts:
+    return TrainingFacts(
+        epochs=trained.epochs,
+        steps=trained.steps,
+        minutes=round(trained.minutes, 2),
+        images=len(setup.train.records),
+        split=setup.train.name,
+        weights=start,
+        seed=setup.seed,
+    )

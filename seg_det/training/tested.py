@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
 from seg_det.data.classes import with_categories
+from seg_det.data.fingerprints import fingerprint
 from seg_det.data.records import Source
 from seg_det.errors import UserError
 from seg_det.evaluation.measure import evaluate
+from seg_det.facts import Headline, MeasuredSplit, SplitFingerprint
 from seg_det.kinds.kind import Kind
 from seg_det.predict.predictor import NetworkPredictor
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MeasuredTest:
+    """The headline figures of the test part, and what it is."""
+
+    headline: Headline
+    split: MeasuredSplit
+    data: SplitFingerprint
 
 
 def no_test() -> Source | None:
@@ -32,25 +43,24 @@ def measure_test(
     batch_size: int,
     num_workers: int,
     device: torch.device,
-) -> dict[str, Any]:
-    """``test`` and ``tested`` of metrics.json: the headline figures of the test part, and what it is. Empty without one.
+) -> MeasuredTest | None:
+    """Measure the test part; None without one.
 
     A test part that cannot be measured, and one that is the validation split, is left out with a warning: the training is done.
     """
     try:
         if (source := read()) is None:
-            return {}
+            return None
+        data = fingerprint(source)
         source = with_categories(source, predictor.card.categories, "the training split")
         kind.check(source)
     except UserError as error:
         log.warning("The test part was not measured: %s", error)
-        return {}
+        return None
     if {record.path for record in source.records} == {record.path for record in val.records}:
         log.warning("%s is the validation split too, so it was not measured again as a test part.", source.name)
-        return {}
+        return None
     found = evaluate(kind, predictor, source, batch_size=batch_size, num_workers=num_workers, device=device)
     headline = found.report.headline()
-    return {
-        "test": {name: headline.get(name) for name in kind.shown},
-        "tested": {"split": source.name, "images": len(source.records)},
-    }
+    figures = {name: headline.get(name) for name in kind.shown}
+    return MeasuredTest(figures, MeasuredSplit(source.name, len(source.records)), data)

@@ -1,6 +1,7 @@
 """What a model gets wrong, in the report and in the terminal."""
 
 import pytest
+from records import figures, run_record
 from test_html_report import HOSTILE, Page, report
 
 from seg_det.report import terminal
@@ -31,7 +32,7 @@ def test_the_confusion_of_a_detector(tmp_path):
 
 
 def test_the_confusion_of_a_segmenter_is_in_per_cent():
-    matrix = confusion_matrix({"per_class": {"road": {}, "sky": {}}, "confusion": [[1996, 4], [1, 9999]]})
+    matrix = confusion_matrix(figures(per_class={"road": {}, "sky": {}}, confusion=[[1996, 4], [1, 9999]]))
     assert matrix.unit == "% of the pixels" and matrix.columns == ["road", "sky"]
     assert [(name, [cell.text for cell in cells]) for name, cells in matrix.rows] == [
         ("road", ["99.8", "0.2"]),
@@ -42,7 +43,7 @@ def test_the_confusion_of_a_segmenter_is_in_per_cent():
 def test_of_many_classes_those_that_are_confused_most_are_shown(tmp_path):
     confusion = {name: {name: 9} for name in "abcd"} | {"d": {"b": 2, "d": 9}, "a": {"a": 9, "(missed)": 50}}
     metrics = {"per_class": {name: {} for name in "abcd"}, "confusion": confusion}
-    matrix = confusion_matrix(metrics, most=2)
+    matrix = confusion_matrix(figures(**metrics), most=2)
     assert (matrix.columns, [name for name, _ in matrix.rows], matrix.hidden) == (["b", "d", "(missed)"], ["b", "d"], 2)
     # the share is that of the whole row, columns that are left out among them
     assert [cell.share for cell in dict(matrix.rows)["d"]] == pytest.approx([2 / 11, 9 / 11, 0])
@@ -52,11 +53,12 @@ def test_of_many_classes_those_that_are_confused_most_are_shown(tmp_path):
 
 @pytest.mark.parametrize("confusion", [None, {}, {"a": {}}, [], [[0]]])
 def test_nothing_confused_is_no_matrix(confusion):
-    assert confusion_matrix({"per_class": {"a": {}}, "confusion": confusion}) is None
-    assert confusion_matrix({"confusion": [[1]]}) is None
+    assert confusion_matrix(figures(per_class={"a": {}}, confusion=confusion)) is None
+    assert confusion_matrix(figures(confusion=[[1]])) is None
 
 
 def test_the_terminal_has_the_errors_too():
     metrics = {"per_class": {"cat": {"AP": 0.5}}, "error_counts": {"missed": 3}, "AP50_lost": {"missed": 0.25}}
+    metrics = run_record(metrics)
     assert "error   count  AP50 lost" in terminal.figures(metrics)
     assert "missed      3     0.2500" in terminal.figures(metrics)

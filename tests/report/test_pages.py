@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chromium import Browser
+from records import export_record, run_record
 from test_chooser import STEPS
-from test_exported_report import CONTENT
 from test_html_report import LOG
 from test_small_charts import CURVES
 
@@ -106,10 +106,14 @@ def pages(tmp_path_factory):
     }
     steps = [step._replace(confusion=named(step.confusion)) for step in STEPS]
     return {
-        "many": write_report(folder / "a", metrics=many, history=log, config=config, details=Details(galleries())),
-        "few": write_report(folder / "b", metrics=few, history=None, config="", details=Details(thresholds=steps)),
+        "many": write_report(
+            folder / "a", record=run_record(many), history=log, config=config, details=Details(galleries())
+        ),
+        "few": write_report(
+            folder / "b", record=run_record(few), history=None, config="", details=Details(thresholds=steps)
+        ),
         "export": write_export_report(
-            folder / "c", name="e", content=CONTENT, galleries=galleries()[:1], command="c" * 99
+            folder / "c", name="e", record=export_record({"command": "c" * 99}), galleries=galleries()[:1]
         ),
     }
 

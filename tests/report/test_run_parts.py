@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from records import run_record
 from test_html_report import HOSTILE, Page, report
 
 from seg_det.report import pictures
@@ -23,7 +24,7 @@ ANCHORS = [{"split": "pets train", "iou": 0.5, "sizes": SIZES, "histogram": [0, 
 
 
 def test_the_cost_of_the_parts_adds_up_to_all(tmp_path):
-    stem, predictors = cost_table({"cost": COST})
+    stem, predictors = cost_table(run_record({"cost": COST}))
     assert stem == ("backbone stem", "250", 0.25, "3,000,000", 0.75)
     assert predictors == ("class predictors", "750", 0.75, "1,000,000", 0.25)
     text = Page(report(tmp_path, {"cost": COST})).sections["cost"]
@@ -31,7 +32,12 @@ def test_the_cost_of_the_parts_adds_up_to_all(tmp_path):
 
 
 def test_the_anchors_by_size_and_as_a_chart(tmp_path):
-    assert anchor_table({"anchors": ANCHORS}).columns == ["objects of", "number", "matched at IoU 0.5", "mean IoU"]
+    assert anchor_table(run_record({"anchors": ANCHORS})).columns == [
+        "objects of",
+        "number",
+        "matched at IoU 0.5",
+        "mean IoU",
+    ]
     page = Page(report(tmp_path, {"anchors": ANCHORS}))
     assert (
         "pets train, all 1,200 62.5\N{NO-BREAK SPACE}% 0.500 pets train, small 0 - -".replace("\N{NO-BREAK SPACE}", " ")
@@ -50,7 +56,7 @@ def test_a_split_without_objects_has_a_table_alone(tmp_path):
 def test_how_to_do_it_again(tmp_path):
     metrics = {"command": "python train.py 'a=<b>'", "environment": {"torch": "2.13.0", "cpu": None, "gpu": "H200"}}
     text = Page(report(tmp_path, metrics)).sections["again"]
-    assert "python train.py 'a=<b>'" in text and "PyTorch 2.13.0 GPU H200" in text and "CPU" not in text
+    assert "python train.py 'a=<b>'" in text and "PyTorch 2.13.0 system 1 device 1 GPU H200" in text and "CPU" not in text
 
 
 def test_the_worst_and_the_best_of_few_images_are_not_the_same():

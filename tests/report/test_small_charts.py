@@ -1,6 +1,7 @@
 """The charts of single classes: their points by hand, and which are left out of too many."""
 
 import pytest
+from records import figures
 from test_html_report import HOSTILE, Page, report
 
 from seg_det.report.small import MOST, history_charts, precision_recall_charts
@@ -20,7 +21,7 @@ METRICS = {
 
 
 def test_points_on_a_line_are_left_out():
-    cat, other = precision_recall_charts(METRICS).charts
+    cat, other = precision_recall_charts(figures(**METRICS)).charts
     assert (cat.title, cat.value, cat.description) == ("cat", "0.750", "cat 0.750")
     assert [line.name for line in cat.lines] == ["IoU 0.50", "IoU 0.50:0.95"]
     assert cat.lines[0].points == "0,0 50,0 75,25 100,100"
@@ -47,7 +48,7 @@ def test_of_too_many_classes_the_worst_are_shown():
         "per_class": {str(n): {"AP50": n / count} for n in range(count)},
         "precision_recall": {"recall": [0, 1], "per_class": {str(n): {"IoU 0.50": [1, 0]} for n in range(count)}},
     }
-    found = precision_recall_charts(metrics)
+    found = precision_recall_charts(figures(**metrics))
     assert [chart.title for chart in found.charts] == [str(n) for n in range(MOST)] and found.hidden == 20
 
 
@@ -72,4 +73,4 @@ def test_numbers_that_are_none_are_no_points():
 
 @pytest.mark.parametrize("metrics", [{}, {"precision_recall": {"recall": [0], "overall": {}, "per_class": {}}}])
 def test_without_curves_there_is_no_chart(metrics):
-    assert precision_recall_charts(metrics) == ([], 0)
+    assert precision_recall_charts(figures(**metrics)) == ([], 0)
