@@ -7,6 +7,7 @@ import os
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from seg_det.installed import PACKAGE
 
@@ -52,17 +53,26 @@ def portable(path: str | Path) -> str:
     try:
         shared = Path(os.path.commonpath([here, place]))
     except ValueError:  # on another drive
-        return place.name
+        return place.name or place.anchor
     homes = (Path(shared.anchor), *Path.home().parents)
     way = place.relative_to(shared)
     if shared in homes or _user() in way.parts:
-        return place.name
+        return place.name or place.anchor
     return Path(os.path.relpath(place, here)).as_posix()
 
 
-def is_place(text: str) -> bool:
-    """Whether ``text`` is a path that says where on this machine something lies: absolute, or through folders above."""
-    return text.startswith(("~", "/")) or Path(text).is_absolute() or ".." in Path(text).parts
+def anonymous(value: Any) -> Any:
+    """``value``, a string or lists and dictionaries of them, with paths that name folders of this machine as :func:`portable`."""
+    if isinstance(value, dict):
+        return {key: anonymous(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [anonymous(part) for part in value]
+    return portable(Path(value).expanduser()) if isinstance(value, str) and _is_place(value) else value
+
+
+def _is_place(text: str) -> bool:
+    """Whether ``text`` is a path that is absolute or leads through the folders above."""
+    return Path(text).is_absolute() or text.startswith("~/") or ".." in Path(text).parts
 
 
 def _user() -> str:

@@ -79,8 +79,9 @@ class RunRecord:
         """
         own, rest = _parted(cls, plain, RUN_STEPS, what, besides=("figures",))
         try:
-            card = ModelCard.from_dict(own.get("card", {}), f"The card in {what[:1].lower()}{what[1:]}")
-            record: RunRecord = matched({**own, "card": card, "figures": Figures.of(rest)}, cls)
+            if "card" in own:
+                own["card"] = ModelCard.from_dict(own["card"], f"The card in {what[:1].lower()}{what[1:]}")
+            record: RunRecord = matched({**own, "figures": Figures.of(rest)}, cls)
         except Wrong as error:
             _refuse(what, error)
         return record

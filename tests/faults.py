@@ -100,7 +100,7 @@ FAULTS = (
     Fault(
         "predictions_lost",
         "seg_det/evaluation/run.py",
-        '    write_rows(record.run / "predictions.json", evaluation.metric.results())\n',
+        '    write_rows(destination.run / "predictions.json", evaluation.metric.results())\n',
         "",
     ),
     Fault(

@@ -18,6 +18,7 @@ from seg_det.data.image_files import limit_pixels
 from seg_det.data.records import Source
 from seg_det.errors import UserError
 from seg_det.evaluation.run import Destination, evaluate_model
+from seg_det.files import relative
 from seg_det.predict.exported import FilePredictor, Opened, is_exported, open_file
 from seg_det.predict.loading import chosen_device, network_predictor
 from seg_det.predict.predictor import Predictor
@@ -62,12 +63,18 @@ def _measured(reference: str, config: DictConfig) -> tuple[Predictor, nn.Module,
 
 
 def _origin(opened: Opened, *, needed: bool) -> Path | None:
-    """The checkpoint that an exported file names. Raises UserError where it names none though it is ``needed``."""
+    """The checkpoint that an exported file names, which lies below the working folder or one that the file lies in.
+
+    Raises UserError where there is none though it is ``needed``.
+    """
     path = opened.export.get("checkpoint", {}).get("path")
     if isinstance(path, str):
-        return Path(path)
+        found = (folder / path for folder in (Path.cwd(), *opened.path.absolute().parents))
+        if (there := next((one for one in found if one.exists()), None)) is not None:
+            return relative(there)
     if needed:
-        raise UserError(f"The card of {opened.path} names no checkpoint: say which data with dataset=.")
+        named = f"the checkpoint {path}, which is not here" if isinstance(path, str) else "no checkpoint"
+        raise UserError(f"The card of {opened.path} names {named}: say which data with dataset=.")
     return None
 
 

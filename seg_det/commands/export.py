@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
 from seg_det.checksums import sha256_of
+from seg_det.commands.containers import unresolved
 from seg_det.commands.folders import command_line, newest_run, open_folder
 from seg_det.commands.labelled_data import read_measured
 from seg_det.commands.models import trained
@@ -15,6 +16,7 @@ from seg_det.commands.schemas import ExportSchema, check
 from seg_det.commands.settings import build, workers
 from seg_det.data.image_files import limit_pixels
 from seg_det.errors import UserError
+from seg_det.origin import anonymous
 from seg_det.predict.exported import is_exported
 from seg_det.predict.lookup import task_of
 from seg_det.predict.published import is_published
@@ -56,8 +58,8 @@ def main(config: DictConfig) -> None:
         verified_images=config.verification.images,
         tolerance=config.tolerance,
         num_workers=workers(config.data.num_workers),
-        config=OmegaConf.to_yaml(config),
-        command=command_line("export", model=reference),
+        config=OmegaConf.to_yaml(OmegaConf.create(anonymous(unresolved(config)))),
+        command=command_line("export", model=reference, passed_on=True),
     )
     found = sensitivity(setup, config.sensitivity_images) if config.sensitivity else None
     record = search(setup, config.sensitivity_images, found) if config.search else export_model(setup)

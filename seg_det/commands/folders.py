@@ -19,11 +19,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from seg_det.commands.containers import unresolved
-from seg_det.commands.quoting import as_typed
+from seg_det.commands.quoting import as_typed, without_places
 from seg_det.errors import UserError
 from seg_det.files import CannotWrite, relative, write_whole
 from seg_det.installed import program
 from seg_det.migrations import marked
+from seg_det.origin import anonymous
 from seg_det.values import is_name
 
 RUNS = Path("runs")
@@ -116,10 +117,10 @@ def new_folder(verb: str, name: str) -> Path:
         time.sleep(0.1)
 
 
-def command_line(verb: str, **given: object) -> str:
+def command_line(verb: str, *, passed_on: bool = False, **given: object) -> str:
     """The command that does this run again; ``given`` are keys that it left to what was newest then.
 
-    Empty where Hydra's command line did not start it.
+    Empty where Hydra's command line did not start it. ``passed_on``: without the names of this machine's folders and users.
     """
     if not HydraConfig.initialized():
         return ""
@@ -129,8 +130,11 @@ def command_line(verb: str, **given: object) -> str:
         for override in hydra.hydra
         if not override.startswith(("hydra.mode=", "hydra.run.dir=", "hydra.sweep."))
     ]
-    more = [f"{key}={value}" for key, value in given.items() if not _names(hydra.task, key)]
-    return shlex.join([*program(verb).split(), *map(as_typed, [*hydra.task, *more, *own])])
+    words, given = [*hydra.task, *own], {key: value for key, value in given.items() if not _names(hydra.task, key)}
+    if passed_on:
+        words, given = [without_places(word) for word in words], anonymous(given)
+    words[len(hydra.task) : len(hydra.task)] = [f"{key}={value}" for key, value in given.items()]
+    return shlex.join([*program(verb).split(), *map(as_typed, words)])
 
 
 def _names(overrides: Sequence[str], key: str) -> bool:

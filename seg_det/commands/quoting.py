@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from seg_det.origin import anonymous
 
 EXACT = {
     "model", "source", "weights", "resume", "backbone.weights", "recipe.backbone_weights", "task.model.anchor_shapes",
@@ -125,6 +130,25 @@ def unquoted(value: str) -> str:
 
 def _halved(found: re.Match[str]) -> str:
     return found[1][: len(found[1]) // 2] + found[2]
+
+
+def without_places(word: str) -> str:
+    """``word``, an override, with the paths in its value as :func:`seg_det.origin.portable` has them."""
+    key, equals, _ = word.partition("=")
+    if not equals or key.startswith("~"):
+        return word
+    value = OverridesParser.create().parse_override(word).value()
+    found = anonymous(value)
+    return word if found == value else f"{key}={_written(found)}"
+
+
+def _written(value: Any) -> str:
+    """``value`` in Hydra's grammar."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{quoted(str(key))}:{_written(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    return quoted(value) if isinstance(value, str) else "null" if value is None else str(value).lower()
 
 
 def as_typed(word: str) -> str:

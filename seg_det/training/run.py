@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
-from seg_det import __version__, checkpoint
+from seg_det import __version__, checkpoint, origin
 from seg_det.data.classes import with_categories
 from seg_det.data.fingerprints import fingerprint
 from seg_det.data.loaders import evaluation_loader, train_loader
@@ -244,7 +244,11 @@ def card_of(kind: Kind, setup: Training, start: Started) -> ModelCard:
         mean=setup.mean or start.mean or IMAGENET_MEAN,
         std=setup.std or start.std or IMAGENET_STD,
         resize=setup.resize or setup.augmentation.resize or kind.task.resizes[0],
-        training_data={"name": setup.train.name, "images": len(setup.train.records), "start": start.weights},
+        training_data={
+            "name": setup.train.name,
+            "images": len(setup.train.records),
+            "start": origin.anonymous(start.weights),
+        },
         version=__version__,
     )
 

@@ -49,10 +49,9 @@ def measure_test(
     A test part that cannot be measured, and one that is the validation split, is left out with a warning: the training is done.
     """
     try:
-        if (source := read()) is None:
+        if (found := read()) is None:
             return None
-        data = fingerprint(source)
-        source = with_categories(source, predictor.card.categories, "the training split")
+        source = with_categories(found, predictor.card.categories, "the training split")
         kind.check(source)
     except UserError as error:
         log.warning("The test part was not measured: %s", error)
@@ -60,7 +59,7 @@ def measure_test(
     if {record.path for record in source.records} == {record.path for record in val.records}:
         log.warning("%s is the validation split too, so it was not measured again as a test part.", source.name)
         return None
-    found = evaluate(kind, predictor, source, batch_size=batch_size, num_workers=num_workers, device=device)
-    headline = found.report.headline()
+    evaluation = evaluate(kind, predictor, source, batch_size=batch_size, num_workers=num_workers, device=device)
+    headline = evaluation.report.headline()
     figures = {name: headline.get(name) for name in kind.shown}
-    return MeasuredTest(figures, MeasuredSplit(source.name, len(source.records)), data)
+    return MeasuredTest(figures, MeasuredSplit(source.name, len(source.records)), fingerprint(found))

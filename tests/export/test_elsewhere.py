@@ -1,6 +1,5 @@
 """A file that this machine can write and not run: it is kept, and nobody is told that it was proved."""
 
-import json
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +9,9 @@ from export_cells import cell
 from seg_det.data.shapes import read_shapes
 from seg_det.errors import UserError
 from seg_det.export.onnx import OnnxTarget
-from seg_det.proof.verification import Export, export_model, table
+from seg_det.proof.verification import Export, export_model
+from seg_det.report.terminal import export_summary
+from seg_det.runs import ExportRecord
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,13 @@ def setup(target, run, shapes):
 
 
 def test_it_is_written_and_called_unverified(tiny_shapes, tmp_path):
-    content = export_model(setup(Distant(), tmp_path, tiny_shapes))
-    assert content["accepted"] is None and content["not_verified"] == "such files run on the moon only"
-    assert content == json.loads((tmp_path / "export.json").read_text())
-    assert (tmp_path / content["files"][0]).read_text() == "far away"
+    record = export_model(setup(Distant(), tmp_path, tiny_shapes))
+    assert record.accepted is None and record.not_verified == "such files run on the moon only"
+    assert record == ExportRecord.read(tmp_path / "export.json")
+    assert (tmp_path / record.files[0]).read_text() == "far away"
     assert not list(tmp_path.glob("*.rejected"))
-    assert "NOT VERIFIED: such files run on the moon only" in table(content)
-    assert "accepted" not in table(content)
+    assert "NOT VERIFIED: such files run on the moon only" in export_summary(record)
+    assert "accepted" not in export_summary(record)
 
 
 def test_only_who_looks_at_images_asks_for_them(tiny_shapes, tmp_path):

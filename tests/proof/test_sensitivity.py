@@ -1,19 +1,21 @@
 """A layer that was made bad for 8 bits on purpose: the table names it, and the search keeps it in 32."""
 
 import csv
-import json
 from dataclasses import replace
 
 import pytest
 import torch
+from records import export_record
 from torch import nn
 
 from seg_det.data.imagefolder import read_imagefolder
 from seg_det.errors import UserError
 from seg_det.export.openvino import OpenVinoTarget
+from seg_det.facts import Attempt
 from seg_det.proof import sensitivity as module
 from seg_det.proof.sensitivity import search, search_text, sensitivity
 from seg_det.proof.verification import Export
+from seg_det.runs import ExportRecord
 from seg_det.types import ModelCard
 
 SIZE = (48, 48)
@@ -77,15 +79,15 @@ def test_the_table_names_the_layer(setup):
 
 
 def test_the_search_keeps_it_in_32_bits(setup):
-    content = search(setup, 24)
-    assert content["accepted"] and content["keep_float"] == [BAD]
-    first, last = content["search"]
-    assert first["keep_float"] == [] and first["value"] < 0.99 and not first["accepted"]
-    assert last == {"keep_float": [BAD], "value": 1.0, "accepted": True}
-    assert content["quantisation"]["float_layers"] == 1
+    record = search(setup, 24)
+    assert record.accepted and record.keep_float == (BAD,)
+    first, last = record.search
+    assert first.keep_float == () and first.value < 0.99 and not first.accepted
+    assert last == Attempt((BAD,), 1.0, True)
+    assert record.facts["quantisation"]["float_layers"] == 1
     assert not list(setup.run.glob("*.rejected"))
-    assert json.loads((setup.run / "export.json").read_text())["search"] == content["search"]
-    assert search_text(content).endswith(f"In 32 bits: {BAD}.")
+    assert ExportRecord.read(setup.run / "export.json") == record
+    assert search_text(record).endswith(f"In 32 bits: {BAD}.")
 
 
 def test_both_are_about_8_bits(setup):
@@ -100,12 +102,10 @@ def test_a_search_ends_where_every_layer_would_stay(setup, monkeypatch):
     def rejecting(setup):
         tried.append(len(setup.keep_float))
         (setup.run / "x.rejected").write_text("")
-        return {"metric": "top1", "accepted": False, "file_value": 0.5, "keep_float": list(setup.keep_float)} | {
-            "files": ["x.rejected"]
-        }
+        return export_record({"keep_float": list(setup.keep_float), "files": ["x.rejected"]})
 
     monkeypatch.setattr(module, "export_model", rejecting)
-    content = search(setup, 3)
+    record = search(setup, 3)
     assert tried == [0, 1, 2]  # of three layers
-    assert not content["accepted"] and "2 layers in 32 bits are not enough" in search_text(content)
+    assert not record.accepted and "2 layers in 32 bits are not enough" in search_text(record)
     assert [path.name for path in setup.run.glob("*.rejected")] == ["x.rejected"]

@@ -56,7 +56,9 @@ def test_a_split_without_objects_has_a_table_alone(tmp_path):
 def test_how_to_do_it_again(tmp_path):
     metrics = {"command": "python train.py 'a=<b>'", "environment": {"torch": "2.13.0", "cpu": None, "gpu": "H200"}}
     text = Page(report(tmp_path, metrics)).sections["again"]
-    assert "python train.py 'a=<b>'" in text and "PyTorch 2.13.0 system 1 device 1 GPU H200" in text and "CPU" not in text
+    assert (
+        "python train.py 'a=<b>'" in text and "PyTorch 2.13.0 system 1 device 1 GPU H200" in text and "CPU" not in text
+    )
 
 
 def test_the_worst_and_the_best_of_few_images_are_not_the_same():

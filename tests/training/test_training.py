@@ -19,6 +19,7 @@ from seg_det.data.shapes import read_shapes
 from seg_det.errors import UserError
 from seg_det.losses import multibox_loss, segmentation_loss
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
+from seg_det.runs import RunRecord
 from seg_det.training import run as run_module
 from seg_det.training import start as start_module
 from seg_det.training import trainer
@@ -77,7 +78,7 @@ def finished(sources, tmp_path_factory):
 
 
 def test_run_folder(finished):
-    folder, metrics = finished
+    folder, record = finished
     for name in (
         "metrics.json",
         "metrics.csv",
@@ -87,9 +88,12 @@ def test_run_folder(finished):
         "checkpoints/last.ckpt",
     ):
         assert (folder / name).is_file(), name
-    assert json.loads((folder / "metrics.json").read_text()) == metrics
-    assert metrics["training"]["steps"] == 6 and metrics["training"]["epochs"] == 2
-    assert set(metrics["coco"]) >= {"AP", "AP50", "ARl"}
+    assert json.loads((folder / "metrics.json").read_text()) == record.to_dict()
+    assert RunRecord.read(folder / "metrics.json") == record
+    assert record.training.steps == 6 and record.training.epochs == 2
+    assert record.seed == record.training.seed
+    assert set(record.figures.tables["coco"]) >= {"AP", "AP50", "ARl"}
+    assert [(one.split, one.images) for one in record.data] == [("shapes train", 24), ("shapes val", 8)]
     header = (folder / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"train/loss", "train/classification", "train/localisation", "val/AP", "val/loss", "lr/pg1"} <= set(header)
 
@@ -106,9 +110,9 @@ def test_checkpoint_holds_plain_values_and_the_card(finished):
 
 
 def test_the_card_holds_the_thresholds_of_the_best_f1(finished):
-    folder, metrics = finished
+    folder, record = finished
     card = checkpoint.card_of(folder / "checkpoints" / "best.ckpt")
-    wanted = [metrics["per_class"][category.name]["best_threshold"] for category in card.categories]
+    wanted = [record.figures.per_class[category.name]["best_threshold"] for category in card.categories]
     assert len(card.score_thresholds) == 8 and any(wanted)
     assert list(card.score_thresholds) == [
         value if value is None else pytest.approx(value, abs=1e-4) for value in wanted
@@ -128,10 +132,10 @@ def test_loaded_model_is_the_averaged_one(finished):
 def test_weights_of_a_whole_model(finished, sources, tmp_path):
     folder, _ = finished
     start = Start(model=str(folder))
-    metrics = train_model(
+    record = train_model(
         setup(sources, tmp_path, start=start, trainer=TrainerSettings(max_epochs=1, accelerator="cpu"))
     )
-    assert metrics["training"]["weights"] == str(folder / "checkpoints" / "best.ckpt")
+    assert record.training.weights == str(folder / "checkpoints" / "best.ckpt")
 
 
 class Interrupted(Exception):
@@ -209,9 +213,9 @@ def test_options_of_the_trainer(sources, tmp_path):
     loss = partial(multibox_loss, classification="focal")
     postprocess = {"score": "sigmoid", "score_threshold": 0.999}  # no detections, so AP stays 0
     recipe = plain_recipe(optimiser="adamw", lr=1e-9, ema_decay=None, clip_norm=1.0)
-    metrics = train_model(setup(sources, tmp_path, trainer=settings, loss=loss, postprocess=postprocess, recipe=recipe))
-    assert metrics["training"]["epochs"] == 2  # the second evaluation was no better, and the last
-    assert metrics["training"]["steps"] == 2
+    record = train_model(setup(sources, tmp_path, trainer=settings, loss=loss, postprocess=postprocess, recipe=recipe))
+    assert record.training.epochs == 2  # the second evaluation was no better, and the last
+    assert record.training.steps == 2
     assert "current_model_state" not in checkpoint.read(tmp_path / "checkpoints" / "last.ckpt")
 
 
@@ -259,8 +263,8 @@ def test_bfloat16_and_channels_last_come_together_in_segmenters_alone(
             "augmentation": augmentation,
         }
     settings = TrainerSettings(max_epochs=1, accelerator="cpu", precision=precision)
-    metrics = train_model(setup(sources, tmp_path, trainer=settings, **changes))
-    assert formats == [together] and metrics["training"]["steps"] == 3
+    record = train_model(setup(sources, tmp_path, trainer=settings, **changes))
+    assert formats == [together] and record.training.steps == 3
 
 
 def test_classes_of_the_splits_differ(sources, tmp_path):
@@ -399,8 +403,8 @@ def test_training_at_changing_sizes(sources, tmp_path):
         return multibox_loss(raw, batch, anchors)
 
     sizes = ((32, 64), (64, 64), (96, 96))
-    metrics = train_model(setup(sources, tmp_path / "run", training_sizes=sizes, loss=loss))
+    record = train_model(setup(sources, tmp_path / "run", training_sizes=sizes, loss=loss))
     assert all(fits for _, fits in seen)
     assert {size for size, _ in seen} == set(sizes)
     assert sum(size == SIZE for size, _ in seen) < len(seen) / 2 + 2  # validation and a third of the steps
-    assert metrics["model"]["input_size"] == list(SIZE)
+    assert record.model.input_size == SIZE
