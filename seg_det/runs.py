@@ -80,7 +80,7 @@ class RunRecord:
         own, rest = _parted(cls, plain, RUN_STEPS, what, besides=("figures",))
         try:
             if "card" in own:
-                own["card"] = ModelCard.from_dict(own["card"], f"The card in {what[:1].lower()}{what[1:]}")
+                own["card"] = ModelCard.from_dict(own["card"], f"{what}: its card")
             record: RunRecord = matched({**own, "figures": Figures.of(rest)}, cls)
         except Wrong as error:
             _refuse(what, error)

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 
 import hydra
 import pytest
@@ -15,11 +16,13 @@ from commands import run, run_in_new_process
 from export_cells import CELLS, cell
 
 from seg_det import checkpoint
+from seg_det.commands.evaluate import _origin
 from seg_det.data.shapes import read_shapes
 from seg_det.errors import UserError
 from seg_det.export.pipeline import completed
 from seg_det.kinds.lookup import KINDS
 from seg_det.proof import verification
+from seg_det.runs import ExportRecord, RunRecord
 
 pytest.importorskip("onnxruntime")
 
@@ -68,43 +71,53 @@ def exported(work):
         every += ["input_size=[96,128]"]  # 258 anchors of 8 classes
         settings = {"ssdlite_v2": every, "lraspp_v3": []}
         for name, more in settings.items():
-            invoke("export", f"model={name}.ckpt", *data, "target=onnx", "verification.images=5", *more)
+            invoke("export", f"model={folder / name}.ckpt", *data, "target=onnx", "verification.images=5", *more)
             run = newest(folder, "export")
-            found[name] = run, json.loads((run / "export.json").read_text())
+            found[name] = run, ExportRecord.read(run / "export.json")
     return found
+
+
+def require_anonymous(folder, *names):
+    """Everything in the folder of an export but its configuration is free of these names, and of temporary folders."""
+    for path in [path for path in folder.rglob("*") if path.is_file() and path.name != "config.yaml"]:
+        content = path.read_bytes()
+        for name in (*names, "pytest-of-", str(ROOT), str(Path.home())):
+            assert name.encode() not in content, (path, name)
 
 
 @pytest.mark.parametrize("name", ["ssdlite_v2", "lraspp_v3"])
 def test_the_file_is_proved_on_images(exported, name):
-    run, content = exported[name]
-    task = CELLS[name][0]
-    assert (content["metric"], content["images"], content["tolerance"]) == (KINDS[task].monitor, 5, 1e-3)
-    assert content["accepted"] and content["difference"] <= 1e-3
+    run, record = exported[name]
+    task, verified = CELLS[name][0], record.verification
+    assert (verified.metric, verified.images, verified.tolerance) == (KINDS[task].monitor, 5, 1e-3)
+    assert verified.accepted and verified.difference <= 1e-3
     if task == "segmentation":
-        assert content["checkpoint_value"] > 0 and content["largest"]["share of an image's pixels"] < 1e-3
+        assert verified.checkpoint_value > 0 and verified.largest["share of an image's pixels"] < 1e-3
     else:
-        assert content["largest"]["score"] < 1e-3 and content["largest"]["box in pixels"] < 0.1
-        assert content["largest"]["detections without a partner"] == 0
+        assert verified.largest["score"] < 1e-3 and verified.largest["box in pixels"] < 0.1
+        assert verified.largest["detections without a partner"] == 0
     stem = f"{name}_fp32"
-    assert content["files"] == [f"{stem}.onnx", f"{stem}.json", f"{stem}_run.py"]
+    assert record.files == (f"{stem}.onnx", f"{stem}.json", f"{stem}_run.py")
     assert sorted(path.name for path in run.iterdir()) == sorted(
-        [*content["files"], "config.yaml", "export.json", "report.html"]
+        [*record.files, "config.yaml", "export.json", "report.html"]
     )
-    assert content["megabytes"] == round((run / f"{stem}.onnx").stat().st_size / 1e6, 2)
-    assert len(content["checkpoint"]["sha256"]) == 64 and content["versions"]["onnxruntime"]
-    assert content["file_ms"] > 0 and content["checkpoint_ms"] > 0
+    assert record.megabytes == round((run / f"{stem}.onnx").stat().st_size / 1e6, 2)
+    assert len(record.checkpoint.sha256) == 64 and record.versions["onnxruntime"]
+    assert verified.file_ms > 0 and verified.checkpoint_ms > 0
+    assert record.checkpoint.path == f"{name}.ckpt" and [one.split for one in record.data] == ["shapes val"]
+    require_anonymous(run)
 
 
 @pytest.mark.parametrize("name", ["ssdlite_v2", "lraspp_v3"])
 def test_the_report_has_checkpoint_and_file_side_by_side(exported, name):
-    run, content = exported[name]
+    run, record = exported[name]
     page = (run / "report.html").read_text()
-    metric = content["metric"]
-    assert content["figures"]["checkpoint"][metric] == content["checkpoint_value"]
-    assert content["figures"]["file"][metric] == content["file_value"]
+    verified = record.verification
+    assert verified.figures.checkpoint[verified.metric] == verified.checkpoint_value
+    assert verified.figures.file[verified.metric] == verified.file_value
     assert "Where they differ most" in page and page.count("<figure") == 5  # of five images
     assert "Accepted: " in page
-    for label in content["largest"]:
+    for label in verified.largest:
         assert label in unescape(page)
 
 
@@ -114,14 +127,15 @@ def test_evaluate_gives_the_same_figure(at_work, exported):
     figures = []
     for model in (run / "lraspp_v3_fp32.onnx", folder / "lraspp_v3.ckpt"):
         invoke("evaluate", f"model={model}", *data, "data.num_workers=0", "device=cpu")
-        figures.append(json.loads((newest(folder, "evaluate") / "metrics.json").read_text())["headline"]["mIoU"])
+        figures.append(RunRecord.read(newest(folder, "evaluate") / "metrics.json").headline["mIoU"])
     assert 0 < figures[0] == pytest.approx(figures[1], abs=1e-4)
 
 
 def test_beyond_the_tolerance_the_file_is_rejected(work):
     folder, data = work
     keys = ["precision=int8", "calibration.images=2", "verification.images=3", "tolerance=1e-9"]
-    done = run(folder, "export", "model=lraspp_v3.ckpt", *data, "target=onnx", *keys, check=False)
+    named = [f"model={folder}/lraspp_v3.ckpt", *data, "target=onnx", *keys]
+    done = run(folder, "export", *named, check=False, HOME="/home/jane_doe", LOGNAME="jane_doe")
     written = newest(folder, "export")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "REJECTED: mIoU differs by" in done.stdout and "checkpoint" in done.stdout and "onnx int8" in done.stdout
@@ -129,11 +143,31 @@ def test_beyond_the_tolerance_the_file_is_rejected(work):
     page = (written / "report.html").read_text()
     assert "python export.py model=lraspp_v3.ckpt" in page and "Rejected: mIoU differs by" in page
     assert not (written / "lraspp_v3_int8.onnx").exists() and (written / "lraspp_v3_int8.rejected").is_file()
-    content = json.loads((written / "export.json").read_text())
-    assert not content["accepted"] and content["files"][0] == "lraspp_v3_int8.rejected"
+    record = ExportRecord.read(written / "export.json")
+    assert record.accepted is False and record.files[0] == "lraspp_v3_int8.rejected"
+    assert record.command.startswith("python export.py model=lraspp_v3.ckpt dataset=shapes dataset.root=../")
+    assert [(one.split, one.images) for one in record.data] == [("shapes val", 8), ("shapes train", 24)]
+    require_anonymous(written, "jane_doe")
     # Floats in the segmenter's last layers are counted in 8 bits unless they are told otherwise.
-    assert content["quantisation"]["layers"] > 50 and content["quantisation"]["float_layers"] == 0
-    assert all(scale > 0 for scale, _ in content["quantisation"]["scales"].values())
+    assert record.facts["quantisation"]["layers"] > 50 and record.facts["quantisation"]["float_layers"] == 0
+    assert all(scale > 0 for scale, _ in record.facts["quantisation"]["scales"].values())
+
+
+def test_the_checkpoint_of_a_file_is_found_from_any_working_folder(tmp_path, monkeypatch):
+    file, checkpoint = tmp_path / "runs/export/a/1/a.onnx", tmp_path / "runs/train/a/1/checkpoints/best.ckpt"
+    for path in (file, checkpoint):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    opened = SimpleNamespace(path=file, export={"checkpoint": {"path": "runs/train/a/1/checkpoints/best.ckpt"}})
+    for folder in (tmp_path, tmp_path / "runs" / "export", Path("/")):
+        monkeypatch.chdir(folder)
+        assert _origin(opened, needed=True).absolute() == checkpoint
+    checkpoint.unlink()
+    assert _origin(opened, needed=False) is None
+    with pytest.raises(
+        UserError, match="names the checkpoint runs/train/a/1/checkpoints/best.ckpt, which is not here: say"
+    ):
+        _origin(opened, needed=True)
 
 
 def test_calibration_images_come_from_the_seed_and_not_from_the_verification(tiny_shapes):
