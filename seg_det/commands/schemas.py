@@ -78,6 +78,7 @@ class TrainingSchema:
     weights: str | None = None
     resume: str | None = None
     preview: bool = False
+    auto: bool | None = None
 
 
 @dataclass(frozen=True)

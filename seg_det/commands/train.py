@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
+from seg_det.commands import automatic
 from seg_det.commands.composing import CHECKED_LATER
 from seg_det.commands.containers import unresolved
 from seg_det.commands.folders import command_line, follows, open_folder, require_name, run_name
@@ -35,6 +36,7 @@ from seg_det.data.image_files import limit_pixels
 from seg_det.data.multi_scale import input_sizes
 from seg_det.data.split_file import NAME as SPLIT_FILE
 from seg_det.data.split_file import write_split
+from seg_det.data.splitting import Parts
 from seg_det.errors import Terminated, UserError
 from seg_det.files import relative
 from seg_det.installed import program
@@ -71,7 +73,12 @@ def main(config: DictConfig) -> None:
     looking = config.get("preview", False)
     folder = _folder(config, resume, "preview" if looking else "train")
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    setup = _training(config, folder, resume)
+    within = writable(HydraConfig.get().overrides.task) if resume else None  # a resumed configuration is a file
+    parts = read_training(config.dataset, within=within)
+    if not resume and automatic.wanted(config):
+        config = automatic.with_choices(config, parts.train)
+        print(automatic.told(config.chosen))
+    setup = _training(config, folder, resume, parts, within)
     if looking:
         print(f"preview     {preview(setup)}\nnext        the same command without preview=true")
         return
@@ -120,7 +127,9 @@ def _with_places(config: DictConfig, move: Callable[[Path], Path]) -> DictConfig
     return kept
 
 
-def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training:
+def _training(
+    config: DictConfig, folder: Path, resume: Path | None, parts: Parts, within: Sequence[Path] | None
+) -> Training:
     kind_named(config.task.kind, "The configuration")  # refuses an unknown one before what depends on it
     for key in ("backbone.bn_eps", "task.model.bn_eps"):
         if isinstance(eps := OmegaConf.select(config, key), int | float) and eps <= 0:
@@ -128,8 +137,6 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
     size = height_and_width(config.data.size)
     recipe = plain(config.recipe)
     suggested = recipe.pop("backbone_weights", None)
-    within = writable(HydraConfig.get().overrides.task) if resume else None  # a resumed configuration is a file
-    parts = read_training(config.dataset, within=within)
     if parts.split is not None and not follows():
         write_split(folder / SPLIT_FILE, parts.split)
     return Training(
