@@ -42,8 +42,8 @@ NOISE = (  # beginnings of warnings that are about the libraries' own affairs
 )
 
 
-def run(command: str, config: DictConfig) -> None:
-    """Run the function ``main`` of ``seg_det.commands.<command>``, which is imported only now: ``--help`` needs none of it.
+def run(command: str, config: DictConfig) -> Any:
+    """What the function ``main`` of ``seg_det.commands.<command>`` returns; it is imported only now: ``--help`` needs none of it.
 
     A user's mistake ends it with one sentence, unless HYDRA_FULL_ERROR is set; Ctrl-C and SIGTERM end it with a sentence and the
     shell's exit statuses for them. What failed before it had a result leaves no run folder.
@@ -56,7 +56,7 @@ def run(command: str, config: DictConfig) -> None:
     try:
         with _terminable():
             _require_all(config)
-            importlib.import_module(f"seg_det.commands.{command}").main(config)
+            return importlib.import_module(f"seg_det.commands.{command}").main(config)
     except (KeyboardInterrupt, Terminated) as error:
         folders.release()
         _end(error)

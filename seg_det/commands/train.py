@@ -57,8 +57,8 @@ PLACES = ("images", "annotations", "train_images", "val_images", "train_annotati
 OF_MODEL = ("backbone.", "task.model.", "task.kind")
 
 
-def main(config: DictConfig) -> None:
-    """``python train.py``: train, evaluate, write the run folder, say what came out."""
+def main(config: DictConfig) -> dict[str, Any] | None:
+    """``python train.py``: train, evaluate, write the run folder, say what came out; returns the content of metrics.json."""
     check(config, TrainingSchema)
     resume = None
     if config.resume:
@@ -81,10 +81,11 @@ def main(config: DictConfig) -> None:
     setup = _training(config, folder, resume, parts, within)
     if looking:
         print(f"preview     {preview(setup)}\nnext        the same command without preview=true")
-        return
+        return None
     metrics = _trained(setup)
     if metrics is not None:
         print(summary(metrics, folder, following=shlex.join([*program("evaluate").split(), f"model={folder}"])))
+    return metrics
 
 
 def _folder(config: DictConfig, resume: Path | None, verb: str) -> Path:
