@@ -24,7 +24,7 @@ class Situation(NamedTuple):
 
     get: the present value of a key, set by the user or by an earlier rule, None for a key that is not there; set: whether the
     user set it; boxes: all objects at an input size (H, W), f32 [N, 4]; model: builds the network of the present settings;
-    seconds: what a training step takes, None where it was not measured.
+    budget: the steps of the whole run for which there is a budget, of the present network, None without one.
     """
 
     facts: Facts
@@ -32,7 +32,7 @@ class Situation(NamedTuple):
     is_set: Callable[[str], bool]
     boxes: Callable[[tuple[int, int]], Any]
     model: Callable[[], nn.Module]
-    steps: int | None = None  # of the whole run, as the budget has it; None: without a budget
+    budget: Callable[[], int | None]
 
 
 @dataclass(frozen=True)

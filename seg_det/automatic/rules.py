@@ -24,6 +24,9 @@ ENOUGH_OBJECTS = 30  # to fit anchors to
 STEPS = 1000  # of a run whose length nobody set
 EPOCHS = (12, 100)  # the fewest and the most of such a run
 VALIDATIONS = 10  # in a run
+SPARE = (
+    2  # times the steps that a run with a budget is expected to have, in case that they go faster than they were timed
+)
 MANY_PASSES = 100  # over each image, from which the images are changed more
 
 
@@ -42,7 +45,7 @@ def _steps_per_epoch(s: Situation) -> int:
 
 def _steps(s: Situation) -> int:
     """Of the whole run."""
-    return s.steps or s.get("trainer.max_epochs") * _steps_per_epoch(s)
+    return s.budget() or s.get("trainer.max_epochs") * _steps_per_epoch(s)
 
 
 def _passes(s: Situation) -> float:
@@ -90,16 +93,26 @@ def anchors(s: Situation) -> Chosen:
     return [[list(shape) for shape in level] for level in fitted], f"fitted: matched at IoU 0.5 from {shares}"
 
 
+def part_of_an_epoch(s: Situation) -> Chosen:
+    """So many batches that a run with a budget has several validations; each epoch takes other images."""
+    steps = s.budget()
+    if steps is None or _steps_per_epoch(s) * VALIDATIONS <= steps:
+        return None
+    return max(1, math.ceil(steps / VALIDATIONS)), f"validates {VALIDATIONS} times in {steps} steps"
+
+
 def epochs(s: Situation) -> Chosen:
-    """About a thousand steps, at least twelve passes over the images and at most a hundred."""
+    """About a thousand steps, at least twelve passes over the images and at most a hundred; with a budget, more than it has."""
     per_epoch = _steps_per_epoch(s)
+    if (steps := s.budget()) is not None:
+        return math.ceil(SPARE * steps / per_epoch) + 1, f"about {steps} steps; the budget ends the run"
     wanted = min(EPOCHS[1], max(EPOCHS[0], math.ceil(STEPS / per_epoch)))
     return wanted, f"{wanted * per_epoch} steps, {per_epoch} an epoch"
 
 
 def validations(s: Situation) -> Chosen:
     """Ten in a run."""
-    every = max(1, s.get("trainer.max_epochs") // VALIDATIONS)
+    every = max(1, _steps(s) // _steps_per_epoch(s) // VALIDATIONS)
     return every, f"about {VALIDATIONS} validations in the run"
 
 
@@ -164,7 +177,11 @@ def segmenter_batch(s: Situation) -> Chosen:
     return 8, "more steps in the same time"
 
 
-LENGTH = (Rule("trainer.max_epochs", epochs), Rule("trainer.check_val_every_n_epoch", validations))
+LENGTH = (
+    Rule("trainer.limit_train_batches", part_of_an_epoch),
+    Rule("trainer.max_epochs", epochs),
+    Rule("trainer.check_val_every_n_epoch", validations),
+)
 SCHEDULE = (Rule("recipe.warmup_steps", warmup), Rule("recipe.ema_decay", averaging))
 DETECTION = (
     Rule("data.size", input_size),

@@ -11,10 +11,12 @@ import platform
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,6 +44,16 @@ NOISE = (  # beginnings of warnings that are about the libraries' own affairs
 )
 
 
+@dataclass
+class State:
+    """What this process knows of its command: when it began, by time.monotonic()."""
+
+    started: float = 0.0
+
+
+STATE = State()
+
+
 def run(command: str, config: DictConfig) -> Any:
     """What the function ``main`` of ``seg_det.commands.<command>`` returns; it is imported only now: ``--help`` needs none of it.
 
@@ -50,6 +62,7 @@ def run(command: str, config: DictConfig) -> Any:
 
     In a sweep any error is written to the job's folder instead, so that the other jobs go on.
     """
+    STATE.started = time.monotonic()
     leave_hydra()
     _quieten()
     _keep_freed_memory()

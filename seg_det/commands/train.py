@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
-from seg_det.commands import automatic
+from seg_det.commands import running
+from seg_det.commands.automatic import Automatic, told
 from seg_det.commands.composing import CHECKED_LATER
 from seg_det.commands.containers import unresolved
 from seg_det.commands.folders import command_line, follows, open_folder, require_name, run_name
@@ -70,15 +72,16 @@ def main(config: DictConfig) -> dict[str, Any] | None:
         config = with_preferences(with_anchors(config))
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
     limit_pixels(config.data.max_pixels)
-    looking = config.get("preview", False)
-    folder = _folder(config, resume, "preview" if looking else "train")
-    lightning.seed_everything(config.seed, workers=True, verbose=False)
     within = writable(HydraConfig.get().overrides.task) if resume else None  # a resumed configuration is a file
     parts = read_training(config.dataset, within=within)
-    if not resume and automatic.wanted(config):
-        config = automatic.with_choices(config, parts.train)
-        print(automatic.told(config.chosen))
-    setup = _training(config, folder, resume, parts, within)
+    automatic = Automatic(config, parts, started=running.STATE.started, fixed=resume is not None)
+    config = automatic.config
+    looking = config.get("preview", False)
+    folder = _folder(config, resume, "preview" if looking else "train")
+    if automatic.choices:
+        print(told(automatic.choices))
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    setup = replace(_training(config, folder, resume, parts, within), budget=automatic.budget, length=automatic.length)
     if looking:
         print(f"preview     {preview(setup)}\nnext        the same command without preview=true")
         return None
