@@ -5,6 +5,8 @@
 >>> result = model("photo.jpg")
 >>> result.draw().save("out.png")
 
+and seg_det.train(["dataset.root=photos"]) trains a model.
+
 Importing this package loads none of the libraries behind it; the names below do when they are used.
 """
 
@@ -13,13 +15,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seg_det.commands.api import train
     from seg_det.predict.loading import load
     from seg_det.predict.model import Model
     from seg_det.predict.result import Result
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Result", "__version__", "load"]
-HOMES = {"load": "seg_det.predict.loading", "Model": "seg_det.predict.model", "Result": "seg_det.predict.result"}
+__all__ = ["Model", "Result", "__version__", "load", "train"]
+HOMES = {
+    "load": "seg_det.predict.loading",
+    "Model": "seg_det.predict.model",
+    "Result": "seg_det.predict.result",
+    "train": "seg_det.commands.api",
+}
 
 
 def __getattr__(name: str) -> Any:

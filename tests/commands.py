@@ -39,7 +39,7 @@ class Done(NamedTuple):
 def run(folder: Path, command: str, *arguments: object, check: bool = True, **environment: str) -> Done:
     """``python COMMAND.py`` (or ``-m COMMAND`` where it has a dot) in ``folder``, in this process."""
     out, err = io.StringIO(), io.StringIO()
-    with _as_found(), pytest.MonkeyPatch.context() as patch:
+    with as_found(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", [f"{command}.py", *map(str, arguments)])
         patch.setattr(running, "_keep_freed_memory", lambda: None)  # of the whole process, for good
@@ -97,7 +97,7 @@ def loaded_script(name: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _as_found():
+def as_found():
     """Leave the process as it was: environment, random numbers, logging, warnings, Hydra's and torch's settings."""
     root, environment = logging.getLogger(), dict(os.environ)
     handlers, level = root.handlers[:], root.level

@@ -12,7 +12,7 @@ LAYERS = (
      "facts", "runs", "origin", "checkpoint", "download", "archives", "ops", "nn"},
     {"data", "losses", "media", "models", "postprocess"},
     {"predict", "export", "report", "metrics", "weights", "anchors", "doctor"},
-    {"training", "proof", "evaluation", "kinds"},
+    {"automatic", "training", "proof", "evaluation", "kinds"},
     {"commands"},
 )  # fmt: skip
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names}

@@ -11,10 +11,12 @@ import platform
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,21 +44,32 @@ NOISE = (  # beginnings of warnings that are about the libraries' own affairs
 )
 
 
-def run(command: str, config: DictConfig) -> None:
-    """Run the function ``main`` of ``seg_det.commands.<command>``, which is imported only now: ``--help`` needs none of it.
+@dataclass
+class State:
+    """What this process knows of its command: when it began, by time.monotonic()."""
+
+    started: float = 0.0
+
+
+STATE = State()
+
+
+def run(command: str, config: DictConfig) -> Any:
+    """What the function ``main`` of ``seg_det.commands.<command>`` returns; it is imported only now: ``--help`` needs none of it.
 
     A user's mistake ends it with one sentence, unless HYDRA_FULL_ERROR is set; Ctrl-C and SIGTERM end it with a sentence and the
     shell's exit statuses for them. What failed before it had a result leaves no run folder.
 
     In a sweep any error is written to the job's folder instead, so that the other jobs go on.
     """
+    STATE.started = time.monotonic()
     leave_hydra()
     _quieten()
     _keep_freed_memory()
     try:
         with _terminable():
             _require_all(config)
-            importlib.import_module(f"seg_det.commands.{command}").main(config)
+            return importlib.import_module(f"seg_det.commands.{command}").main(config)
     except (KeyboardInterrupt, Terminated) as error:
         folders.release()
         _end(error)

@@ -63,6 +63,14 @@ class Loading:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """The length of a run."""
+
+    minutes: float | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
 class TrainingSchema:
     """conf/train.yaml."""
 
@@ -78,6 +86,8 @@ class TrainingSchema:
     weights: str | None = None
     resume: str | None = None
     preview: bool = False
+    auto: bool | None = None
+    budget: Budget = Budget()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -15,6 +16,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
+from seg_det.commands import running
+from seg_det.commands.automatic import Automatic, told
 from seg_det.commands.composing import CHECKED_LATER
 from seg_det.commands.containers import unresolved
 from seg_det.commands.folders import command_line, follows, open_folder, require_name, run_name
@@ -35,6 +38,7 @@ from seg_det.data.image_files import limit_pixels
 from seg_det.data.multi_scale import input_sizes
 from seg_det.data.split_file import NAME as SPLIT_FILE
 from seg_det.data.split_file import write_split
+from seg_det.data.splitting import Parts
 from seg_det.errors import Terminated, UserError
 from seg_det.files import relative
 from seg_det.installed import program
@@ -56,8 +60,8 @@ PLACES = ("images", "annotations", "train_images", "val_images", "train_annotati
 OF_MODEL = ("backbone.", "task.model.", "task.kind")
 
 
-def main(config: DictConfig) -> None:
-    """``python train.py``: train, evaluate, write the run folder, say what came out."""
+def main(config: DictConfig) -> RunRecord | None:
+    """``python train.py``: train, evaluate, write the run folder, say what came out; returns the run's record."""
     check(config, TrainingSchema)
     resume = None
     if config.resume:
@@ -69,16 +73,23 @@ def main(config: DictConfig) -> None:
         config = with_preferences(with_anchors(config))
         config.choices = OmegaConf.to_container(config.choices, resolve=True)  # Hydra's own values end with this job
     limit_pixels(config.data.max_pixels)
+    within = writable(HydraConfig.get().overrides.task) if resume else None  # a resumed configuration is a file
+    parts = read_training(config.dataset, within=within)
+    automatic = Automatic(config, parts, started=running.STATE.started, fixed=resume is not None)
+    config = automatic.config
     looking = config.get("preview", False)
     folder = _folder(config, resume, "preview" if looking else "train")
+    if automatic.choices:
+        print(told(automatic.choices))
     lightning.seed_everything(config.seed, workers=True, verbose=False)
-    setup = _training(config, folder, resume)
+    setup = replace(_training(config, folder, resume, parts, within), budget=automatic.budget, length=automatic.length)
     if looking:
         print(f"preview     {preview(setup)}\nnext        the same command without preview=true")
-        return
+        return None
     record = _trained(setup)
     if record is not None:
         print(summary(record, folder, following=shlex.join([*program("evaluate").split(), f"model={folder}"])))
+    return record
 
 
 def _folder(config: DictConfig, resume: Path | None, verb: str) -> Path:
@@ -121,7 +132,9 @@ def _with_places(config: DictConfig, move: Callable[[Path], Path]) -> DictConfig
     return kept
 
 
-def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training:
+def _training(
+    config: DictConfig, folder: Path, resume: Path | None, parts: Parts, within: Sequence[Path] | None
+) -> Training:
     kind_named(config.task.kind, "The configuration")  # refuses an unknown one before what depends on it
     for key in ("backbone.bn_eps", "task.model.bn_eps"):
         if isinstance(eps := OmegaConf.select(config, key), int | float) and eps <= 0:
@@ -129,8 +142,6 @@ def _training(config: DictConfig, folder: Path, resume: Path | None) -> Training
     size = height_and_width(config.data.size)
     recipe = plain(config.recipe)
     suggested = recipe.pop("backbone_weights", None)
-    within = writable(HydraConfig.get().overrides.task) if resume else None  # a resumed configuration is a file
-    parts = read_training(config.dataset, within=within)
     if parts.split is not None and not follows():
         write_split(folder / SPLIT_FILE, parts.split)
     return Training(

@@ -24,6 +24,7 @@ from seg_det.nn.blocks import fold_norms
 from seg_det.nn.fake_quant import simulate, take_ranges
 from seg_det.ops.images import sides
 from seg_det.predict.predictor import NetworkPredictor, NotFinite
+from seg_det.training.budget import Length
 from seg_det.training.optimisation import Recipe, optimiser, schedule, wanted_warmup, warmup_of
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Learner(L.LightningModule):
         metric: Metric,
         run: Path,
         multi_scale: MultiScale | None = None,
+        length: Length | None = None,
     ):
         super().__init__()
         self.kind = kind
@@ -60,6 +62,7 @@ class Learner(L.LightningModule):
         self.metric = metric
         self.run = run
         self.multi_scale = multi_scale
+        self.length = length  # of a run with a budget
         self.begun = False  # whether a first batch was learned
         if recipe.freeze_until:
             for stage in _stages(predictor.model, recipe.freeze_until):
@@ -149,6 +152,8 @@ class Learner(L.LightningModule):
         opt = optimiser(self.predictor.model, self.recipe, per_step)
         steps = int(self.trainer.estimated_stepping_batches)
         per_epoch = max(1, steps // (self.trainer.max_epochs or 1))
+        if (length := self.length) is not None:
+            steps = length.steps
         wanted, warmup = wanted_warmup(self.recipe, per_epoch), warmup_of(self.recipe, steps, per_epoch)
         if warmup < wanted and self.trainer.is_global_zero:
             log.warning(
@@ -158,7 +163,8 @@ class Learner(L.LightningModule):
                 steps,
                 warmup,
             )
-        rate = schedule(opt, self.recipe, steps, per_epoch)
+        present = None if length is None else lambda: length.steps
+        rate = schedule(opt, self.recipe, steps, per_epoch, present=present)
         return {"optimizer": opt, "lr_scheduler": {"scheduler": rate, "interval": "step", "name": "lr"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

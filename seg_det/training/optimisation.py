@@ -129,18 +129,22 @@ def warmup_of(recipe: Recipe, total_steps: int, steps_per_epoch: int) -> int:
     return wanted if wanted <= total_steps / 2 else min(wanted, total_steps // 10)
 
 
-def schedule(opt: Optimizer, recipe: Recipe, total_steps: int, steps_per_epoch: int) -> LRScheduler:
+def schedule(
+    opt: Optimizer, recipe: Recipe, total_steps: int, steps_per_epoch: int, *, present: Callable[[], int] | None = None
+) -> LRScheduler:
     """Learning rate by optimiser step: linear warm-up from ``warmup_start`` of it, ``hold`` of the steps left at the full rate,
     then the recipe's curve.
 
-    A function of the step alone, so that a run that is resumed with more epochs follows the longer run's curve.
+    A function of the step alone, so that a run that is resumed with more epochs follows the longer run's curve; and of what
+    ``present`` gives in place of ``total_steps`` in a run whose length changes while it goes on.
     """
     warmup = warmup_of(recipe, total_steps, steps_per_epoch)
+    steps = present or (lambda: total_steps)
 
     def share(step: int) -> float:
         if step < warmup:
             return recipe.warmup_start + (1 - recipe.warmup_start) * step / warmup
-        progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+        progress = min(1.0, (step - warmup) / max(1, steps() - warmup))
         progress = max(0.0, progress - recipe.hold) / (1 - recipe.hold)
         return SCHEDULES[recipe.schedule](recipe, progress, step / steps_per_epoch)
 

@@ -31,6 +31,7 @@ from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
 from seg_det.predict.loading import network_predictor
 from seg_det.predict.predictor import NetworkPredictor
 from seg_det.runs import RunRecord
+from seg_det.training.budget import Budget, BudgetClock, Length
 from seg_det.training.callbacks import EpochSeeds
 from seg_det.training.learner import Learner, Loss
 from seg_det.training.loggers import csv_logger
@@ -75,6 +76,8 @@ class Training:
     test: Callable[[], Source | None] = no_test  # reads the test part, once everything has been chosen
     loggers: Sequence[Logger] | None = None  # None: metrics.csv alone, for the report's curves
     callbacks: Sequence[Callback] = ()
+    budget: Budget | None = None
+    length: Length | None = None  # the steps that the budget is expected to last for
     resume: Path | None = None
     command: str = ""  # that does it again, for the report
 
@@ -108,6 +111,7 @@ def train_model(setup: Training) -> RunRecord | None:
         metric=kind.metric(val),
         run=setup.run,
         multi_scale=MultiScale(setup.training_sizes, setup.seed) if setup.training_sizes else None,
+        length=setup.length,
     )
     if doubt := kind.doubts(task.predictor, setup.train, setup.loss):
         log.warning("%s", doubt)
@@ -176,9 +180,14 @@ def _fit(task: Learner, setup: Training, val: Source) -> Trained:
         recipe=setup.recipe,
         settings=setup.trainer,
         loggers=[csv_logger(run=setup.run, name=setup.name)] if setup.loggers is None else setup.loggers,
-        callbacks=[EpochSeeds(setup.seed), *setup.callbacks],
+        callbacks=[EpochSeeds(setup.seed), *_clock(setup), *setup.callbacks],
         resume=setup.resume,
     )
+
+
+def _clock(setup: Training) -> list[Callback]:
+    """What ends a run with a budget."""
+    return [] if setup.budget is None or setup.length is None else [BudgetClock(setup.budget, setup.length)]
 
 
 def checked(kind: Kind, setup: Training) -> Source:
