@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -55,8 +56,8 @@ def portable(path: str | Path) -> str:
     except ValueError:  # on another drive
         return place.name or place.anchor
     homes = (Path(shared.anchor), *Path.home().parents)
-    way = place.relative_to(shared)
-    if shared in homes or _user() in way.parts:
+    way = place.relative_to(shared).as_posix()
+    if shared in homes or re.search(rf"(?<![^\W_]){re.escape(_user())}(?![^\W_])", way):
         return place.name or place.anchor
     return Path(os.path.relpath(place, here)).as_posix()
 
@@ -79,4 +80,4 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # of a system that has no names
-        return ""
+        return "\0"  # which no path has

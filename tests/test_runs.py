@@ -119,8 +119,8 @@ def test_paths_that_are_passed_on_name_no_folder_of_the_machine(tmp_path, monkey
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("LOGNAME", "jane")
     assert portable(work / "runs" / "a" / "best.ckpt") == portable("runs/a/best.ckpt") == "runs/a/best.ckpt"
-    assert portable(home / "data" / "coco") == "../data/coco"
-    for outside in ("/data/coco", home.parent / "bob" / "coco", "../../bob/coco", home / "old" / "jane" / "coco"):
+    assert portable(home / "janet" / "coco") == "../janet/coco"
+    for outside in ("/data/coco", home.parent / "bob" / "coco", "../../bob/coco", home / "old" / "of-jane" / "coco"):
         assert portable(outside) == "coco"
     told = {"a": [str(work / "x"), 3, "torchvision/x", "https://x.org/a"], "b": "~/coco", "c": "a/../b"}
     assert anonymous(told) == {"a": ["x", 3, "torchvision/x", "https://x.org/a"], "b": "../coco", "c": "b"}

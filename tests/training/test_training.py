@@ -19,6 +19,7 @@ from seg_det.data.shapes import read_shapes
 from seg_det.errors import UserError
 from seg_det.losses import multibox_loss, segmentation_loss
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
+from seg_det.origin import portable
 from seg_det.runs import RunRecord
 from seg_det.training import run as run_module
 from seg_det.training import start as start_module
@@ -136,6 +137,7 @@ def test_weights_of_a_whole_model(finished, sources, tmp_path):
         setup(sources, tmp_path, start=start, trainer=TrainerSettings(max_epochs=1, accelerator="cpu"))
     )
     assert record.training.weights == str(folder / "checkpoints" / "best.ckpt")
+    assert record.card.training_data["start"] == portable(record.training.weights)  # a card is passed on
 
 
 class Interrupted(Exception):
