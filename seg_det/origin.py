@@ -45,7 +45,7 @@ def portable(path: str | Path) -> str:
     """``path`` for a file that is passed on: relative to the working folder, without the names of users.
 
     The name alone where the way there leads through the root, the folder of the home folders, or a folder that has the
-    user's name.
+    user's name. What lies below the working folder keeps its names.
     """
     here = Path.cwd()
     place = Path(os.path.normpath(here / path))
@@ -54,11 +54,11 @@ def portable(path: str | Path) -> str:
     try:
         shared = Path(os.path.commonpath([here, place]))
     except ValueError:  # on another drive
-        return place.name or place.anchor
-    homes = (Path(shared.anchor), *Path.home().parents)
-    way = place.relative_to(shared).as_posix()
-    if shared in homes or re.search(rf"(?<![^\W_]){re.escape(_user())}(?![^\W_])", way):
-        return place.name or place.anchor
+        shared = Path(place.anchor)
+    named = re.compile(rf"(?<![^\W_]){re.escape(_user())}(?![^\W_])")
+    outside = shared in (Path(place.anchor), *Path.home().parents)
+    if outside or named.search(place.relative_to(shared).as_posix()):
+        return named.sub("USER", place.name) or place.anchor
     return Path(os.path.relpath(place, here)).as_posix()
 
 

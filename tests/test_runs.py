@@ -122,6 +122,7 @@ def test_paths_that_are_passed_on_name_no_folder_of_the_machine(tmp_path, monkey
     assert portable(home / "janet" / "coco") == "../janet/coco"
     for outside in ("/data/coco", home.parent / "bob" / "coco", "../../bob/coco", home / "old" / "of-jane" / "coco"):
         assert portable(outside) == "coco"
+    assert portable("/data/jane") == "USER"
     told = {"a": [str(work / "x"), 3, "torchvision/x", "https://x.org/a"], "b": "~/coco", "c": "a/../b"}
     assert anonymous(told) == {"a": ["x", 3, "torchvision/x", "https://x.org/a"], "b": "../coco", "c": "b"}
 
