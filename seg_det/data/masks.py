@@ -113,17 +113,10 @@ class MaskFile:
         return replace(self, code=self.code.remapped(table))
 
     def identity(self) -> bytes:
-        """The name of the file, its size in bytes, and which values and colours stand for which classes."""
-        try:
-            size = self.path.stat().st_size
-        except OSError:  # it has gone since it was found
-            size = -1
-        code = self.code
-        return (
-            f"{self.path.name} {size} ".encode()
-            + code.lookup.tobytes()
-            + code.colours.tobytes()
-            + code.labels.tobytes()
+        """The name and the size in bytes (-1 once it has gone) of the file, and which values stand for which classes."""
+        code, size = self.code, self.path.stat().st_size if self.path.exists() else -1
+        return f"{self.path.name} {size} ".encode() + b"".join(
+            x.tobytes() for x in (code.lookup, code.colours, code.labels)
         )
 
     def _from_values(self, pixels: np.ndarray) -> np.ndarray:
