@@ -16,6 +16,7 @@ from seg_det.commands.error_sentences import composing_sentence, known_keys, no_
 from seg_det.commands.quoting import SWEEPING, is_path, unquoted, with_quotes
 from seg_det.errors import UserError
 from seg_det.installed import installed
+from seg_det.run_log import recorded
 
 FULL = "HYDRA_FULL_ERROR"
 SAVED = "SEG_DET_HYDRA_FULL_ERROR"  # the user's own value, while Hydra reads the command line
@@ -31,6 +32,11 @@ def start(main: Callable[[], None], name: str, complete: Callable[[Sequence[str]
     ``complete`` adds to the arguments once their paths are quoted. What Hydra refuses is said in one sentence.
     """
     _print_anything()
+    with recorded():
+        _start(main, name, complete)
+
+
+def _start(main: Callable[[], None], name: str, complete: Callable[[Sequence[str]], list[str]]) -> None:
     # Python's argparse takes no settings behind a flag that itself stands behind one.
     words = sorted(sys.argv[1:], key=lambda word: word not in SWEEPING)
     try:

@@ -28,6 +28,7 @@ from seg_det.commands.containers import unresolved
 from seg_det.commands.error_sentences import running_sentence
 from seg_det.errors import Terminated, UserError
 from seg_det.files import write_whole
+from seg_det.run_log import LOG
 
 log = logging.getLogger(__name__)
 NOISE = (  # beginnings of warnings that are about the libraries' own affairs
@@ -75,11 +76,14 @@ def _fail(error: Exception) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
         content = {"error": text, "traceback": traceback.format_exc()}
         write_whole(folder / "error.json", json.dumps(content, indent=1))
+        LOG.open(folder)
         log.error("Job %s failed: %s", HydraConfig.get().job.num, text)
     elif sentence is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        LOG.keep(traceback.format_exc())
         raise error
     else:
         _new_line()
+        LOG.keep(f"error: {sentence}")
         sys.exit(f"error: {sentence}")
 
 

@@ -222,7 +222,9 @@ def test_missing_folders_say_what_there_is(tree, tmp_path):
     root = tree({"a": thing()})
     with pytest.raises(UserError, match=r"the VOC folder is missing: there is no .*dogs \(.* holds pets/\)"):
         read_voc(root=tmp_path / "dogs", split="train", on_bad="skip")
-    with pytest.raises(UserError, match=r"there is no .*Annotations \(.* holds pets/\); see datasets/README.md for the layout"):
+    with pytest.raises(
+        UserError, match=r"there is no .*Annotations \(.* holds pets/\); see datasets/README.md for the layout"
+    ):
         read_voc(root=tmp_path, split="train")
     with pytest.raises(
         UserError, match=r"the split list is missing: there is no .*test\.txt \(.*Main holds train\.txt\)"
