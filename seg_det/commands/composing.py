@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from seg_det.commands.error_sentences import composing_sentence, known_keys, no_choice, no_key
+from seg_det.commands.help import asked, help_text
 from seg_det.commands.quoting import SWEEPING, is_path, unquoted, with_quotes
 from seg_det.errors import UserError
 from seg_det.installed import installed
@@ -41,6 +42,9 @@ def _start(main: Callable[[], None], name: str, complete: Callable[[Sequence[str
     words = sorted(sys.argv[1:], key=lambda word: word not in SWEEPING)
     try:
         _check_words(words)
+        if asked(words):
+            print(help_text(name, with_quotes(words)))
+            return
         sys.argv[1:] = complete(with_quotes(words))
         _check_choices(sys.argv[1:])
         refuse_new_keys(name, sys.argv[1:])

@@ -194,6 +194,7 @@ def release() -> None:
     if folder is None or not folder.is_dir():
         return
     if {path.name for path in folder.iterdir() if path.suffix != ".log"} <= {CONFIG, NAME, ".hydra"}:
+        LOG.end()
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         with suppress(OSError):  # the outer ones may have come to hold other runs

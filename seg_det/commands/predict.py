@@ -27,6 +27,7 @@ from seg_det.predict.loading import has_no_card, load
 from seg_det.predict.model import Model
 from seg_det.predict.run import Options, Summary, check_formats, predict_source
 from seg_det.progress import progress_bar
+from seg_det.run_log import LOG
 
 log = logging.getLogger(__name__)
 INTERRUPTED = 130  # the exit code of what Ctrl-C ended
@@ -45,6 +46,7 @@ def main(config: DictConfig) -> None:
     model = _model(config)
     options = _options(config, model)
     folder = open_folder("predict", model.card.name, _without_secrets(config, source))
+    LOG.keep(f"predicting on {model.device}")
     _tell_others(others)
     with _silent("seg_det.predict.model"):  # whose warnings number images where a run has their names
         summary = predict_source(model, inputs, folder, options, progress=_progress)
