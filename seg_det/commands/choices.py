@@ -14,8 +14,8 @@ CHECKED = {
     "evaluator": ("metrics.coco", "EVALUATORS"),
     "fail_on": ("commands.doctor", "FAIL_ON"),
     "tiles.merge": ("predict.tiles", "MERGES"),
-    "postprocess.output": ("predict.segmentation", "OUTPUTS"),
-    "task.postprocess.output": ("predict.segmentation", "OUTPUTS"),
+    "postprocess.output": ("postprocess", "OUTPUTS"),
+    "task.postprocess.output": ("postprocess", "OUTPUTS"),
     "precision": ("sidecar", "PRECISIONS"),
     "pipeline": ("sidecar", "PIPELINES"),
     "trainer.accelerator": ("training.trainer", "ACCELERATORS"),
@@ -56,10 +56,8 @@ def choices_of(key: str, choice: str | None = None) -> tuple[str, ...]:
 def words(module: str, constant: str) -> tuple[str, ...]:
     """The strings of a tuple, or the keys of a dictionary, that ``module`` assigns to ``constant``."""
     path = PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
-    values = _assigned(ast.parse(path.read_text(encoding="utf-8")))
-    value = values[constant]
+    value = _assigned(ast.parse(path.read_text(encoding="utf-8")))[constant]
     nodes = value.keys if isinstance(value, ast.Dict) else getattr(value, "elts", [])
-    nodes = [values.get(node.id) if isinstance(node, ast.Name) else node for node in nodes]
     return tuple(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 

@@ -43,6 +43,7 @@ def _start(main: Callable[[], None], name: str, complete: Callable[[Sequence[str
     try:
         _check_words(words)
         if asked(words):
+            _check_choices(words)
             print(help_text(name, with_quotes(words)))
             return
         sys.argv[1:] = complete(with_quotes(words))

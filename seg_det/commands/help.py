@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seg_det.commands.choices import choices_of
+from seg_det.commands.console import HYDRA
 from seg_det.commands.containers import unresolved
 from seg_det.commands.meanings import comments_of, meanings
 from seg_det.installed import installed, program
@@ -25,8 +26,8 @@ OF_PROGRAM = ("choices", "hydra")  # sections that no user sets
 SPECIAL = ("_target_", "_partial_")
 WIDEST = 100  # letters of a line where there is no terminal
 COLUMN = 36  # where meanings begin
-ENDING = """-m runs each of several values: -m backbone=v2,v3. --cfg job prints the whole configuration, --hydra-help says
-what else Hydra takes."""
+ENDING = """-m KEY=A,B runs the command with each of the values. --cfg job prints the whole configuration, --hydra-help says what
+else Hydra takes."""
 
 
 class Key(NamedTuple):
@@ -57,8 +58,10 @@ def help_text(command: str, words: Sequence[str]) -> str:
     """The help of ``command`` with the settings ``words``. Raises what Hydra does for those that it cannot compose."""
     about = describe(command, [word for word in words if not word.startswith("-")])
     width = shutil.get_terminal_size((WIDEST, 0)).columns if sys.stdout.isatty() else WIDEST
-    lines = [f"usage: {program(command)} [KEY=VALUE ...]", "", *_head(command, about.head, width)]
-    lines += ["", f"groups, GROUP=CHOICE; with --help it shows the keys of a choice: {_example(about)} --help"]
+    lines = [f"usage: {program(command)} [KEY=VALUE ...]", "", f"{HYDRA[command].capitalize()}."]
+    lines += ["", "examples", *_examples(command, about.head)]
+    if about.groups:
+        lines += ["", f"groups, GROUP=CHOICE; --help shows the keys of the choices beside it: {_example(about)} --help"]
     lines += [line for group in about.groups for line in _group(group, about, width)]
     lines += ["", "keys, KEY=VALUE, with the values that they have now"]
     lines += list(_keys(about, width))
@@ -75,13 +78,21 @@ def describe(command: str, overrides: Sequence[str]) -> Described:
     merged = [(one.config_path, one.package or "") for one in listed.defaults if one.config_path]
     files = [comments_of(path) for name, _ in merged if (path := installed("conf") / f"{name}.yaml").is_file()]
     groups = {group: text for file in files for group, text in file.groups.items() if " " not in group}
-    chosen = {group: str(choice) for group, choice in listed.overrides.known_choices.items() if choice}
-    found = meanings(merged)
+    chosen = {group: _chosen(group, listed) for group in {*groups, *listed.overrides.known_choices}}
+    own, found = comments_of(installed("conf") / f"{command}.yaml"), meanings(merged)
     keys = [
         Key(name, value, found.get(name, ""), choices_of(name, chosen.get(name.partition(".")[0])))
-        for name, value in _leaves(unresolved(config), "", config)
+        for name, value in leaves(unresolved(config), "", config)
     ]
-    return Described(comments_of(installed("conf") / f"{command}.yaml").head, groups, chosen, found, keys)
+    keys.sort(key=lambda key: key.name not in own.keys)  # those that only this command has come first
+    return Described(own.head, groups, chosen, found, keys)
+
+
+def _chosen(group: str, listed: Any) -> str:
+    """The choice of a group, or the choices of one that has several; nothing if it has none."""
+    if group in listed.overrides.known_choices:
+        return listed.overrides.known_choices[group] or ""
+    return ", ".join(one.config_path.removeprefix(f"{group}/") for one in listed.defaults if one.package == group)
 
 
 def choices_in(group: str) -> list[str]:
@@ -89,7 +100,7 @@ def choices_in(group: str) -> list[str]:
     return sorted(path.stem for path in (installed("conf") / group).glob("*.yaml"))
 
 
-def _leaves(values: dict[str, Any], above: str, config: DictConfig) -> Iterator[tuple[str, Any]]:
+def leaves(values: dict[str, Any], above: str, config: DictConfig) -> Iterator[tuple[str, Any]]:
     """The keys with their values; a section that configures a reader of the data is one, ``dataset.train.*``."""
     for key, value in values.items():
         name = f"{above}{key}"
@@ -97,8 +108,8 @@ def _leaves(values: dict[str, Any], above: str, config: DictConfig) -> Iterator[
             continue
         if isinstance(value, dict) and value and above == "dataset." and SPECIAL[0] in value:
             yield name, value[SPECIAL[0]]
-        elif isinstance(value, dict) and value:
-            yield from _leaves(value, f"{name}.", config)
+        elif isinstance(value, dict) and (value or name.startswith("task.")):  # an empty section of a task has no keys
+            yield from leaves(value, f"{name}.", config)
         else:
             yield name, _resolved(config, name, value)
 
@@ -114,23 +125,21 @@ def _resolved(config: DictConfig, name: str, value: Any) -> Any:
     return OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
 
 
-def _head(command: str, head: Sequence[str], width: int) -> Iterator[str]:
-    """The description of a command and, indented, its examples, as they are typed here."""
-    for line in head:
-        example = re.match(r"(python|seg-det) ", line)
-        typed = re.sub(r"^python (-m seg_det )?\w+(\.py)?", program(command), line)
-        yield from [f"  {typed}"] if example else textwrap.wrap(line, width) or [""]
+def _examples(command: str, head: Sequence[str]) -> list[str]:
+    """The examples of a configuration's first comment as they are typed here."""
+    own = re.compile(r"^python (-m seg_det )?\w+(\.py)?")
+    return [f"  {own.sub(program(command), line)}" for line in head if own.match(line)]
 
 
 def _example(about: Described) -> str:
-    group = next(iter(about.groups))
-    return f"{group}={choices_in(group)[0]}"
+    group = max(about.groups, key=lambda one: len(choices_in(one)))
+    return f"{group}={choices_in(group)[-1]}"
 
 
 def _group(group: str, about: Described, width: int) -> list[str]:
     indented = {"initial_indent": " " * 6, "subsequent_indent": " " * 6}
     title = textwrap.wrap(f"{group}: {about.groups[group]}", width, initial_indent="  ", subsequent_indent=" " * 6)
-    chosen = f"now {about.chosen[group]}" if group in about.chosen else "none is chosen"
+    chosen = f"now {about.chosen[group]}" if about.chosen[group] else "none is chosen"
     listed = f"{', '.join(choices_in(group))} ({chosen})"
     return [*title, *textwrap.wrap(listed, width, break_on_hyphens=False, **indented)]
 

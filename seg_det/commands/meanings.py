@@ -46,7 +46,8 @@ def _keys(node: Node | None, lines: list[str], above: str) -> Iterator[tuple[str
         block = isinstance(value, MappingNode | SequenceNode) and not value.flow_style
         if text := _behind(key if block else value, lines):
             yield name, text
-        yield from _keys(value, lines, f"{name}.")
+        if block:
+            yield from _keys(value, lines, f"{name}.")
 
 
 def _groups(root: Node | None, lines: list[str]) -> Iterator[tuple[str, str]]:
