@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import Any, TextIO, TypeVar
 
@@ -24,13 +25,19 @@ class Lines(tqdm):
             "maxinterval": EVERY,
             "miniters": 1,
             "delay": max(DELAY, settings.get("delay") or 0),
-            "bar_format": "{desc}: {n_fmt} of {total_fmt} {unit} in {elapsed}, {rate_fmt}",
+            "bar_format": "{desc}: {n_fmt} of {total_fmt} in {elapsed}, {rate_fmt}",
         }
+        self._begun = self._last = time.monotonic()
         super().__init__(*arguments, **settings)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Print the state, or ``msg``, as a line of its own."""
-        self.fp.write(f"{self if msg is None else msg}\n")
+        """Print the state, or ``msg``, as a line of its own, where the last one is a minute old."""
+        if time.monotonic() - self._last >= EVERY:
+            self._print(msg)
+
+    def _print(self, text: str | None = None) -> None:
+        self._last = time.monotonic()
+        self.fp.write(f"{self if text is None else text}\n")
         self.fp.flush()
 
     def clear(self, nolock: bool = False) -> None:
@@ -40,10 +47,10 @@ class Lines(tqdm):
         """Print the last line, of what took long enough."""
         if self.disable:
             return
-        if self._time() - self.start_t >= self.delay:
-            self.display()
-        self.disable = True
-        self._decr_instances(self)
+        if time.monotonic() - self._begun >= DELAY:
+            self._print()
+        self.sp: Any = None  # so that tqdm writes nothing itself
+        super().close()
 
 
 def terminal() -> TextIO | None:

@@ -77,7 +77,7 @@ def _append(folder: Path, lines: list[str]) -> None:
 def recorded() -> Iterator[None]:
     """Keep what is printed to standard output and standard error, warnings and lines of logging among it."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (Recorded(stream, LOG.keep) for stream in before)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (Recorded(stream, LOG.keep) for stream in before)
     try:
         yield
     finally:

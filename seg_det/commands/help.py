@@ -137,11 +137,10 @@ def _example(about: Described) -> str:
 
 
 def _group(group: str, about: Described, width: int) -> list[str]:
-    indented = {"initial_indent": " " * 6, "subsequent_indent": " " * 6}
     title = textwrap.wrap(f"{group}: {about.groups[group]}", width, initial_indent="  ", subsequent_indent=" " * 6)
     chosen = f"now {about.chosen[group]}" if about.chosen[group] else "none is chosen"
     listed = f"{', '.join(choices_in(group))} ({chosen})"
-    return [*title, *textwrap.wrap(listed, width, break_on_hyphens=False, **indented)]
+    return [*title, *(" " * 6 + line for line in textwrap.wrap(listed, width - 6, break_on_hyphens=False))]
 
 
 def _keys(about: Described, width: int) -> Iterator[str]:

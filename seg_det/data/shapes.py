@@ -153,7 +153,8 @@ def _write_dataset(folder: Path, marker: dict[str, int], title: str) -> None:
     # threads, not processes: OpenCV and numpy's generators let go of the interpreter lock, and a torch that is already
     # loaded does not mind
     whole = marker["train_images"] + marker["val_images"]
-    with progress_bar(None, title, whole, unit="image", leave=True) as bar:
+    nothing: Iterable[None] | None = None  # to go through: the bar is updated below
+    with progress_bar(nothing, title, whole, unit="image", leave=True) as bar:
         for split in SPLITS:
             for kind in ("images", "masks"):
                 (folder / kind / split).mkdir(parents=True)
