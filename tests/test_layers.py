@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "seg_det"
 LAYERS = (
     {"errors", "values", "types", "registry", "files", "installed", "checksums", "sidecar", "migrations",
-     "checkpoint", "download", "archives", "run_log", "progress", "ops", "nn"},
+     "checkpoint", "download", "archives", "run_log", "progress", "quiet", "ops", "nn"},
     {"data", "losses", "media", "models", "postprocess"},
     {"predict", "export", "report", "metrics", "weights", "anchors", "doctor"},
     {"training", "proof", "evaluation", "kinds"},

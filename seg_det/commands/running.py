@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 import traceback
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,19 +27,10 @@ from seg_det.commands.containers import unresolved
 from seg_det.commands.error_sentences import running_sentence
 from seg_det.errors import Terminated, UserError
 from seg_det.files import write_whole
+from seg_det.quiet import quieten
 from seg_det.run_log import LOG
 
 log = logging.getLogger(__name__)
-NOISE = (  # beginnings of warnings that are about the libraries' own affairs
-    "does not have many workers",
-    "Experiment logs directory",
-    "Checkpoint directory",
-    "is deprecated, use `isinstance",
-    "The number of training batches",
-    "The dirpath has changed",
-    "It is recommended to use `self.log",
-    "epoch parameter in `scheduler.step",
-)
 
 
 def run(command: str, config: DictConfig) -> None:
@@ -52,7 +42,7 @@ def run(command: str, config: DictConfig) -> None:
     In a sweep any error is written to the job's folder instead, so that the other jobs go on.
     """
     leave_hydra()
-    _quieten()
+    quieten()
     _keep_freed_memory()
     try:
         with _terminable():
@@ -150,11 +140,3 @@ def _keep_freed_memory() -> None:
     mallopt(m_trim_threshold, 2**31 - 1)
     mallopt(m_mmap_max, 0)
     mallopt(m_top_pad, 256 * 2**20)
-
-
-def _quieten() -> None:
-    """Warnings that are about this program and not about what the user does."""
-    for message in NOISE:
-        warnings.filterwarnings("ignore", f".*{message}")
-    for name in ("utilities.rank_zero", "accelerators.cuda", "trainer.connectors.signal_connector"):
-        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.WARNING)

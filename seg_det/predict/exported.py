@@ -18,6 +18,7 @@ from seg_det.ops.images import sides
 from seg_det.predict.lookup import task_of
 from seg_det.predict.predictor import NotFinite
 from seg_det.predict.preprocessing import AS_IT_IS, Preprocessing, Size
+from seg_det.quiet import quiet_loading
 from seg_det.registry import TARGETS
 from seg_det.types import ModelCard
 
@@ -58,7 +59,8 @@ def open_file(path: Path) -> Opened:
         raise UserError(f"{path} cannot be run here: {reason}.")
     described = sidecar.read(path, target().embedded(path))
     try:
-        session = target.session(str(path))
+        with quiet_loading():
+            session = target.session(str(path))
     except Exception as error:  # each runtime has its own
         raise UserError(f"{path} cannot be opened as {target.name} ({str(error)[:160]}): export it again.") from error
     return Opened(path, *described, session)
