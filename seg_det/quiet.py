@@ -34,7 +34,7 @@ LOGGERS = {
     "torch.utils._pytree": logging.ERROR,  # what torchao will have to change
 }
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "2"}  # TensorFlow's settings on this machine; 2 leaves its errors
-# Lines that compiled code writes to standard error while a file is loaded.
+# Lines that compiled code writes to standard error while a library or a file is loaded and at its first call.
 LINES = (
     r"INFO: Created TensorFlow Lite XNNPACK delegate for CPU\.",
     r"WARNING: All log messages before absl::InitializeLog\(\)",
