@@ -1,6 +1,6 @@
 """What libraries say about themselves, which nobody who runs a command can do anything about: kept off the terminal.
 
-All of it is listed here and in docs/noise.md. Errors, and warnings that are not listed, are shown.
+All of it is listed here and in docs/logs.md. Errors, and warnings that are not listed, are shown.
 """
 
 from __future__ import annotations

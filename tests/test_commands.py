@@ -124,6 +124,7 @@ def test_resume_asks_for_the_last_checkpoint(trained, tmp_path, monkeypatch):
     assert asked == [(str(trained[1]), "last")] and "error: seen enough" in done.stderr
 
 
+@pytest.mark.usefixtures("no_connections")
 @pytest.mark.parametrize("task", ["lraspp", "raspp", "deeplabv3"])
 def test_segmentation_trains_on_one_image_a_step(tiny_shapes, tmp_path, task):
     small = ["data.batch_size=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1"]
