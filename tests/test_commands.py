@@ -58,7 +58,8 @@ def test_run_folder_keeps_its_configuration(trained):
     text = (found / "config.yaml").read_text()
     assert "width: 0.35" in text and "${hydra" not in text
     assert sorted(p.name for p in found.iterdir()) == [
-        "checkpoints", "config.yaml", "metrics.csv", "metrics.json", "predictions.json", "report.html", "tensorboard",
+        "checkpoints", "config.yaml", "log.txt", "metrics.csv", "metrics.json", "predictions.json", "report.html",
+        "tensorboard",
     ]  # fmt: skip
 
 
