@@ -13,15 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
 from filelock import FileLock
 from requests.adapters import HTTPAdapter, Retry
-from tqdm import tqdm
 
 from seg_det.errors import UserError
+from seg_det.progress import made
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 CHUNK = 1 << 16  # bytes; a cut connection costs the chunk it falls into
 READ_TIMEOUT = 60.0  # seconds without a byte
@@ -88,9 +91,9 @@ def exclusive(path: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def byte_bar(name: str, whole: int | None, *, done: int = 0, progress: bool = True) -> tqdm[NoReturn]:
+def byte_bar(name: str, whole: int | None, *, done: int = 0, progress: bool = True) -> tqdm[Any]:
     """A progress bar that counts bytes and shows itself only where the work takes longer than two seconds."""
-    return tqdm(
+    return made(
         desc=name,
         total=whole,
         initial=done,

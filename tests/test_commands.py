@@ -58,7 +58,8 @@ def test_run_folder_keeps_its_configuration(trained):
     text = (found / "config.yaml").read_text()
     assert "width: 0.35" in text and "${hydra" not in text
     assert sorted(p.name for p in found.iterdir()) == [
-        "checkpoints", "config.yaml", "metrics.csv", "metrics.json", "predictions.json", "report.html", "tensorboard",
+        "checkpoints", "config.yaml", "log.txt", "metrics.csv", "metrics.json", "predictions.json", "report.html",
+        "tensorboard",
     ]  # fmt: skip
 
 
@@ -124,6 +125,7 @@ def test_resume_asks_for_the_last_checkpoint(trained, tmp_path, monkeypatch):
     assert asked == [(str(trained[1]), "last")] and "error: seen enough" in done.stderr
 
 
+@pytest.mark.usefixtures("no_connections")
 @pytest.mark.parametrize("task", ["lraspp", "raspp", "deeplabv3"])
 def test_segmentation_trains_on_one_image_a_step(tiny_shapes, tmp_path, task):
     small = ["data.batch_size=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1"]

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "seg_det"
 LAYERS = (
     {"errors", "values", "types", "registry", "files", "installed", "checksums", "sidecar", "migrations",
-     "facts", "runs", "origin", "checkpoint", "download", "archives", "ops", "nn"},
+     "facts", "runs", "origin", "run_log", "progress", "quiet", "checkpoint", "download", "archives", "ops", "nn"},
     {"data", "losses", "media", "models", "postprocess"},
     {"predict", "export", "report", "metrics", "weights", "anchors", "doctor"},
     {"automatic", "training", "proof", "evaluation", "kinds"},

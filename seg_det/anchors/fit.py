@@ -12,11 +12,11 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from seg_det.anchors.grid import Grid
 from seg_det.ops.anchors import Shape
 from seg_det.ops.boxes import to_centre
+from seg_det.progress import progress_bar
 
 KMEANS_STEPS = 30
 RECALL_WEIGHT = 3.0  # of the recall beside the mean IoU: with 1 the mean rises at the cost of the recall on some data
@@ -103,7 +103,7 @@ def _search(
     overlaps = torch.cat([grid.overlaps(boxes, level, i).T for i, level in enumerate(shapes)])  # [S, N]
     first = [0, *accumulate(len(level) for level in shapes)]
     wanted = grid.shapes_of(to_centre(boxes)[:, 2:].double())
-    for turn in tqdm(range(rounds), desc="fitting anchors", unit="round", delay=2, leave=False):
+    for turn in progress_bar(range(rounds), desc="fitting anchors", unit="round"):
         step = FIRST_STEP * STEP_DECAY**turn
         for i, level in enumerate(shapes):
             low = max((s[:, 0].max().item() for s in shapes[:i]), default=0.0)

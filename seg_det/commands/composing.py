@@ -13,9 +13,11 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from seg_det.commands.error_sentences import composing_sentence, known_keys, no_choice, no_key
+from seg_det.commands.help import asked, help_text
 from seg_det.commands.quoting import SWEEPING, is_path, unquoted, with_quotes
 from seg_det.errors import UserError
 from seg_det.installed import installed
+from seg_det.run_log import recorded
 
 FULL = "HYDRA_FULL_ERROR"
 SAVED = "SEG_DET_HYDRA_FULL_ERROR"  # the user's own value, while Hydra reads the command line
@@ -31,10 +33,19 @@ def start(main: Callable[[], None], name: str, complete: Callable[[Sequence[str]
     ``complete`` adds to the arguments once their paths are quoted. What Hydra refuses is said in one sentence.
     """
     _print_anything()
+    with recorded():
+        _start(main, name, complete)
+
+
+def _start(main: Callable[[], None], name: str, complete: Callable[[Sequence[str]], list[str]]) -> None:
     # Python's argparse takes no settings behind a flag that itself stands behind one.
     words = sorted(sys.argv[1:], key=lambda word: word not in SWEEPING)
     try:
         _check_words(words)
+        if asked(words):
+            _check_choices(words)
+            print(help_text(name, with_quotes(words)))
+            return
         sys.argv[1:] = complete(with_quotes(words))
         _check_choices(sys.argv[1:])
         refuse_new_keys(name, sys.argv[1:])

@@ -36,7 +36,7 @@ from seg_det.registry import LOSSES
 from seg_det.report.pictures import counted
 from seg_det.types import ModelCard
 
-FAIL_ON = {ERROR: (ERROR,), WARNING: (ERROR, WARNING), "never": ()}
+FAIL_ON = {"error": (ERROR,), "warning": (ERROR, WARNING), "never": ()}  # the severities that fail
 PARTS = ("train", "val")
 MOST_LINES = 8  # lines of one sort
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -24,6 +25,7 @@ from seg_det.predict.loading import chosen_device, network_predictor
 from seg_det.predict.predictor import Predictor
 from seg_det.predict.tiles import TiledPredictor
 from seg_det.report.terminal import figures, summary
+from seg_det.run_log import LOG
 
 
 def main(config: DictConfig) -> None:
@@ -35,18 +37,28 @@ def main(config: DictConfig) -> None:
     if (tiles := tiles_of(config.tiles)) is not None:
         predictor = TiledPredictor(predictor, tiles, batch_size=batch_size(config.data.batch_size))
     folder = open_folder("evaluate", predictor.card.name, config)
+<<<<<<< HEAD
     record = evaluate_model(
+=======
+    device = chosen_device(config.device)
+    LOG.keep("\n".join([*source.problems, f"measuring {source.name} on {_where(reference, device)}"]))
+    metrics = evaluate_model(
+>>>>>>> 51e786cc2fcf3800a03a2d667d59606813b8e163
         predictor,
         network,
         source,
         destination=Destination(folder, OmegaConf.to_yaml(config), command_line("evaluate", model=reference)),
         batch_size=batch_size(config.data.batch_size),
         num_workers=workers(config.data.num_workers),
-        device=chosen_device(config.device),
+        device=device,
         options=_evaluation_options(config, folder),
     )
     print(figures(record))
     print(summary(record, folder))
+
+
+def _where(reference: str, device: torch.device) -> str:
+    return "the CPU, by the runtime of the exported file" if is_exported(reference) else str(device)
 
 
 def _measured(reference: str, config: DictConfig) -> tuple[Predictor, nn.Module, Source]:

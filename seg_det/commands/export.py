@@ -23,8 +23,12 @@ from seg_det.predict.published import is_published
 from seg_det.proof.sensitivity import search, search_text, sensitivity
 from seg_det.proof.verification import Export, export_model
 from seg_det.registry import TARGETS
+<<<<<<< HEAD
 from seg_det.report.terminal import export_summary
 from seg_det.runs import EXPORT, ExportRecord
+=======
+from seg_det.run_log import LOG
+>>>>>>> 51e786cc2fcf3800a03a2d667d59606813b8e163
 from seg_det.types import ModelCard
 from seg_det.weights import resolve
 
@@ -42,13 +46,15 @@ def main(config: DictConfig) -> None:
     card = _resized(card, config.resize)
     path = resolve(reference) if is_published(reference) else checkpoint.find(reference)
     folder = open_folder("export", card.name, config)
+    validation = read_measured(dataset, config, config.verification.split)
+    LOG.keep("\n".join([*validation.problems, f"verifying on {validation.name}, on the CPU"]))
     setup = Export(
         target=target,
         model=model,
         card=card,
         checkpoint={"path": str(path), "sha256": sha256_of(path)},
         run=folder,
-        validation=read_measured(dataset, config, config.verification.split),
+        validation=validation,
         pipeline=config.pipeline,
         precision=config.precision,
         calibration=read_measured(dataset, config, "train") if config.precision == "int8" else None,

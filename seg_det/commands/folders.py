@@ -25,6 +25,7 @@ from seg_det.files import CannotWrite, relative, write_whole
 from seg_det.installed import program
 from seg_det.migrations import marked
 from seg_det.origin import anonymous
+from seg_det.run_log import LOG, NAME
 from seg_det.values import is_name
 
 RUNS = Path("runs")
@@ -166,6 +167,7 @@ def claim(folder: Path, config: DictConfig) -> None:
     values = marked(unresolved(config))
     write_whole(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(values)))
     _tell_hydra(folder)
+    LOG.open(folder)
 
 
 def _make(folder: Path) -> list[Path]:
@@ -195,7 +197,8 @@ def release() -> None:
     folder, STATE.claimed = STATE.claimed, None
     if folder is None or not folder.is_dir():
         return
-    if {path.name for path in folder.iterdir() if path.suffix != ".log"} <= {CONFIG, ".hydra"}:
+    if {path.name for path in folder.iterdir() if path.suffix != ".log"} <= {CONFIG, NAME, ".hydra"}:
+        LOG.end()
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         with suppress(OSError):  # the outer ones may have come to hold other runs
@@ -206,6 +209,7 @@ def release() -> None:
 def forget() -> None:
     """The command is over: what it knew of its folder is not for another one in this process."""
     STATE.asked, STATE.claimed, STATE.made = None, None, []
+    LOG.end()
 
 
 def newest_run() -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
 from seg_det.commands.folders import newest_run, open_folder
 from seg_det.commands.schemas import PredictionSchema, check
@@ -28,9 +26,10 @@ from seg_det.media.videos import Timing
 from seg_det.predict.loading import has_no_card, load
 from seg_det.predict.model import Model
 from seg_det.predict.run import Options, Summary, check_formats, predict_source
+from seg_det.progress import progress_bar
+from seg_det.run_log import LOG
 
 log = logging.getLogger(__name__)
-LINE_EVERY = 60.0  # seconds between two lines of progress where there is no terminal
 INTERRUPTED = 130  # the exit code of what Ctrl-C ended
 MOST_NAMED = 8  # classes and suffixes that are named one by one
 
@@ -47,6 +46,7 @@ def main(config: DictConfig) -> None:
     model = _model(config)
     options = _options(config, model)
     folder = open_folder("predict", model.card.name, _without_secrets(config, source))
+    LOG.keep(f"predicting on {model.device}")
     _tell_others(others)
     with _silent("seg_det.predict.model"):  # whose warnings number images where a run has their names
         summary = predict_source(model, inputs, folder, options, progress=_progress)
@@ -132,18 +132,7 @@ def _tell_others(others: Counter[str]) -> None:
 
 
 def _progress(frames: Iterator[Frame], given: Input) -> Iterator[Frame]:
-    """A bar on a terminal, else a line a minute."""
-    if sys.stderr.isatty():
-        yield from tqdm(
-            frames, desc=f"predicting {Path(given.name).name}", total=given.length, unit="image", leave=False
-        )
-        return
-    last = time.monotonic()
-    for number, frame in enumerate(frames, start=1):
-        if time.monotonic() - last >= LINE_EVERY:
-            last = time.monotonic()
-            print(f"{given.name}: {number} of {given.length or 'unknown'} images", file=sys.stderr, flush=True)
-        yield frame
+    return iter(progress_bar(frames, f"predicting {Path(given.name).name}", given.length, unit="image"))
 
 
 def summary_text(summary: Summary, folder: Path) -> str:

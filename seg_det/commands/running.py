@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 import traceback
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,18 +29,10 @@ from seg_det.commands.containers import unresolved
 from seg_det.commands.error_sentences import running_sentence
 from seg_det.errors import Terminated, UserError
 from seg_det.files import write_whole
+from seg_det.quiet import quieten
+from seg_det.run_log import LOG
 
 log = logging.getLogger(__name__)
-NOISE = (  # beginnings of warnings that are about the libraries' own affairs
-    "does not have many workers",
-    "Experiment logs directory",
-    "Checkpoint directory",
-    "is deprecated, use `isinstance",
-    "The number of training batches",
-    "The dirpath has changed",
-    "It is recommended to use `self.log",
-    "epoch parameter in `scheduler.step",
-)
 
 
 @dataclass
@@ -64,7 +55,7 @@ def run(command: str, config: DictConfig) -> Any:
     """
     STATE.started = time.monotonic()
     leave_hydra()
-    _quieten()
+    quieten()
     _keep_freed_memory()
     try:
         with _terminable():
@@ -88,11 +79,14 @@ def _fail(error: Exception) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
         content = {"error": text, "traceback": traceback.format_exc()}
         write_whole(folder / "error.json", json.dumps(content, indent=1))
+        LOG.open(folder)
         log.error("Job %s failed: %s", HydraConfig.get().job.num, text)
     elif sentence is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        LOG.keep(traceback.format_exc())
         raise error
     else:
         _new_line()
+        LOG.keep(f"error: {sentence}")
         sys.exit(f"error: {sentence}")
 
 
@@ -159,11 +153,3 @@ def _keep_freed_memory() -> None:
     mallopt(m_trim_threshold, 2**31 - 1)
     mallopt(m_mmap_max, 0)
     mallopt(m_top_pad, 256 * 2**20)
-
-
-def _quieten() -> None:
-    """Warnings that are about this program and not about what the user does."""
-    for message in NOISE:
-        warnings.filterwarnings("ignore", f".*{message}")
-    for name in ("utilities.rank_zero", "accelerators.cuda", "trainer.connectors.signal_connector"):
-        logging.getLogger(f"lightning.pytorch.{name}").setLevel(logging.WARNING)

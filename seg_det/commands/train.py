@@ -45,6 +45,7 @@ from seg_det.installed import program
 from seg_det.kinds.lookup import kind_named
 from seg_det.registry import AUGMENTATIONS, CALLBACKS, LOGGERS, LOSSES, TARGET, filled
 from seg_det.report.terminal import summary
+from seg_det.run_log import LOG
 from seg_det.runs import RunRecord
 from seg_det.training.optimisation import Recipe
 from seg_det.training.preview import preview
@@ -96,6 +97,7 @@ def _folder(config: DictConfig, resume: Path | None, verb: str) -> Path:
     """A new folder; that of the resumed run where it lacks nothing but its evaluation."""
     require_name(run_name(config))
     if verb == "train" and resume and lacks_report(resume, config.trainer.max_epochs):
+        LOG.open(resume.parent.parent)
         return resume.parent.parent
     return open_folder(verb, run_name(config), _anywhere(config))
 

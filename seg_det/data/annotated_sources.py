@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as rle
-from tqdm import tqdm
 
 from seg_det.data.annotated import AnnotatedImage, Reading, Request, Shape, Tool
 from seg_det.data.annotated_files import ImageFinder, Part, Tree, part_of, read_tree
@@ -29,6 +28,7 @@ from seg_det.data.records import (
 )
 from seg_det.data.voc import image_ids
 from seg_det.errors import UserError
+from seg_det.progress import progress_bar
 from seg_det.types import Category
 
 MOST_SHOWN = 20  # names of classes in a message
@@ -77,7 +77,7 @@ def _require_content(
 
 
 def _parsed(tool: Tool, files: Sequence[Path], reading: Reading) -> Iterator[AnnotatedImage]:
-    bar = tqdm(files, desc=f"reading {files[0].parent}", unit="file", delay=2, leave=False, disable=len(files) < 2)
+    bar = progress_bar(files, desc=f"reading {files[0].parent}", unit="file", disable=len(files) < 2)
     for file in bar:
         try:
             yield from _images_in(file, tool, reading)
@@ -141,7 +141,7 @@ def _located(
     found: dict[Path, AnnotatedImage] = {}
     sizes: list[tuple[int, int]] = []
     objects: list[tuple[int, Shape]] = []
-    for image in tqdm(annotated, desc=f"reading {finder.root}", unit="image", delay=2, leave=False):
+    for image in progress_bar(annotated, desc=f"reading {finder.root}", unit="image"):
         try:
             path = finder.find(image.written, image.file.parent)
             if path in found:

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
-from tqdm import tqdm
 
 from seg_det.data.records import (
     ClassificationRecord,
@@ -22,6 +21,7 @@ from seg_det.data.records import (
     with_records,
 )
 from seg_det.errors import UserError
+from seg_det.progress import progress_bar
 from seg_det.types import IGNORE, Category
 
 
@@ -139,7 +139,7 @@ def present_labels(source: Source) -> set[int]:
         return set(np.unique(np.concatenate([np.zeros(0, np.int64), *(r.labels for r in source.records)])).tolist())
     with ThreadPoolExecutor() as pool:  # decoding leaves Python free
         found = pool.map(_labels_of, (record.mask for record in source.records))
-        counted = tqdm(found, f"classes of {source.name}", len(source.records), unit="mask", delay=2, leave=False)
+        counted = progress_bar(found, f"classes of {source.name}", len(source.records), unit="mask")
         return set().union(*counted) - {IGNORE}
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from seg_det.data.coco_entries import DROPPED, MALFORMED, Key, key_of, numbered
 from seg_det.data.image_files import most_pixels
 from seg_det.data.images import verify_image
@@ -14,6 +12,7 @@ from seg_det.data.problems import Problems
 from seg_det.data.records import ImageFile
 from seg_det.data.spelling import Spellings
 from seg_det.errors import UserError
+from seg_det.progress import progress_bar
 
 
 class _Entry(NamedTuple):
@@ -34,7 +33,7 @@ def read_images(
     named = _declared(entries, path, problems)
     ids = numbered([entry.key for entry in named], "image", path, problems)
     rows = zip(named, ids, strict=True)
-    for entry, image_id in tqdm(rows, f"reading {folder}", len(named), unit="image", delay=2, leave=False):
+    for entry, image_id in progress_bar(rows, f"reading {folder}", len(named), unit="image"):
         places[entry.key] = DROPPED
         try:
             image = spellings.find(entry.name)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as rle
-from tqdm import tqdm
 
 from seg_det.data.coco import default_name
 from seg_det.data.coco_entries import DROPPED, Declared, Keys, describe, keys_of, load_document, read_categories
@@ -21,6 +20,7 @@ from seg_det.data.problems import Problems, require
 from seg_det.data.records import ImageFile, SegmentationRecord, SegmentationSource
 from seg_det.data.run_lengths import checked_runs
 from seg_det.errors import UserError
+from seg_det.progress import progress_bar
 from seg_det.registry import READERS
 from seg_det.types import IGNORE, Category
 
@@ -123,7 +123,7 @@ class _Regions:
 
     def read(self, entries: list[Any], declared: Declared) -> None:
         """All that can be drawn; the regions of images that were left out go silently with them."""
-        for at, entry in enumerate(tqdm(entries, desc=f"reading {self.path}", unit="object", delay=2, leave=False)):
+        for at, entry in enumerate(progress_bar(entries, desc=f"reading {self.path}", unit="object")):
             try:
                 keys = keys_of(entry, declared, NEEDS)
                 if keys.image != DROPPED:

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from seg_det.data.class_lists import class_names
 from seg_det.data.images import IMAGE_SUFFIXES
 from seg_det.data.places import below
 from seg_det.data.problems import Problems, require
 from seg_det.data.records import ClassificationRecord, ClassificationSource
 from seg_det.errors import UserError
+from seg_det.progress import progress_bar
 from seg_det.registry import READERS
 from seg_det.types import Category
 
@@ -170,7 +169,7 @@ def _from_folders(
     found = _folders(folder)
     _find_strangers(folder, found, names, problems)
     records: list[ClassificationRecord] = []
-    for label, name in enumerate(tqdm(names, desc=f"listing {folder}", unit="class", delay=2, leave=False)):
+    for label, name in enumerate(progress_bar(names, desc=f"listing {folder}", unit="class")):
         before = len(records)
         if name in found:
             images = _images_below(folder / name)
@@ -205,7 +204,7 @@ def _from_list(part: _Part, images: Path, names: Sequence[str], problems: Proble
     folders: dict[str, tuple[Path, set[str]]] = {}
     first: dict[tuple[str, str], int] = {}
     records = []
-    rows = tqdm(part.rows, desc=f"reading {part.path}", unit="image", delay=2, leave=False)
+    rows = progress_bar(part.rows, desc=f"reading {part.path}", unit="image")
     for image_id, row in enumerate(rows, start=1):
         parent, _, file = row.file.rpartition("/")
         if parent not in folders:

@@ -11,12 +11,12 @@ from typing import NamedTuple, overload
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from seg_det.data.images import image_size, is_turned, read_stored, verify_image
 from seg_det.data.problems import Problems
 from seg_det.data.records import SegmentationRecord, SegmentationSource
 from seg_det.errors import UserError
+from seg_det.progress import progress_bar
 from seg_det.types import IGNORE, Category
 
 UNKNOWN = 254  # in lookups: a value that stands for no class and is not ignored
@@ -193,7 +193,7 @@ def masked_records(images: Sequence[MaskedImage], problems: Problems, what: str)
     Where problems are skipped each file is read, so that none ends the training. ``what`` is for the progress bar.
     """
     records = []
-    for image in tqdm(images, desc=f"reading {what}", unit="image", delay=2, leave=False):
+    for image in progress_bar(images, desc=f"reading {what}", unit="image"):
         try:
             size = _common_size(image.path, image.mask.path, verify=problems.on_bad == "skip")
             if problems.on_bad == "skip":
@@ -225,9 +225,7 @@ def require_counted_pixels(source: SegmentationSource, *, every: bool = False) -
     files = [record.mask for record in source.records if isinstance(record.mask, MaskFile)] if every else []
     if files:
         with ThreadPoolExecutor() as pool:  # decoding leaves Python free
-            for labels in tqdm(
-                pool.map(MaskFile.read, files), f"checking {source.name}", len(files), delay=2, leave=False
-            ):
+            for labels in progress_bar(pool.map(MaskFile.read, files), f"checking {source.name}", len(files)):
                 _see(labels, seen)
     for record in source.records:
         if _several(seen):

@@ -20,7 +20,6 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from seg_det.data.coco import read_coco
 from seg_det.data.masks import MaskedImage, MaskFile, mask_code, masked_records, segmentation_source
@@ -28,6 +27,7 @@ from seg_det.data.problems import Problems
 from seg_det.data.records import DetectionSource, SegmentationSource
 from seg_det.data.shapes_scene import CLASSES, HEIGHT, WIDTH, Scene, lay_out, paint_scene
 from seg_det.errors import UserError
+from seg_det.progress import progress_bar
 from seg_det.registry import READERS
 from seg_det.types import Category
 
@@ -152,7 +152,9 @@ def _write_dataset(folder: Path, marker: dict[str, int], title: str) -> None:
     (folder / "annotations").mkdir(parents=True)
     # threads, not processes: OpenCV and numpy's generators let go of the interpreter lock, and a torch that is already
     # loaded does not mind
-    with tqdm(total=marker["train_images"] + marker["val_images"], desc=title, unit="image") as bar:
+    whole = marker["train_images"] + marker["val_images"]
+    nothing: Iterable[None] | None = None  # to go through: the bar is updated below
+    with progress_bar(nothing, title, whole, unit="image", leave=True) as bar:
         for split in SPLITS:
             for kind in ("images", "masks"):
                 (folder / kind / split).mkdir(parents=True)

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from seg_det.data.images import read_small_grey
 from seg_det.errors import UserError
+from seg_det.progress import progress_bar
 
 HASH = 64  # bits: whether a pixel of 9 x 8 is brighter than its left neighbour
 SIDE = 16  # of a thumbnail
@@ -55,7 +55,7 @@ def digests(paths: Sequence[Path]) -> list[Digest | None]:
     """The hash and the grey thumbnail of each image, read in threads; None for one that cannot be read."""
     with ThreadPoolExecutor() as pool:  # decoding leaves Python free
         found = pool.map(_digest, paths, chunksize=16)
-        return list(tqdm(found, "looking for near-duplicates", len(paths), unit="image", delay=2, leave=False))
+        return list(progress_bar(found, "looking for near-duplicates", len(paths), unit="image"))
 
 
 def _digest(path: Path) -> Digest | None:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
-from tqdm import tqdm
 
 from seg_det.data.doubts import note_repeats, require_pixels
 from seg_det.data.images import IMAGE_SUFFIXES, is_turned, verify_image
@@ -23,6 +22,7 @@ from seg_det.data.texts import read_lines
 from seg_det.data.voc_classes import class_names, class_of
 from seg_det.data.voc_xml import parse_annotation, text_of
 from seg_det.errors import UserError
+from seg_det.progress import progress_bar
 from seg_det.registry import READERS
 from seg_det.types import Category
 
@@ -207,7 +207,7 @@ def _read_annotations(folders: Folders, stems: list[str], problems: Problems) ->
     found, ids = _Files(folders), image_ids(stems)
     files: list[ImageFile] = []
     objects: list[_Object] = []
-    for stem in tqdm(stems, desc=f"reading {folders.annotations}", unit="image", delay=2, leave=False):
+    for stem in progress_bar(stems, desc=f"reading {folders.annotations}", unit="image"):
         try:
             image = found.image(stem, problems)
             path = found.annotation(image)

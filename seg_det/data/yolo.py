@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from seg_det.data.coco_seg import DrawnMask, Region
 from seg_det.data.doubts import note_repeats
@@ -27,6 +25,7 @@ from seg_det.data.yolo_files import LABELS, Description, images_of, label_file, 
 from seg_det.data.yolo_labels import LabelFiles, shared_labels
 from seg_det.data.yolo_lines import CORNERS, Line, LineReader
 from seg_det.errors import UserError
+from seg_det.progress import progress_bar
 from seg_det.registry import READERS
 from seg_det.types import Category
 
@@ -81,8 +80,8 @@ def _read_images(paths: Sequence[Path], labels: str, problems: Problems) -> list
         keys = [str(path) for path in paths]
     ids = image_ids(keys)
     shared, files = shared_labels(paths, labels), []
-    shown: dict[str, Any] = {"desc": f"reading {paths[0].parent}", "unit": "image", "delay": 2, "leave": False}
-    for path, key in zip(tqdm(paths, **shown), keys, strict=True):
+    shown = progress_bar(paths, f"reading {paths[0].parent}", unit="image")
+    for path, key in zip(shown, keys, strict=True):
         if path in shared:
             same = f"{shared[path]} and {path.name} have the same label file {label_file(path, labels)}"
             problems.add(f"{same}: remove or rename one of them", lost="image")

@@ -9,6 +9,7 @@ from seg_det.doctor.findings import NOTE, Checks, Found, Scope, merged
 from seg_det.doctor.images import check_images
 from seg_det.doctor.looks import look_at_all
 from seg_det.doctor.sentences import check_sentences, fault_of
+from seg_det.run_log import LOG
 
 log = logging.getLogger(__name__)
 UNCHECKED = "leak-unchecked"
@@ -40,12 +41,15 @@ def warn(scope: Scope, checks: Checks) -> None:
     """Log what is wrong or doubtful with the data before hours are spent on a training: at most ten lines.
 
     First what the readers said, then one line for each error and warning of the quick checks, less what was said already.
+    The run's log gets all lines.
     """
     sentences = list(dict.fromkeys(sentence for split in scope.splits for sentence in split.source.problems))
     said = {fault_of(sentence, "") for sentence in sentences[:MOST_READ]}
     faults = [one for one in examine_quickly(scope, checks) if _is_told(one) and one.fault not in said]
     for line in [*sentences[:MOST_READ], *map(_line, faults[:MOST_FOUND])]:
         log.warning("%s", line)
+    for line in [*sentences[MOST_READ:], *map(_line, faults[MOST_FOUND:])]:
+        LOG.keep(line)
     left = len(sentences[MOST_READ:]) + sum(one.count for one in faults[MOST_FOUND:])
     if left or faults:
         log.warning("%s%s", f"{left:,} more problems; " if left else "", FOLLOWING)

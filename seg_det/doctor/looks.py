@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from seg_det.data.images import damage, decode_rgb
 from seg_det.data.similar import Digest, dhash, thumbnail
 from seg_det.errors import UserError
+from seg_det.progress import progress_bar
 
 LONGEST = 256  # pixels of the longer side of the copy that is measured
 LUMA = np.array((0.241, 0.691, 0.068), np.float32)  # weights of the squares in perceived brightness, as in CleanVision
@@ -75,7 +75,7 @@ def look_at_all(paths: Iterable[Path], title: str) -> dict[Path, Look]:
     """A look at each image, in threads (decoding leaves Python free), with a progress bar."""
     unique = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = tqdm(pool.map(look_at, unique), title, len(unique), unit="image", delay=2, leave=False)
+        looks = progress_bar(pool.map(look_at, unique), title, len(unique), unit="image")
         return {look.path: look for look in looks}
 
 

@@ -9,13 +9,13 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from seg_det.data.records import SegmentationRecord
 from seg_det.doctor.classes import by_name, check_pixels
 from seg_det.doctor.findings import ERROR, Finding, Found, Scope, Split, found
 from seg_det.doctor.sentences import fault_of
 from seg_det.errors import UserError
+from seg_det.progress import progress_bar
 from seg_det.types import IGNORE
 
 NEARLY = 0.95  # share of ignored pixels
@@ -52,7 +52,7 @@ def _counted(split: Split) -> list[Counted]:
     records = split.source.records
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         read = pool.map(_count, records)
-        return list(tqdm(read, f"masks of {split.name}", len(records), unit="mask", delay=2, leave=False))
+        return list(progress_bar(read, f"masks of {split.name}", len(records), unit="mask"))
 
 
 def _count(record: SegmentationRecord) -> Counted:

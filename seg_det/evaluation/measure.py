@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
-from tqdm import tqdm
 
 from seg_det.data.images import read_rgb
 from seg_det.data.loaders import loading, require_annotated_size
@@ -19,6 +18,7 @@ from seg_det.data.samplers import SizeBatches
 from seg_det.kinds.kind import Kind, Metric, Report
 from seg_det.predict.predictor import NotFinite, Predictor
 from seg_det.predict.preprocessing import Preprocessing, Size, stacked
+from seg_det.progress import progress_bar
 
 
 class Sample(NamedTuple):
@@ -110,7 +110,7 @@ def evaluate(
     batches = loader(kind, predictor.preprocessing, source, batch_size=batch_size, num_workers=num_workers)
     metric = metric or kind.metric(source, **(options or {}))
     seconds = 0.0
-    for batch in tqdm(batches, desc=f"evaluating {source.name}", unit="batch", leave=False):
+    for batch in progress_bar(batches, desc=f"evaluating {source.name}", unit="batch"):
         start = time.perf_counter()
         predictions = predictions_of(predictor, batch, source, device)
         wait_for(device)  # so that the clock stops after it

@@ -31,6 +31,7 @@ from seg_det.ops.boxes import area
 from seg_det.ops.nms import nms
 from seg_det.predict.exported import Session
 from seg_det.predict.graphs import CONSIDERED, Found
+from seg_det.quiet import quiet_loading
 from seg_det.registry import TARGETS
 
 KEY = "seg_det"  # of the metadata
@@ -110,9 +111,9 @@ class LiteRtTarget(Target):
 def converted(graph: Graph, target: str) -> bytes:
     """``graph`` for one image, in float, as the format's bytes."""
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import litert_torch
-    from ai_edge_litert.interpreter import Interpreter
+    with quiet_loading():
+        import litert_torch
+        from ai_edge_litert.interpreter import Interpreter
 
     _teach_converter()
     module = _spread(copy.deepcopy(graph.module))
@@ -126,7 +127,8 @@ def converted(graph: Graph, target: str) -> bytes:
     finally:
         logging.getLogger().removeFilter(_grave)
     try:
-        Interpreter(model_content=content)
+        with quiet_loading():
+            Interpreter(model_content=content)
     except ValueError as error:  # the converter writes operators that the runtime has not
         raise unsupported(error, target) from error
     return content

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
+from seg_det.quiet import quiet_loading
+
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 FLOAT32, INT8 = 0, 9  # types of tensors in the format
 SAMPLES = 512  # values of a tensor that are kept of each image
@@ -222,8 +224,9 @@ def delegated(path: Path) -> dict[str, Any]:
     """Which operators of the network's body XNNPACK takes here, and which LiteRT's delegate for graphics has no kernels for."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(path))
-    interpreter.allocate_tensors()
+    with quiet_loading():
+        interpreter = Interpreter(model_path=str(path))
+        interpreter.allocate_tensors()
     found = [
         Operator(about["op_name"], tuple(about["inputs"].tolist()), tuple(about["outputs"].tolist()))
         for about in interpreter._get_ops_details()

@@ -52,6 +52,10 @@ def plain_loss(function: Callable[..., Losses], predictor: NetworkPredictor, raw
     return function(raw, batch)
 
 
+def no_truth(record: Any) -> None:
+    """Nothing beside the image. A function with a name, which reaches loader processes that are spawned."""
+
+
 def no_truths(batch: Any) -> list[None]:
     """For each image of a batch nothing: the metric has the labels of all."""
     return [None] * len(batch.images)
@@ -93,7 +97,7 @@ class Kind:
     postprocess: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] = lambda loss, settings: dict(
         settings
     )
-    truth: Callable[[Any], Any] = lambda record: None
+    truth: Callable[[Any], Any] = no_truth
     batch_truths: Callable[[Any], Sequence[Any]] = no_truths
     batch_sizes: Callable[[Any], list[tuple[int, int]]] = file_sizes
     scored: Callable[[Sequence[Any], Sequence[Any]], Any] = lambda predictions, truths: predictions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cache, cached_property
 from pathlib import Path
 from threading import Lock
@@ -18,6 +19,7 @@ from seg_det.ops.images import sides
 from seg_det.predict.lookup import task_of
 from seg_det.predict.predictor import NotFinite
 from seg_det.predict.preprocessing import AS_IT_IS, Preprocessing, Size
+from seg_det.quiet import quiet_loading
 from seg_det.registry import TARGETS
 from seg_det.types import ModelCard
 
@@ -58,7 +60,8 @@ def open_file(path: Path) -> Opened:
         raise UserError(f"{path} cannot be run here: {reason}.")
     described = sidecar.read(path, target().embedded(path))
     try:
-        session = target.session(str(path))
+        with quiet_loading():
+            session = target.session(str(path))
     except Exception as error:  # each runtime has its own
         raise UserError(f"{path} cannot be opened as {target.name} ({str(error)[:160]}): export it again.") from error
     return Opened(path, *described, session)
@@ -77,7 +80,7 @@ class FilePredictor:
         self.what = f"The card of {opened.path}"
         self.pipeline = opened.export["pipeline"]
         self.session = opened.session
-        self._lock = Lock()
+        self._lock, self._begun = Lock(), False
         self.task = task_of(card, self.what)
         # Decodes raw outputs; it needs the anchors, and none of the weights.
         self.decoder = self.task.predictor(self.network, card) if self.pipeline == "raw" else None
@@ -128,8 +131,10 @@ class FilePredictor:
     def _run(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """What the runtime gives. Raises UserError where that is not what the card promises."""
         try:
-            with self._lock:  # not every runtime may be called by two threads at once
+            # Not every runtime may be called by two threads at once; some tell at the first call how they run the file.
+            with self._lock, nullcontext() if self._begun else quiet_loading():
                 found = self.session(image)
+                self._begun = True
         except Exception as error:  # each runtime has its own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             raise UserError(

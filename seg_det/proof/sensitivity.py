@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from seg_det.data.classes import with_categories
 from seg_det.data.records import Source, with_records
@@ -23,6 +22,7 @@ from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import KINDS
 from seg_det.nn.fake_quant import Simulation, calibrate, simulate
 from seg_det.predict.predictor import NetworkPredictor
+from seg_det.progress import progress_bar
 from seg_det.proof.verification import Export, calibration_source, export_model, verification_source
 from seg_det.report.tables import format_table, write_csv
 from seg_det.runs import ExportRecord
@@ -86,7 +86,7 @@ class _Measured:
         self.predictor = predictor
         self.source = source
         batches = loader(kind, predictor.preprocessing, source, batch_size=1, num_workers=num_workers)
-        self.batches = list(tqdm(batches, desc=f"reading {source.name}", unit="image", leave=False))
+        self.batches = list(progress_bar(batches, desc=f"reading {source.name}", unit="image"))
         self.outputs: list[tuple[Tensor, ...]] = []
         predictor.model.register_forward_hook(lambda model, inputs, raw: self.outputs.append(_parts(raw)))
 
@@ -99,7 +99,7 @@ class _Measured:
         exact = self._value()
         reference = self.outputs
         costs = []
-        for name in tqdm(simulations, desc="each layer in 8 bits", unit="layer", leave=False):
+        for name in progress_bar(simulations, desc="each layer in 8 bits", unit="layer"):
             _activate(simulations, (name,))
             costs.append(Cost(name, exact - self._value(), _noise(reference, self.outputs)))
         costs.sort(key=lambda cost: (cost.lost if cost.lost > CHANCE else 0.0, cost.noise), reverse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import time
@@ -31,12 +32,14 @@ from seg_det.errors import Terminated, UserError
 from seg_det.files import copy_whole
 from seg_det.nn.convolutions import in_format
 from seg_det.predict.loading import chosen_device
+from seg_det.training.bars import training_bar
 from seg_det.training.learner import Learner
 from seg_det.training.loggers import continue_history
 from seg_det.training.optimisation import EMA, Recipe
 from seg_det.training.saving import BestCheckpoint, WholeCheckpoints
 from seg_det.training.start import epochs_of, steps_of
 
+log = logging.getLogger(__name__)
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}  # by trainer.profiler
 NEED_A_LOGGER = (LearningRateMonitor, DeviceStatsMonitor)
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
@@ -134,6 +137,7 @@ def fit(
     broken = task.kind.tiny_maps and trainer.strategy.root_device.type == "cpu" and precision.startswith("bf16")
     if settings.channels_last and not broken:
         in_format(task.predictor, torch.channels_last)
+    log.info("Training on %s with precision %s.", trainer.strategy.root_device, precision)
     start = time.perf_counter()
     if resume and trainer.is_global_zero:  # for one who resumes this run in its turn
         copy_whole(resume, folder / "last.ckpt")
@@ -256,7 +260,7 @@ def _native_precision(accelerator: str) -> str:
 def _callbacks(
     folder: Path, monitor: str, recipe: Recipe, settings: TrainerSettings, resume: Path | None
 ) -> list[Callback]:
-    callbacks: list[Callback] = [TQDMProgressBar(refresh_rate=5)]
+    callbacks: list[Callback] = [training_bar()]
     if recipe.ema_decay:
         callbacks.append(EMA(recipe.ema_decay))
     if settings.early_stopping:
