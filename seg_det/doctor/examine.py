@@ -48,7 +48,7 @@ def warn(scope: Scope, checks: Checks) -> None:
         log.warning("%s", line)
     left = len(sentences[MOST_READ:]) + sum(one.count for one in faults[MOST_FOUND:])
     if left or faults:
-        log.warning("%s%s", f"{left:,} more problems; " if left else "", FOLLOWING)
+        log.warning("%s%s", f"{left:,} more problem{'s' * (left > 1)}; " if left else "", FOLLOWING)
 
 
 def _is_told(one: Found) -> bool:

@@ -74,6 +74,9 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "box-of-two-classes": Fault(WARNING, "The same box has two classes."),
         "box-covers-image": Fault(NOTE, "A box covers more than 95 % of its image."),
         "box-below-pixel": Fault(NOTE, "A side is below a pixel at data.size: training leaves the object out."),
+        "objects-below-pixel": Fault(
+            WARNING, "Objects below a pixel at data.size are left out of the training: an error where those are all."
+        ),
         "box-tiny": Fault(NOTE, "The longer side is below 8 pixels at data.size: the object is hardly learned."),
         "box-in-crowd": Fault(NOTE, "An object lies in a crowd region of its class."),
         "box-without-anchor": Fault(NOTE, "Objects that match no anchor are learned badly."),

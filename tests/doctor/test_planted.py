@@ -60,7 +60,8 @@ PLANTED = [
     ("box-doubled", "coco", add_object([4, 6, 30, 23.5], 1), ()),
     ("box-of-two-classes", "coco", add_object([4, 6, 30, 24], 2), ()),
     ("box-covers-image", "coco", set_box([0, 0, 64, 62]), ()),
-    ("box-below-pixel", "coco", set_box([4, 6, 30, 0.5]), ()),
+    ("box-below-pixel", "coco", set_box([4, 6, 30, 0.5]), ("objects-below-pixel",)),
+    ("objects-below-pixel", "coco", set_box([4, 6, 0.5, 30]), ()),
     ("box-tiny", "coco", set_box([4, 6, 7, 3]), ()),
     ("box-in-crowd", "coco", add_object([0, 0, 60, 60], 1, iscrowd=1), ()),
     ("image-crowded", "coco", edit("train", lambda d: d["annotations"].extend(
