@@ -20,6 +20,7 @@ PATTERNS = tuple(
         (r"reaches outside its image", "box-reaches-outside"),
         (r"is empty \(0 bytes\)", "image-empty"),
         (r"truncated", "image-truncated"),
+        (r"is damaged inside", "image-damaged"),
         (r"inside, which is not read", "image-format-unknown"),
         (r"pictures, and which of them is meant", "image-several-frames"),
         (r"million pixels are read", "image-too-large"),

@@ -27,6 +27,7 @@ PLANTED = [
     ("image-empty", "coco", rewrite(FIRST, lambda data: b""), ()),
     ("image-truncated", "coco", rewrite(FIRST, lambda data: data[:-200]), ()),
     ("image-unreadable", "coco", rewrite(FIRST, lambda data: data[:2] + b"\xff\xd9"), ()),
+    ("image-damaged", "coco", rewrite(FIRST, lambda data: data[:-300] + bytes(60) + data[-240:]), ()),
     ("image-format-unknown", "yolo", rewrite("images/train/1.jpg", lambda data: b"\0\0\0\x18ftypheic" + data), ()),
     ("image-several-frames", "yolo", lambda root: planted.picture(1).save(
         root / "images/train/1.jpg", "GIF", save_all=True, append_images=[planted.picture(2)]), ()),
