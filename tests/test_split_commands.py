@@ -64,7 +64,7 @@ def trained(tmp_path_factory):
 
 
 def test_a_share_of_one_file_validates(trained):
-    _, root, found, done = trained
+    _, _, found, done = trained
     assert (
         "boards was recognised by _annotations.coco.json, without a val part: dataset=custom_coco dataset.val_share=0.2 "
         "dataset.train_annotations=_annotations.coco.json dataset.train_images=.\n"
