@@ -34,6 +34,7 @@ PATTERNS = tuple(
         (r"the mask .* (holds|is a colour picture)", "mask-value-unknown"),
         (r"category id \S+ is declared twice|image id \S+ is declared twice", "id-twice"),
         (r"both name|are the same file|is that of image id|have the same label file|which both are", "image-listed-twice"),
+        (r"has the name of .* beside it", "image-listed-twice"),
         (r"is listed \d+ times|stands in the list \d+ times|it stands in line \d+ already", "image-listed-twice"),
         (r"is about image id", "annotation-lost"),
         (r"is about category id|its class is not in the class list|the class \S+ is none of", "class-undeclared"),
