@@ -62,6 +62,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "leak-bytes": Fault(ERROR, "A file of the validation split has the same bytes as one of the training split."),
         "leak-pixels": Fault(ERROR, "An image of the validation split has the same pixels as a training image."),
         "leak-near": Fault(WARNING, "An image of the validation split looks the same as a training image."),
+        "leak-frames": Fault(WARNING, "Neighbouring frames of one video are in the training and the validation split."),
         "leak-unchecked": Fault(NOTE, "Not all files could be compared in the time of the quick check."),
         "picture-of-two-classes": Fault(ERROR, "The same picture is in two classes."),
         # boxes
