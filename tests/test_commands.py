@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from commands import run, run_in_new_process
+from hydra.core.utils import JobReturn
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from seg_det import checkpoint
+from seg_det.commands.sweep import SweepTable
 from seg_det.errors import UserError
 from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.models.classifier import Classifier
@@ -210,6 +214,18 @@ def test_fast_dev_run_leaves_nothing_behind(tiny_shapes, tmp_path):
     done = run(tmp_path, "train", f"dataset.root={tiny_shapes}", *FAST, "trainer.fast_dev_run=true")
     assert "fast_dev_run: one batch was trained and one evaluated; nothing was saved." in done.stdout
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("words", "status"), [([], "failed"), (["preview=true"], "done"), (["trainer.fast_dev_run=true"], "done")]
+)
+def test_jobs_that_end_without_figures(tmp_path, words, status):
+    """A preview and fast_dev_run have none, and do not fail for that."""
+    config = OmegaConf.from_dotlist(["preview=false", "trainer.fast_dev_run=false", *words])
+    hydra = OmegaConf.create({"hydra": {"mode": RunMode.MULTIRUN, "runtime": {"output_dir": str(tmp_path / "0")}}})
+    table = SweepTable()
+    table.on_job_end(config, JobReturn(hydra_cfg=hydra, overrides=words))
+    assert [row["status"] for row in table.rows] == [status]
 
 
 def test_sweep_records_failures_and_goes_on(tiny_shapes, tmp_path):

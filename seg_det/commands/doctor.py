@@ -157,5 +157,5 @@ def _anchors(config: DictConfig, kind: Kind, scope: Scope) -> Iterator[Found]:
         std=IMAGENET_STD,
     )
     predictor = kind.task.predictor(checkpoint.build_model(model), card)
-    doubt = kind.doubts(predictor, train.source, build(config.task.loss, LOSSES))
+    doubt = kind.unmatched(predictor, train.source, build(config.task.loss, LOSSES))
     yield from found("box-without-anchor", [Finding(doubt, train.name)] if doubt else [])

@@ -37,13 +37,9 @@ def main(config: DictConfig) -> None:
     if (tiles := tiles_of(config.tiles)) is not None:
         predictor = TiledPredictor(predictor, tiles, batch_size=batch_size(config.data.batch_size))
     folder = open_folder("evaluate", predictor.card.name, config)
-<<<<<<< HEAD
-    record = evaluate_model(
-=======
     device = chosen_device(config.device)
     LOG.keep("\n".join([*source.problems, f"measuring {source.name} on {_where(reference, device)}"]))
-    metrics = evaluate_model(
->>>>>>> 51e786cc2fcf3800a03a2d667d59606813b8e163
+    record = evaluate_model(
         predictor,
         network,
         source,

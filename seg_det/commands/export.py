@@ -23,12 +23,9 @@ from seg_det.predict.published import is_published
 from seg_det.proof.sensitivity import search, search_text, sensitivity
 from seg_det.proof.verification import Export, export_model
 from seg_det.registry import TARGETS
-<<<<<<< HEAD
 from seg_det.report.terminal import export_summary
-from seg_det.runs import EXPORT, ExportRecord
-=======
 from seg_det.run_log import LOG
->>>>>>> 51e786cc2fcf3800a03a2d667d59606813b8e163
+from seg_det.runs import EXPORT, ExportRecord
 from seg_det.types import ModelCard
 from seg_det.weights import resolve
 

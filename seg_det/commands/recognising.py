@@ -48,6 +48,10 @@ def _with_recognised_data(arguments: list[str], *, of_model: bool) -> list[str]:
     settings = [setting for setting in found.settings if not _is_said(setting.partition("=")[0], given)]
     shown = " ".join([f"dataset={found.dataset}", *(below_root(setting, roots[0]) for setting in settings)])
     print(f"{', '.join(map(str, roots))} was recognised by {found.told_by}: {shown}")
+    if left := [below_root(one, roots[0]) for one in found.others if one.partition("=")[0] not in given]:
+        print(
+            f"{roots[0]} holds more, which is left out: {', '.join(left)}; give one of these settings to read that instead"
+        )
     return [*arguments, f"dataset={found.dataset}", *with_quotes(settings)]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from seg_det.files import relative
 from seg_det.report.tables import column_names, format_table, write_csv
@@ -31,7 +31,9 @@ class SweepTable(Callback):
             return
         job = Path(config_of_hydra.hydra.runtime.output_dir)
         self.folder = job.parent
-        self.rows.append({"job": job.name, **_overrides(job_return.overrides), **outcome(job)})
+        self.rows.append(
+            {"job": job.name, **_overrides(job_return.overrides), **outcome(job, measured=_measured(config))}
+        )
         write_csv(self.folder / "sweep.csv", self.rows)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -50,7 +52,12 @@ def _overrides(overrides: Sequence[str] | None) -> dict[str, str]:
     return dict(override.lstrip("+~").split("=", 1) for override in overrides or () if "=" in override)
 
 
-def outcome(job: Path) -> dict[str, Any]:
+def _measured(config: DictConfig) -> bool:
+    """Whether the job is to end with figures; a preview and ``fast_dev_run`` have none."""
+    return not (config.get("preview") or OmegaConf.select(config, "trainer.fast_dev_run"))
+
+
+def outcome(job: Path, *, measured: bool = True) -> dict[str, Any]:
     """What a finished job left in its folder, as columns of the table."""
     if (job / METRICS).is_file():
         record = RunRecord.read(job / METRICS)
@@ -59,4 +66,6 @@ def outcome(job: Path) -> dict[str, Any]:
         return {"status": "done", **record.headline, **cost, "minutes": minutes, "error": ""}
     if (job / "error.json").is_file():
         return {"status": "failed", "error": json.loads((job / "error.json").read_text(encoding="utf-8"))["error"]}
-    return {"status": "failed", "error": "the job ended without figures"}
+    return (
+        {"status": "failed", "error": "the job ended without figures"} if measured else {"status": "done", "error": ""}
+    )

@@ -36,6 +36,7 @@ from seg_det.commands.settings import (
 )
 from seg_det.data.image_files import limit_pixels
 from seg_det.data.multi_scale import input_sizes
+from seg_det.data.places import below
 from seg_det.data.split_file import NAME as SPLIT_FILE
 from seg_det.data.split_file import write_split
 from seg_det.data.splitting import Parts
@@ -57,7 +58,10 @@ USUAL = {  # what conf/train.yaml chooses
     "logger": {"csv": "csv_logger", "tensorboard": "tensorboard_logger"},
     "callbacks": {"learning_rate": "learning_rate", "drawn_predictions": "drawn_predictions"},
 }
-PLACES = ("images", "annotations", "train_images", "val_images", "train_annotations", "val_annotations")  # of data
+PLACES = frozenset(  # of data
+    {"root", "images", "annotations"}
+    | {f"{part}_{what}" for part in ("train", "val", "test") for what in ("images", "annotations", "list")}
+)
 OF_MODEL = ("backbone.", "task.model.", "task.kind")
 
 
@@ -124,14 +128,19 @@ def _anywhere(config: DictConfig) -> DictConfig:
 def _with_places(config: DictConfig, move: Callable[[Path], Path]) -> DictConfig:
     """``config`` with other paths of its data."""
     kept, train = config.copy(), config.dataset.get("train")
-    # Where there is a root, what else is relative lies below it.
-    names = ("root",) if isinstance(train, DictConfig) and "root" in train else ("root", *PLACES)
-    sections = [kept.dataset, kept.dataset.get("train"), kept.dataset.get("val")]
+    root = unresolved(config.dataset).get("root") if isinstance(train, DictConfig) and "root" in train else None
+    sections = [kept.dataset, *(kept.dataset.get(part) for part in ("train", "val", "test"))]
     for section in [section for section in sections if isinstance(section, DictConfig)]:
-        for key, value in unresolved(section).items():
-            if key in names and isinstance(value, str) and "${" not in value:
+        values = {key: value for key, value in unresolved(section).items() if key in PLACES and isinstance(value, str)}
+        for key, value in values.items():
+            if "${" not in value and (key == "root" or _outside(root, value)):
                 section[key] = str(move(Path(value)))
     return kept
+
+
+def _outside(root: str | None, place: str) -> bool:
+    """Whether ``place`` counts from the working folder; a reader that has a root looks for others below it."""
+    return below(root, place) == Path(place)
 
 
 def _training(

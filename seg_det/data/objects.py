@@ -11,6 +11,7 @@ from torch import Tensor
 from seg_det.data.records import DetectionRecord
 
 SMALLEST_SIDE = 1.0  # pixels; augmentations drop what is left with less
+VANISHING = 0.01  # share of objects below that from which it is worth a warning
 
 
 def input_boxes(records: Sequence[DetectionRecord], size: tuple[int, int]) -> Tensor:
@@ -27,6 +28,16 @@ def share_lost(records: Sequence[DetectionRecord], size: tuple[int, int]) -> flo
     """The share of the objects that are less than a pixel wide or high when each image is stretched to ``size`` (H, W)."""
     boxes = _stretched(records, size)
     return 1 - float(_large(boxes).mean()) if len(boxes) else 0.0
+
+
+def vanishing(name: str, records: Sequence[DetectionRecord], size: tuple[int, int]) -> str | None:
+    """The share of the objects of ``name`` that are smaller than a pixel of the input, where it is not negligible."""
+    if (share := share_lost(records, size)) < VANISHING:
+        return None
+    return (
+        f"{100 * share:.0f} % of the objects of {name} are less than a pixel wide or high at {size[0]} x {size[1]} and are "
+        "left out of the training: choose a larger data.size, or cut the images into tiles."
+    )
 
 
 def why_none(name: str, records: Sequence[DetectionRecord], size: tuple[int, int] | None = None) -> str:

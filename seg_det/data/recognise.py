@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from seg_det.data import recognise_single as single
 from seg_det.data.recognise_tools import READ as TOOLS_READ
-from seg_det.data.recognise_tools import find_tool, split_settings, tool_of
+from seg_det.data.recognise_tools import find_tool, first_files, split_settings, tool_of
 from seg_det.errors import UserError
 
 BOXES, MASKS, CLASSES = "boxes", "masks", "classes"  # what a task learns from
@@ -35,6 +35,7 @@ class Recognised(NamedTuple):
     dataset: str
     settings: tuple[str, ...] = ()
     told_by: str = ""
+    others: tuple[str, ...] = ()  # settings that would read what else the folder holds, some with what tells it
 
 
 def recognise(root: Path, wanted: str) -> Recognised:
@@ -52,7 +53,7 @@ def recognise(root: Path, wanted: str) -> Recognised:
             return found
         raise UserError(f"dataset.root={root} is a file: give the folder that it lies in.")
     if (found := _by_rules(root, wanted)) is not None:
-        return found
+        return found._replace(others=_others(root, wanted, found))
     for other, task in TASKS.items():
         if other != wanted and (found := _by_rules(root, other)) is not None:
             raise UserError(
@@ -69,6 +70,26 @@ def recognise(root: Path, wanted: str) -> Recognised:
 
 def _by_rules(root: Path, wanted: str) -> Recognised | None:
     return next((found for rule in RULES if (found := rule(root, wanted)) is not None), None)
+
+
+def _others(root: Path, wanted: str, found: Recognised) -> tuple[str, ...]:
+    """What would read the data sets beside the one that was found."""
+    if found.dataset == "shapes" or wanted == CLASSES:
+        return ()
+    named = {found.dataset: ""}
+    for one in (*_each(root, wanted), *(Recognised(sign.dataset, (), path.name) for path, sign in first_files(root))):
+        named.setdefault(one.dataset, f"dataset={one.dataset} ({one.told_by})")
+    files = [*_annotation_files(root, "train")][1:] if "coco" in found.dataset else []
+    return (*filter(None, named.values()), *(f"dataset.train_annotations={path}" for path in files if _is_coco(path)))
+
+
+def _each(root: Path, wanted: str) -> Iterator[Recognised]:
+    for rule in RULES_OF[wanted]:
+        try:
+            if (found := rule(root, wanted)) is not None:
+                yield found
+        except UserError:  # a part of a data set
+            continue
 
 
 def _shapes(root: Path, wanted: str) -> Recognised | None:
@@ -264,3 +285,8 @@ RULES: Sequence[Callable[[Path, str], Recognised | None]] = (
     _class_folders,
     _one_part,
 )
+OF_BOXES = (_described_yolo, _voc, _coco, _plain_yolo, _one_part)
+RULES_OF: Mapping[str, Sequence[Callable[[Path, str], Recognised | None]]] = {  # what several may fit one folder
+    BOXES: OF_BOXES,
+    MASKS: (*OF_BOXES, _cityscapes, _camvid, _mask_folders),
+}

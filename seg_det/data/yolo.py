@@ -53,7 +53,7 @@ def read_yolo(
     paths = images_of(description, split, problems)
     files = _read_images(paths, labels, problems)
     lines = _read_lines(files, labels, description.names, problems)
-    _require_labels(files, lines, labels, description)
+    _require_labels(paths, lines, labels, description)
     if not polygons:
         _refuse_oriented(lines)
     name = f"{_root(description).name} {split}".strip()
@@ -83,8 +83,8 @@ def _read_images(paths: Sequence[Path], labels: str, problems: Problems) -> list
     shown = progress_bar(paths, f"reading {paths[0].parent}", unit="image")
     for path, key in zip(shown, keys, strict=True):
         if path in shared:
-            same = f"{shared[path]} and {path.name} have the same label file {label_file(path, labels)}"
-            problems.add(f"{same}: remove or rename one of them", lost="image")
+            same = f"{path} and {shared[path].name} have the same label file {label_file(path, labels)}"
+            problems.add(f"{same}, so which of them it is about cannot be known: remove or rename one", lost="image")
             continue
         try:
             files.append(ImageFile(path, ids[key], verify_image(path)))
@@ -104,13 +104,11 @@ def _read_lines(files: Sequence[ImageFile], folder: str, names: Sequence[str], p
     return lines
 
 
-def _require_labels(files: Sequence[ImageFile], lines: Sequence[Line], labels: str, description: Description) -> None:
+def _require_labels(paths: Sequence[Path], lines: Sequence[Line], labels: str, description: Description) -> None:
     """Raise UserError where no image has a label file: then they lie elsewhere."""
-    if files and not lines and not any(label_file(file.path, labels).exists() for file in files):
-        expected = label_file(files[0].path, labels)
-        raise UserError(
-            f"not one image of {description.file} has labels: those of {files[0].path} would be {expected}."
-        )
+    if not lines and not any(label_file(path, labels).exists() for path in paths):
+        expected = label_file(paths[0], labels)
+        raise UserError(f"not one image of {description.file} has labels: those of {paths[0]} would be {expected}.")
 
 
 def _refuse_oriented(lines: Sequence[Line]) -> None:

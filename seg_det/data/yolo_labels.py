@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -50,13 +51,11 @@ class LabelFiles:
 
 
 def shared_labels(images: Sequence[Path], labels: str) -> dict[Path, Path]:
-    """Images whose label file, which exists, is that of an earlier image too: t1.png beside t1.jpg, with that one."""
-    first: dict[Path, Path] = {}
-    shared: dict[Path, Path] = {}
+    """Images whose label file, which exists, is that of another image too: t1.jpg and t1.png, each with the other."""
     if len({image.stem for image in images}) == len(images):  # the usual case, told without looking at paths
-        return shared
+        return {}
+    groups: dict[Path, list[Path]] = defaultdict(list)
     for image in images:
-        path = label_file(image, labels)
-        if (earlier := first.setdefault(path, image)) != image and path.exists():
-            shared[image] = earlier
-    return shared
+        groups[label_file(image, labels)].append(image)
+    several = [group for path, group in groups.items() if len(group) > 1 and path.exists()]
+    return {image: group[image == group[0]] for group in several for image in group}

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from seg_det.data.objects import share_lost, vanishing
 from seg_det.data.records import DetectionRecord, DetectionSource
-from seg_det.doctor.findings import Finding, Found, Scope, Split
+from seg_det.doctor.findings import ERROR, Finding, Found, Scope, Split, found
 
 SAME_BOX = 0.95  # IoU above which two boxes are about one object
 IDENTICAL = 0.999
@@ -50,6 +51,16 @@ def check_boxes(scope: Scope) -> Iterator[Found]:
         yield from _sizes(split, table, scope.size)
         yield from _in_crowds(split, table)
         yield from _by_number(split)
+
+
+def check_vanishing(scope: Scope) -> Iterator[Found]:
+    """The share of the training objects that are below a pixel at ``scope.size``; a training says it with the anchors."""
+    if (split := scope.of("train")) is None:
+        return
+    source = split.of_boxes
+    if said := vanishing(source.name, source.records, scope.size):
+        severity = ERROR if share_lost(source.records, scope.size) == 1 else ""
+        yield from found("objects-below-pixel", [Finding(said, split.name)], severity)
 
 
 def _rows(

@@ -39,7 +39,7 @@ def places(split: Split) -> list[Place]:
 
 def check_identity(scope: Scope) -> Iterator[Found]:
     """Files that are listed twice or are in both splits, by path, else by size and content. Decodes nothing."""
-    listed = {split.role: [_absolute(_name(record)) for record in split.source.records] for split in scope.splits}
+    listed = {split.role: [_absolute(file_of(record)) for record in split.source.records] for split in scope.splits}
     for split in scope.splits:
         yield from _listed_twice(split, listed[split.role])
     train, val = scope.of("train"), scope.of("val")
@@ -53,7 +53,7 @@ def check_identity(scope: Scope) -> Iterator[Found]:
     yield from _same_bytes(paths, both, val)
 
 
-def _name(record: Any) -> str:
+def file_of(record: Any) -> str:
     """The path of a record's file, without the Path that those of classification make anew each time."""
     if isinstance(record, ClassificationRecord):
         return os.path.join(record.folder, record.file)  # noqa: PTH118

@@ -6,6 +6,7 @@ import logging
 
 from seg_det.doctor.duplicates import check_classes_of_pictures, check_identity, check_pictures
 from seg_det.doctor.findings import NOTE, Checks, Found, Scope, merged
+from seg_det.doctor.frames import check_frames
 from seg_det.doctor.images import check_images
 from seg_det.doctor.looks import look_at_all
 from seg_det.doctor.sentences import check_sentences, fault_of
@@ -18,13 +19,13 @@ FOLLOWING = "python -m seg_det doctor with the arguments of this command lists a
 
 
 def examine_quickly(scope: Scope, checks: Checks) -> list[Found]:
-    """What can be found without pixels, in less than two seconds for 100,000 images; the gravest first."""
-    return merged([one for check in (check_identity, *checks.quick) for one in check(scope)])
+    """What can be found without the pixels of all images, in less than two seconds for 100,000 images; the gravest first."""
+    return merged([one for check in (check_identity, check_frames, *checks.quick) for one in check(scope)])
 
 
 def examine(scope: Scope, checks: Checks) -> list[Found]:
     """Everything: what the readers said, the quick checks, and a look at every image and mask; the gravest first."""
-    listed = [one for check in (check_sentences, check_identity, *checks.quick) for one in check(scope)]
+    listed = [one for check in (check_sentences, check_identity, check_frames, *checks.quick) for one in check(scope)]
     paths = (record.path for split in scope.splits for record in split.source.records)
     looks = look_at_all(paths, "images")
     listed += check_images(scope, looks)
@@ -52,7 +53,7 @@ def warn(scope: Scope, checks: Checks) -> None:
         LOG.keep(line)
     left = len(sentences[MOST_READ:]) + sum(one.count for one in faults[MOST_FOUND:])
     if left or faults:
-        log.warning("%s%s", f"{left:,} more problems; " if left else "", FOLLOWING)
+        log.warning("%s%s", f"{left:,} more problem{'s' * (left > 1)}; " if left else "", FOLLOWING)
 
 
 def _is_told(one: Found) -> bool:

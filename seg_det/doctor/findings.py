@@ -62,6 +62,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "leak-bytes": Fault(ERROR, "A file of the validation split has the same bytes as one of the training split."),
         "leak-pixels": Fault(ERROR, "An image of the validation split has the same pixels as a training image."),
         "leak-near": Fault(WARNING, "An image of the validation split looks the same as a training image."),
+        "leak-frames": Fault(WARNING, "Neighbouring frames of one video are in the training and the validation split."),
         "leak-unchecked": Fault(NOTE, "Not all files could be compared in the time of the quick check."),
         "picture-of-two-classes": Fault(ERROR, "The same picture is in two classes."),
         # boxes
@@ -74,6 +75,9 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "box-of-two-classes": Fault(WARNING, "The same box has two classes."),
         "box-covers-image": Fault(NOTE, "A box covers more than 95 % of its image."),
         "box-below-pixel": Fault(NOTE, "A side is below a pixel at data.size: training leaves the object out."),
+        "objects-below-pixel": Fault(
+            WARNING, "Objects below a pixel at data.size are left out of the training: an error where those are all."
+        ),
         "box-tiny": Fault(NOTE, "The longer side is below 8 pixels at data.size: the object is hardly learned."),
         "box-in-crowd": Fault(NOTE, "An object lies in a crowd region of its class."),
         "box-without-anchor": Fault(NOTE, "Objects that match no anchor are learned badly."),

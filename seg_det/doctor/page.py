@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seg_det.data.images import read_rgb
-from seg_det.doctor.findings import FAULTS, SEVERITIES, Finding, Found, Scope, to_dict
+from seg_det.doctor.findings import FAULTS, SEVERITIES, Finding, Found, Scope, Split, to_dict
 from seg_det.errors import UserError
 from seg_det.files import write_json
 from seg_det.report.drawings import STRIP, draw_boxes, shrink
@@ -55,7 +55,7 @@ def totals(listed: Sequence[Found]) -> dict[str, int]:
 
 def summary(scope: Scope, listed: Sequence[Found], folder: Path) -> str:
     """What the terminal shows: a row for each fault, and where the rest lies."""
-    images = ", ".join(f"{len(split.source.records):,} images of {split.name}" for split in scope.splits)
+    images = ", ".join(f"{_number(split)} of {split.name}" for split in scope.splits)
     folders = _folders(scope)
     rows = [
         {"kind": one.fault, "severity": one.severity, "count": one.count, "example": _short(one, folders)}
@@ -66,6 +66,11 @@ def summary(scope: Scope, listed: Sequence[Found], folder: Path) -> str:
     said = ", ".join(counted(counts[severity], severity) for severity in SEVERITIES)
     lines += [f"{images}: {said}", f"findings    {folder / 'doctor.json'}", f"page        {folder / 'doctor.html'}"]
     return "\n".join(lines)
+
+
+def _number(split: Split) -> str:
+    count = len(split.source.records)
+    return f"{count:,} image{'s' * (count != 1)}"
 
 
 def _folders(scope: Scope) -> list[str]:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from seg_det.automatic.facts import facts_of_boxes
 from seg_det.automatic.rules import DETECTION as DETECTION_RULES
 from seg_det.data.loaders import read_image
-from seg_det.data.objects import input_boxes, share_lost, why_none
+from seg_det.data.objects import input_boxes, vanishing, why_none
 from seg_det.data.plain_transforms import resize_antialiased_only, resize_only
 from seg_det.data.records import DetectionRecord, DetectionSource
 from seg_det.data.transforms import DetectionTransform
-from seg_det.doctor.boxes import check_boxes
+from seg_det.doctor.boxes import check_boxes, check_vanishing
 from seg_det.doctor.classes import check_object_classes
 from seg_det.doctor.findings import Checks
 from seg_det.errors import UserError
@@ -46,7 +46,6 @@ TRANSFORMS: dict[str, Callable[[Size], Any]] = {  # of ModelCard.resize
 }
 VIEW = 420  # pixels of the longer side of each of the two views of an image in a report
 UNMATCHED = 0.25  # share of objects without a good anchor match above which training warns
-VANISHING = 0.01  # share of objects below a pixel from which training warns
 MARKS = (
     "Detections from the score with the best F1 of their class on; found at IoU 0.5. Marked red: on the left objects that are "
     "missed, on the right detections that find none."
@@ -77,19 +76,9 @@ def _best_anchors(model: nn.Module, card: ModelCard, source: DetectionSource) ->
 
 def _doubts(predictor: Detector, source: DetectionSource, loss: Callable[..., DetectionLosses]) -> str | None:
     """What may go wrong with the objects of a split at the input size, and what to do."""
-    found = (_vanishing(predictor, source), _unmatched(predictor, source, loss))
-    return " ".join(sentence for sentence in found if sentence) or None
-
-
-def _vanishing(predictor: Detector, source: DetectionSource) -> str | None:
-    """The share of objects that are smaller than a pixel of the input, where it is not negligible."""
     size = predictor.card.input_size
-    if (share := share_lost(source.records, size)) < VANISHING:
-        return None
-    return (
-        f"{_percent(share)} of the objects of {source.name} are less than a pixel wide or high at {size[0]} x {size[1]} and are "
-        "left out of the training: choose a larger data.size, or cut the images into tiles."
-    )
+    found = (vanishing(source.name, source.records, size), _unmatched(predictor, source, loss))
+    return " ".join(sentence for sentence in found if sentence) or None
 
 
 def _unmatched(predictor: Detector, source: DetectionSource, loss: Callable[..., DetectionLosses]) -> str | None:
@@ -244,7 +233,7 @@ def _object_sizes(predictor: Detector, source: DetectionSource) -> tuple[np.ndar
 
 DETECTION = Kind(
     task=TASK,
-    checks=Checks(quick=(check_boxes, check_object_classes)),
+    checks=Checks(quick=(check_boxes, check_object_classes), thorough=(check_vanishing,)),
     facts=facts_of_boxes,
     rules=DETECTION_RULES,
     data="boxes",
@@ -254,6 +243,7 @@ DETECTION = Kind(
     evaluation_transform=lambda predictor: TRANSFORMS[predictor.card.resize](predictor.card.input_size),
     loss=_loss,
     doubts=_doubts,
+    unmatched=_unmatched,
     postprocess=_postprocess,
     metric=_metric,
     options=frozenset({"count_difficult", "evaluator"}),

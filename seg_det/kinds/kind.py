@@ -77,6 +77,7 @@ class Kind:
 
     ``truth`` reads of a record what is needed beside the image to score a prediction, where the metric does not have it;
     ``batch_truths`` gives the same of a batch of the training loader. ``scored`` makes what the metric takes of both.
+    ``doubts`` says what may go wrong with the objects of a split, ``unmatched`` what of that is about anchors alone.
     ``anchors`` says how well a network's anchors match the objects of a split, by its loss function or, with None, by the
     usual threshold. ``drawn`` draws on the image of a record
     what a model with that card gave the metric.
@@ -94,6 +95,7 @@ class Kind:
     ]  # the predictor's preprocessing, of labels too: for training
     loss: Callable[[Callable[..., Any], Any, Any, Any], Losses] = plain_loss
     doubts: Callable[[Any, Any, Callable[..., Any]], str | None] = lambda predictor, source, loss: None
+    unmatched: Callable[[Any, Any, Callable[..., Any]], str | None] = lambda predictor, source, loss: None
     postprocess: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] = lambda loss, settings: dict(
         settings
     )

@@ -111,11 +111,12 @@ def test_labels_in_another_spelling(root, image, label):
 def test_two_images_one_stem(root):
     folder = root("0 0.5 0.5 0.25 0.5", images=("a.jpg", "a.png", "b.jpg", "b.png"))
     with pytest.raises(
-        UserError, match=r"a\.jpg and a\.png have the same label file .*a\.txt: remove or rename one of"
+        UserError, match=r"a\.jpg and a\.png have the same label file .*a\.txt, so which of them it is about cannot"
     ):
         read(folder)
     source = read(folder, on_bad="skip")  # b has no labels, so nothing contradicts its two images
-    assert [record.path.name for record in source.records] == ["a.jpg", "b.jpg", "b.png"] and source.lost.images == 1
+    assert [record.path.name for record in source.records] == ["b.jpg", "b.png"] and source.lost.images == 2
+    assert "a.png and a.jpg have the same label file" in source.problems[1]
 
 
 def test_an_image_of_the_name_0(root):

@@ -85,7 +85,7 @@ def test_parts_whose_xml_lies_beside_the_images(tmp_path):
     touch(tmp_path, "train/a.jpg", "train/a.xml", "valid/images/b.jpg", "valid/annotations/b.xml")
     for path in tmp_path.rglob("*.xml"):
         path.write_bytes(VOC.encode("utf-16"))
-    assert recognise(tmp_path, BOXES) == (
+    assert recognise(tmp_path, BOXES)[:3] == (
         "custom_voc",
         (
             "dataset.train_images=train", "dataset.train_annotations=train", "dataset.train_split=null",
@@ -131,6 +131,36 @@ def test_one_file_of_coco(file, image, folder, tmp_path):
             recognise(tmp_path, BOXES)
 
 
+def test_what_else_a_folder_holds_is_said(tmp_path, capsys):
+    """YOLO's description comes first; the other three, and a second train file, are named with the settings that read them."""
+    touch(tmp_path, "data.yaml", "JPEGImages/a.jpg", "Annotations/a.xml", "images/a.jpg", "images/b.jpg")
+    (tmp_path / "tool").mkdir()
+    (tmp_path / "tool" / "a.json").write_text('{"version": "5.0", "shapes": [], "imagePath": "a.jpg"}')
+    coco(tmp_path / "annotations" / "train.json")
+    voc, labelme = "dataset=custom_voc (Annotations/ and JPEGImages/)", "dataset=labelme (a.json)"
+    others = recognise(tmp_path, BOXES).others
+    assert others == (voc, "dataset=custom_coco (annotations/train.json, without a val part)", labelme)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "annotations" / "train_more.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    coco(tmp_path / "annotations" / "train.json")
+    (tmp_path / "annotations" / "train_settings.json").write_text("{}")
+    more = f"dataset.train_annotations={tmp_path}/annotations/train_more.json"
+    assert recognise(tmp_path, MASKS).others == (labelme, more)
+    for given, left in (("dataset.val_share=0.3", f"{labelme}, "), (more, labelme)):
+        with_recognised_data([f"dataset.root={tmp_path}", "task=lraspp", given])
+        said = f"{tmp_path} holds more, which is left out: {left}"
+        assert said in (out := capsys.readouterr().out) and ("annotations/train_more.json; give one" in out) == (
+            given != more
+        )
+
+
+@pytest.mark.parametrize(
+    "names", [("shapes.json", "JPEGImages/a.jpg", "Annotations/a.xml"), ("data.yaml", "classes.txt", "labels/a.txt")]
+)
+def test_one_data_set_is_not_called_two(names, tmp_path):
+    assert recognise(touch(tmp_path, *names), BOXES).others == ()
+
+
 def test_what_is_no_annotation(tmp_path):
     """The settings of a program, another program's XML, and text beside images without names of classes."""
     touch(tmp_path, "a.jpg", "a.xml", "a.txt", "images/a.jpg", "settings.json")
@@ -143,7 +173,7 @@ def test_what_is_no_annotation(tmp_path):
 def test_masks_of_yolo_come_with_their_augmentation(tmp_path):
     touch(tmp_path, "data.yaml")
     assert recognise(tmp_path, MASKS).settings == ("augmentation=segmentation",)
-    assert recognise(tmp_path / "data.yaml", BOXES) == ("yolo", (), "data.yaml")
+    assert recognise(tmp_path / "data.yaml", BOXES)[:3] == ("yolo", (), "data.yaml")
 
 
 @pytest.mark.parametrize(
@@ -279,7 +309,7 @@ def test_a_missing_folder_is_never_drawn_into(tmp_path):
 
 def test_shapes_as_they_were_generated(tmp_path):
     (tmp_path / "shapes.json").write_text('{"format": 1, "seed": 0, "train_images": 24, "val_images": 200}')
-    assert recognise(tmp_path, MASKS) == ("shapes", ("dataset.train_images=24",), "shapes.json")
+    assert recognise(tmp_path, MASKS)[:3] == ("shapes", ("dataset.train_images=24",), "shapes.json")
     defaults = OmegaConf.load(installed("conf") / "dataset" / "shapes.yaml").dataset
     assert {key: defaults[key] for key in SHAPES} == SHAPES
 

@@ -44,6 +44,24 @@ def test_a_finding_names_the_image_the_object_and_both_boxes(tmp_path):
     assert item.boxes == ((4, 6, 34, 30), (4, 6, 34, 30))
 
 
+@pytest.mark.parametrize(
+    ("small", "severity", "share"),
+    [(0, None, ""), (1, "warning", "8 %"), (11, "warning", "92 %"), (12, "error", "100 %")],
+)
+def test_objects_that_are_all_below_a_pixel_are_an_error(tmp_path, small, severity, share):
+    """At 8 x 8 a box of 7 of 64 pixels has 0.9: alone a note, a share of the split a warning, and nothing to learn an error."""
+    planted.coco(tmp_path)
+    edit("train", lambda document: [entry.update(bbox=[0, 0, 7, 30]) for entry in document["annotations"][:small]])(
+        tmp_path
+    )
+    found = examined("coco", tmp_path, (8, 8)).get("objects-below-pixel")
+    assert (found and found.severity) == severity
+    if found:
+        assert found.item(0).sentence.startswith(
+            f"{share} of the objects of {tmp_path.name} train are less than a pixel wide or high at 8 x 8"
+        )
+
+
 @pytest.mark.parametrize(("size", "small"), [(64, set()), (62, {"box-tiny"}), (7, {"box-tiny", "box-below-pixel"})])
 def test_small_objects_depend_on_the_input_size(tmp_path, size, small):
     """One of 8.2 x 8.2 pixels of 64: 8.2 at 64, 7.9 at 62, 0.9 at 7, where the others of 40 x 40 have 4.4."""

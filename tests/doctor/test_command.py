@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,8 +11,8 @@ import planted
 from commands import run
 from planted import edit, set_box
 
-from seg_det.doctor.findings import FAULTS, Finding, Scope, found
-from seg_det.doctor.page import write_results
+from seg_det.doctor.findings import FAULTS, Finding, Scope, Split, found
+from seg_det.doctor.page import summary, write_results
 
 COMMAND = ("seg_det.__main__", "doctor")
 SMALL = ["backbone.width=0.35", "data.size=64"]
@@ -105,6 +106,14 @@ def test_a_split_that_cannot_be_read_does_not_hide_the_other(tmp_path):
     assert done.returncode == 1 and done.stderr.startswith(
         "error: my data/annotations/train.json has no list categories"
     )
+
+
+def test_one_image_is_not_several(tmp_path):
+    planted.coco(tmp_path)
+    train = Split("train", planted.LAYOUTS["coco"].read(tmp_path, "train"))
+    for number, said in ((1, "1 image of a: "), (2, "2 images of a: ")):
+        split = train._replace(source=replace(train.source, name="a", records=train.source.records[:number]))
+        assert said in summary(Scope((split,)), [], tmp_path)
 
 
 def test_a_page_of_many_pictures_stays_small(tmp_path):

@@ -57,6 +57,11 @@ def test_a_training_warns_in_ten_lines_at_most_and_says_nothing_twice(tmp_path, 
     with caplog.at_level(logging.WARNING):
         warn(Scope(splits), KINDS["detection"].checks)
     assert caplog.messages == [*noted[:5], f"2 more problems; {FOLLOWING}"]
+    caplog.clear()
+    warn(
+        Scope((splits[0]._replace(source=replace(train.source, problems=tuple(noted[:6]))),)), KINDS["detection"].checks
+    )
+    assert caplog.messages[-1] == f"1 more problem; {FOLLOWING}"
 
 
 def test_sound_data_are_trained_on_without_a_word(tmp_path, caplog):

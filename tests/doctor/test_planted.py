@@ -27,6 +27,7 @@ PLANTED = [
     ("image-empty", "coco", rewrite(FIRST, lambda data: b""), ()),
     ("image-truncated", "coco", rewrite(FIRST, lambda data: data[:-200]), ()),
     ("image-unreadable", "coco", rewrite(FIRST, lambda data: data[:2] + b"\xff\xd9"), ()),
+    ("image-damaged", "coco", rewrite(FIRST, lambda data: data[:-300] + bytes(60) + data[-240:]), ()),
     ("image-format-unknown", "yolo", rewrite("images/train/1.jpg", lambda data: b"\0\0\0\x18ftypheic" + data), ()),
     ("image-several-frames", "yolo", lambda root: planted.picture(1).save(
         root / "images/train/1.jpg", "GIF", save_all=True, append_images=[planted.picture(2)]), ()),
@@ -60,7 +61,8 @@ PLANTED = [
     ("box-doubled", "coco", add_object([4, 6, 30, 23.5], 1), ()),
     ("box-of-two-classes", "coco", add_object([4, 6, 30, 24], 2), ()),
     ("box-covers-image", "coco", set_box([0, 0, 64, 62]), ()),
-    ("box-below-pixel", "coco", set_box([4, 6, 30, 0.5]), ()),
+    ("box-below-pixel", "coco", set_box([4, 6, 30, 0.5]), ("objects-below-pixel",)),
+    ("objects-below-pixel", "coco", set_box([4, 6, 0.5, 30]), ()),
     ("box-tiny", "coco", set_box([4, 6, 7, 3]), ()),
     ("box-in-crowd", "coco", add_object([0, 0, 60, 60], 1, iscrowd=1), ()),
     ("image-crowded", "coco", edit("train", lambda d: d["annotations"].extend(
