@@ -31,6 +31,7 @@ from seg_det.commands.settings import (
     with_preferences,
     workers,
 )
+from seg_det.commands.unfinished import newest_unfinished
 from seg_det.data.image_files import limit_pixels
 from seg_det.data.multi_scale import input_sizes
 from seg_det.data.split_file import NAME as SPLIT_FILE
@@ -51,6 +52,7 @@ USUAL = {  # what conf/train.yaml chooses
     "logger": {"csv": "csv_logger", "tensorboard": "tensorboard_logger"},
     "callbacks": {"learning_rate": "learning_rate", "drawn_predictions": "drawn_predictions"},
 }
+AUTO = "auto"  # as resume: the newest run that was not finished
 PLACES = ("images", "annotations", "train_images", "val_images", "train_annotations", "val_annotations")  # of data
 OF_MODEL = ("backbone.", "task.model.", "task.kind")
 
@@ -60,7 +62,8 @@ def main(config: DictConfig) -> None:
     check(config, TrainingSchema)
     resume = None
     if config.resume:
-        resume = checkpoint.find(str(config.resume), prefer="last")
+        named = newest_unfinished() if config.resume == AUTO else str(config.resume)
+        resume = checkpoint.find(named, prefer="last")
         config = _resumed(config, resume)
         check(config, TrainingSchema)
         config = _with_places(config, relative)  # for the report, which names no folder above the working one
@@ -96,7 +99,7 @@ def _trained(setup: Training) -> dict[str, Any] | None:
         last = setup.run / "checkpoints" / "last.ckpt"
         run = setup.run if last.is_file() else setup.resume and setup.resume.parent.parent
         if run is None:
-            error.add_note("no epoch was complete, so there is nothing to resume")
+            error.add_note("no step was complete, so there is nothing to resume")
         else:
             error.add_note("resume with " + shlex.join([*program("train").split(), f"resume={run}"]))
         raise

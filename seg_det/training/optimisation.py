@@ -170,3 +170,7 @@ class EMA(WeightAveraging):
         # The model itself moves to the device only after this hook, and the average would stay behind.
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
+
+    def swap(self, learner: L.LightningModule) -> None:
+        """Exchange the weights of ``learner`` and their averages, as each validation does at its begin and end."""
+        self._swap_models(learner)

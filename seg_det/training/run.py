@@ -28,7 +28,7 @@ from seg_det.kinds.lookup import kind_named, require_kind
 from seg_det.ops.images import IMAGENET_MEAN, IMAGENET_STD
 from seg_det.predict.loading import network_predictor
 from seg_det.predict.predictor import NetworkPredictor
-from seg_det.training.callbacks import EpochSeeds
+from seg_det.training.callbacks import StepSeeds
 from seg_det.training.learner import Learner, Loss
 from seg_det.training.loggers import csv_logger
 from seg_det.training.optimisation import Recipe
@@ -172,7 +172,7 @@ def _fit(task: Learner, setup: Training, val: Source) -> Trained:
         recipe=setup.recipe,
         settings=setup.trainer,
         loggers=[csv_logger(run=setup.run, name=setup.name)] if setup.loggers is None else setup.loggers,
-        callbacks=[EpochSeeds(setup.seed), *setup.callbacks],
+        callbacks=[StepSeeds(setup.seed), *setup.callbacks],
         resume=setup.resume,
     )
 

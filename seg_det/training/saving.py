@@ -58,6 +58,7 @@ class BestCheckpoint(ModelCheckpoint):
             copy_whole(old, new)
         own = {"best_model_path": str(new), "best_k_models": {str(new): score}, "kth_best_model_path": str(new)}
         super().load_state_dict({**state_dict, **own, "dirpath": self.dirpath, "last_model_path": ""})
+        self.current_score = state_dict.get("current_score")  # which Lightning leaves out
 
 
 def _is_sound(path: Path) -> bool:

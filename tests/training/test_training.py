@@ -22,7 +22,7 @@ from seg_det.models.backbones.mobilenet_v1 import MobileNetV1
 from seg_det.training import run as run_module
 from seg_det.training import start as start_module
 from seg_det.training import trainer
-from seg_det.training.callbacks import EpochSeeds, learning_rate
+from seg_det.training.callbacks import StepSeeds, learning_rate
 from seg_det.training.learner import Learner
 from seg_det.training.run import Training, train_model
 from seg_det.training.start import Start
@@ -175,7 +175,7 @@ def test_resumed_run_equals_an_uninterrupted_one(finished, sources, tmp_path, mo
 def test_each_epoch_and_process_has_its_own_seed():
     drawn = []
     for epoch, rank in ((0, 0), (1, 0), (0, 1), (0, 0)):
-        EpochSeeds(3).on_train_batch_start(SimpleNamespace(current_epoch=epoch, global_rank=rank), None, None, 0)
+        StepSeeds(3).on_train_batch_start(SimpleNamespace(current_epoch=epoch, global_rank=rank), None, None, 0)
         drawn.append(torch.rand(1).item())
     assert len(set(drawn)) == 3 and drawn[0] == drawn[3]
 
