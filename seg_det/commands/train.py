@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
+from seg_det.commands import slurm
 from seg_det.commands.composing import CHECKED_LATER
 from seg_det.commands.containers import unresolved
 from seg_det.commands.folders import command_line, follows, open_folder, require_name, run_name
@@ -61,10 +62,12 @@ def main(config: DictConfig) -> None:
     """``python train.py``: train, evaluate, write the run folder, say what came out."""
     check(config, TrainingSchema)
     resume = None
-    if config.resume:
-        named = newest_unfinished() if config.resume == AUTO else str(config.resume)
+    again = slurm.requeued()
+    if again or config.resume:
+        named = again or (newest_unfinished() if config.resume == AUTO else str(config.resume))
         resume = checkpoint.find(named, prefer="last")
-        config = _resumed(config, resume)
+        # The words of a requeued job are those that its run began with.
+        config = _resumed(config, resume, [] if again else HydraConfig.get().overrides.task)
         check(config, TrainingSchema)
         config = _with_places(config, relative)  # for the report, which names no folder above the working one
     else:
@@ -78,6 +81,7 @@ def main(config: DictConfig) -> None:
     if looking:
         print(f"preview     {preview(setup)}\nnext        the same command without preview=true")
         return
+    slurm.remember(folder)
     metrics = _trained(setup)
     if metrics is not None:
         print(summary(metrics, folder, following=shlex.join([*program("evaluate").split(), f"model={folder}"])))
@@ -97,6 +101,8 @@ def _trained(setup: Training) -> dict[str, Any] | None:
         return train_model(setup)
     except (KeyboardInterrupt, Terminated) as error:
         last = setup.run / "checkpoints" / "last.ckpt"
+        if isinstance(error, Terminated) and error.args[0] == "SIGUSR1" and (note := slurm.requeue()):
+            error.add_note(note)
         run = setup.run if last.is_file() else setup.resume and setup.resume.parent.parent
         if run is None:
             error.add_note("no step was complete, so there is nothing to resume")
@@ -172,9 +178,9 @@ def _chosen(config: DictConfig, group: str) -> list[DictConfig]:
     return list(OmegaConf.create(config.get(group, usual)).values())
 
 
-def _resumed(config: DictConfig, path: Path) -> DictConfig:
-    """The configuration of the run that ``path`` belongs to, with what was said on this command line."""
-    overrides = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
+def _resumed(config: DictConfig, path: Path, words: Sequence[str]) -> DictConfig:
+    """The configuration of the run that ``path`` belongs to, with what was said on this command line, its ``words``."""
+    overrides = [o for o in words if not o.startswith("resume=")]
     groups = [o for o in overrides if o.lstrip("+").split("=")[0] in HydraConfig.get().runtime.choices]
     if groups:
         raise UserError(f"A resumed run keeps its own configuration: leave out {' '.join(groups)}.")

@@ -70,12 +70,21 @@ def sources(tiny_shapes, tiny_imagefolder):
     return {**shapes, "classification": [read_imagefolder(root=tiny_imagefolder, split=s) for s in ("train", "val")]}
 
 
-@pytest.fixture(autouse=True)
-def only_the_training(monkeypatch):
-    monkeypatch.setattr(run_module, "_report", lambda *_: {})
+@pytest.fixture(scope="module", autouse=True)
+def only_the_training():
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "_report", lambda *_: {})
+        yield
     signal.signal(signal.SIGINT, previous)
+
+
+@pytest.fixture(scope="module")
+def straight(sources, tmp_path_factory):
+    """An uninterrupted run of the classifier."""
+    run = tmp_path_factory.mktemp("straight")
+    train_model(setup(sources, run, "classification", checkpoint_minutes=None))
+    return run
 
 
 def setup(sources, run, kind, *, stop=None, resume=None, workers=0, recipe=None, **trainer):
@@ -105,20 +114,21 @@ def setup(sources, run, kind, *, stop=None, resume=None, workers=0, recipe=None,
     )
 
 
-def compared(sources, folder, kind, stops, expected=Stopped, **changes):
+def compared(sources, folder, kind, stops, *, straight=None, expected=Stopped, **changes):
     """What differs between an uninterrupted run and one that is stopped at each of ``stops`` and resumed."""
+    if straight is None:
+        train_model(setup(sources, straight := folder / "straight", kind, **{**changes, "checkpoint_minutes": None}))
     resume = None
     for i, stop in enumerate(stops):
         with pytest.raises(expected):
             train_model(setup(sources, folder / str(i), kind, stop=stop, resume=resume, **changes))
         resume = folder / str(i)
-    train_model(setup(sources, folder / "end", kind, resume=resume, **changes))
-    train_model(setup(sources, folder / "straight", kind, **{**changes, "checkpoint_minutes": None}))
-    return run_differences(folder / "straight", folder / "end")
+    train_model(setup(sources, folder / "end", kind, resume=resume, **{**changes, "checkpoint_minutes": None}))
+    return run_differences(straight, folder / "end")
 
 
-def test_a_kill_in_the_middle_of_an_epoch(sources, tmp_path):
-    assert compared(sources, tmp_path, "classification", [Stops(1, 2)]) == []
+def test_a_kill_in_the_middle_of_an_epoch(sources, straight, tmp_path):
+    assert compared(sources, tmp_path, "classification", [Stops(1, 2)], straight=straight) == []
     stopped = tmp_path / "0" / "checkpoints" / "last.ckpt"
     assert checkpoint.read(stopped)["mid_epoch"]["batches"] == 2
     assert epochs_of(stopped) == 1 and steps_of(stopped) == BATCHES + 2
@@ -165,9 +175,10 @@ def test_every_pair_of_settings(sources, tmp_path, kind, optimiser, ema, precisi
         pytest.param(signal.SIGINT, KeyboardInterrupt, marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_saves_between_two_steps_and_in_a_validation(sources, tmp_path, number, error):
+def test_a_signal_saves_between_two_steps_and_in_a_validation(sources, straight, tmp_path, number, error):
     stops = [Stops(0, 2, number=number), Stops(1, 0, validation=True, number=number)]
-    found = compared(sources, tmp_path, "classification", stops, expected=error, checkpoint_minutes=None)
+    changes = {"straight": straight, "expected": error, "checkpoint_minutes": None}
+    found = compared(sources, tmp_path, "classification", stops, **changes)
     assert found == [] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     batches = [checkpoint.read(tmp_path / name / "checkpoints" / "last.ckpt")["mid_epoch"]["batches"] for name in "01"]
     assert batches == [3, BATCHES]  # the step that the signal met was finished
@@ -208,7 +219,8 @@ def test_minutes_out_of_their_range(minutes):
 def test_an_epoch_of_other_batches_begins_anew(sources, tmp_path, caplog):
     with pytest.raises(Stopped):
         train_model(setup(sources, tmp_path / "first", "classification", stop=Stops(1, 2)))
-    other = setup(sources, tmp_path / "second", "classification", resume=tmp_path / "first")
+    later = {"resume": tmp_path / "first", "checkpoint_minutes": None}
+    other = setup(sources, tmp_path / "second", "classification", **later)
     train_model(replace(other, batch_size=8))
     assert "Epoch 1 begins anew" in caplog.text
     last = tmp_path / "second" / "checkpoints" / "last.ckpt"
