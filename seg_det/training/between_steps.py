@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from seg_det.data.samplers import EpochSampler
 from seg_det.training.optimisation import EMA
 from seg_det.training.signals import Signals, end
-from seg_det.training.start import BATCHES, MID_EPOCH
+from seg_det.training.start import BATCHES, MID_EPOCH, VALIDATING
 
 log = logging.getLogger(__name__)
 COUNTS = ("ready", "started", "processed", "completed")
@@ -95,7 +95,8 @@ class BetweenSteps(Callback):
         self._saved = time.monotonic()
         if self._batches is not None:
             checkpoint["epoch"] -= 1  # it counts completed epochs in the others
-            checkpoint[MID_EPOCH] = {BATCHES: self._batches, "layout": self._layout(trainer)}
+            layout = self._layout(trainer)
+            checkpoint[MID_EPOCH] = {BATCHES: self._batches, VALIDATING: trainer.validating, "layout": layout}
             _between_batches(checkpoint["loops"]["fit_loop"], validating=trainer.validating)
 
     def on_load_checkpoint(self, trainer: L.Trainer, learner: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -118,7 +119,7 @@ class BetweenSteps(Callback):
 
     def _wanted(self, trainer: L.Trainer) -> tuple[bool, int]:
         """Whether a checkpoint is due, and the signal that came; what any of several processes has is true for all."""
-        if trainer.fast_dev_run:
+        if getattr(trainer, "fast_dev_run", False):
             return False, self.signals.asked or 0
         due = self.minutes is not None and time.monotonic() - self._saved >= 60 * self.minutes
         wanted = (due, self.signals.asked or 0)
@@ -129,7 +130,7 @@ class BetweenSteps(Callback):
         return bool(largest[0]), int(largest[1])
 
     def _save(self, trainer: L.Trainer, batches: int) -> None:
-        if trainer.fast_dev_run:
+        if getattr(trainer, "fast_dev_run", False):
             return
         self._batches = batches
         try:
@@ -145,8 +146,7 @@ class BetweenSteps(Callback):
 
 
 def _sampler(loader: DataLoader) -> EpochSampler:
-    sampler: Any = loader.sampler
-    return sampler  # type: ignore[no-any-return] # of every loader of training batches
+    return cast(EpochSampler, loader.sampler)  # of every loader of training batches
 
 
 def _start_epoch(trainer: L.Trainer, learner: L.LightningModule) -> None:

@@ -83,18 +83,19 @@ def wandb_logger(*, run: Path, name: str, project: str = "seg_det", offline: boo
         raise _lacking("wandb") from error
 
 
-def continue_history(loggers: Sequence[Logger], earlier: Path, steps: int) -> None:
+def continue_history(loggers: Sequence[Logger], earlier: Path, steps: int, *, validated: bool = True) -> None:
     """Give the rows of a resumed run's metrics.csv, those of its first ``steps`` steps, to the logger that writes that file.
 
+    Unless ``validated``, the validation after the last of these steps is left out: it comes again.
     They are written at once, so that they are there too when this run is killed and resumed in its turn.
     """
     for logger in loggers:
         if isinstance(logger, CSVLogger) and earlier.is_file():
-            logger.experiment.metrics += _rows(earlier, steps)
+            logger.experiment.metrics += _rows(earlier, steps, validated=validated)
             logger.save()
 
 
-def _rows(history: Path, steps: int) -> list[dict[str, str]]:
+def _rows(history: Path, steps: int, *, validated: bool) -> list[dict[str, str]]:
     """The rows of the first ``steps`` steps; none, after a warning, of a file that cannot be read.
 
     A last row without an end of line was cut off by a kill, and is of a later step than the last checkpoint.
@@ -103,12 +104,18 @@ def _rows(history: Path, steps: int) -> list[dict[str, str]]:
         text = history.read_bytes().decode()
         whole = io.StringIO(text[: text.rfind("\n") + 1], newline="")
         rows = [row for row in csv.DictReader(whole) if int(row["step"]) < steps]
+        if not validated:
+            rows = [row for row in rows if int(row["step"]) < steps - 1 or not _of_validation(row)]
         return [{key: value for key, value in row.items() if key} for row in rows]  # without cells beyond the heading
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         log.warning(
             "The curves in %s cannot be read (%s), so those of this run begin at its own start.", history, error
         )
         return []
+
+
+def _of_validation(row: Mapping[str, str]) -> bool:
+    return any(value and key and key.startswith("val/") for key, value in row.items())
 
 
 def log_images(loggers: Sequence[Logger], images: Mapping[str, np.ndarray], step: int) -> None:

@@ -37,6 +37,7 @@ AUTO, TIMM = "auto", "timm"
 REPORT = "report.html"  # what a run writes last
 # In checkpoints: that training was over, and how many batches of an epoch a checkpoint within it has behind it.
 ENDED, MID_EPOCH, BATCHES = "ended", "mid_epoch", "batches"
+VALIDATING = "validating"  # of a checkpoint within an epoch: that its validation comes next
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,12 @@ def steps_of(path: Path) -> int:
     if not isinstance(steps := checkpoint.read(path).get("global_step"), int) or steps < 0:
         raise UserError(f"{path} does not say how many steps it has behind it: name a checkpoint of train.py.")
     return steps
+
+
+def lacks_validation(path: Path) -> bool:
+    """Whether a checkpoint was written when all steps of its epoch were done, and before its validation was."""
+    position = checkpoint.read(path).get(MID_EPOCH)
+    return isinstance(position, dict) and position.get(VALIDATING) is True
 
 
 def lacks_report(path: Path, max_epochs: Any) -> bool:

@@ -38,7 +38,7 @@ from seg_det.training.loggers import continue_history
 from seg_det.training.optimisation import EMA, Recipe
 from seg_det.training.saving import BestCheckpoint, WholeCheckpoints
 from seg_det.training.signals import Signals, end
-from seg_det.training.start import epochs_of, steps_of
+from seg_det.training.start import epochs_of, lacks_validation, steps_of
 
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}  # by trainer.profiler
 MOST_MINUTES = 366 * 24 * 60
@@ -147,7 +147,8 @@ def fit(
     start = time.perf_counter()
     if resume and trainer.is_global_zero:  # for one who resumes this run in its turn
         copy_whole(resume, folder / "last.ckpt")
-        continue_history(loggers, resume.parent.parent / "metrics.csv", steps_of(resume))
+        earlier = resume.parent.parent / "metrics.csv"
+        continue_history(loggers, earlier, steps_of(resume), validated=not lacks_validation(resume))
     _run(trainer, task, train, val, resume, signals)
     minutes = (time.perf_counter() - start) / 60
     return Trained(

@@ -24,7 +24,7 @@ from seg_det.training.between_steps import BetweenSteps
 from seg_det.training.callbacks import learning_rate
 from seg_det.training.run import Training, train_model
 from seg_det.training.signals import Signals
-from seg_det.training.start import Start, epochs_of, lacks_report, steps_of
+from seg_det.training.start import Start, epochs_of, lacks_report, lacks_validation, steps_of
 from seg_det.training.trainer import TrainerSettings
 
 BACKBONE = {"_target_": "MobileNetV2", "width": 0.35}
@@ -55,6 +55,10 @@ class Stops(Callback):
 
     def on_train_batch_start(self, trainer, learner, batch, batch_index):
         self._at(trainer, batch_index, validation=False)
+
+    def on_train_epoch_end(self, trainer, learner):
+        """After its validation, before its checkpoints."""
+        self._at(trainer, BATCHES, validation=False)
 
     def on_validation_batch_end(self, trainer, learner, outputs, batch, batch_index, *_):
         self._at(trainer, batch_index, validation=True)
@@ -132,6 +136,11 @@ def test_a_kill_in_the_middle_of_an_epoch(sources, straight, tmp_path):
     stopped = tmp_path / "0" / "checkpoints" / "last.ckpt"
     assert checkpoint.read(stopped)["mid_epoch"]["batches"] == 2
     assert epochs_of(stopped) == 1 and steps_of(stopped) == BATCHES + 2
+
+
+def test_a_kill_between_a_validation_and_its_checkpoint(sources, straight, tmp_path):
+    assert compared(sources, tmp_path, "classification", [Stops(0, BATCHES)], straight=straight) == []
+    assert lacks_validation(tmp_path / "0" / "checkpoints" / "last.ckpt")
 
 
 # Pairwise: every two values of two columns meet in a row.
