@@ -86,8 +86,8 @@ def plan(kills: int, seed: int) -> list[Kill]:
     """Random kills: the moments in the proportions of MOMENTS, the tasks in turn."""
     rng = random.Random(seed)
     moments = [moment for moment, (_, share) in MOMENTS.items() for _ in range(share)]
+    rng.shuffle(moments)
     chosen = [moments[i % len(moments)] for i in range(kills)]
-    rng.shuffle(chosen)
     tasks = [list(TASKS)[i % len(TASKS)] for i in range(kills)]
     return [
         Kill(task, moment, rng.randint(1, MOMENTS[moment][0]), rng.uniform(0, LATER.get(moment, STEP)))
