@@ -105,7 +105,7 @@ def _trained(setup: Training) -> dict[str, Any] | None:
             error.add_note(note)
         run = setup.run if last.is_file() else setup.resume and setup.resume.parent.parent
         if run is None:
-            error.add_note("no step was complete, so there is nothing to resume")
+            error.add_note("no checkpoint was written yet, so there is nothing to resume")
         else:
             error.add_note("resume with " + shlex.join([*program("train").split(), f"resume={run}"]))
         raise

@@ -134,7 +134,7 @@ class BetweenSteps(Callback):
             return
         self._batches = batches
         try:
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)
         finally:
             self._batches = None
 
