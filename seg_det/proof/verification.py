@@ -23,7 +23,7 @@ from seg_det.evaluation.measure import evaluate, loader
 from seg_det.export import runner, snippets
 from seg_det.export.base import Extras, Job, Target
 from seg_det.export.pipeline import build_graph, completed, exportable, outputs_of
-from seg_det.files import write_json
+from seg_det.files import nothing_half, write_json
 from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import KINDS, require_kind
 from seg_det.predict.exported import FilePredictor, Opened, open_file
@@ -96,7 +96,8 @@ def export_model(setup: Export) -> dict[str, Any]:
         calibration=_calibration(setup, kind, validation) if target.calibrates else (),
         keep_float=setup.keep_float,
     )
-    facts = target.write(job, path)
+    with nothing_half(path.parent):
+        facts = target.write(job, path)
     files = [path.name, *facts.pop("files", [])]
     sidecar.write(path, setup.card, {**export, **facts}, files)
     verified = verify(setup, kind, path, validation)

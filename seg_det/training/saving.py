@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +73,13 @@ def _is_sound(path: Path) -> bool:
         log.warning("The best checkpoint of the resumed run is left behind: %s", error)
         return False
     return True
+
+
+def remove_empty_logs(run: Path, *, resumed: bool) -> None:
+    """Remove what a training without a first step wrote: it holds nothing, or copies of what the resumed run has."""
+    shutil.rmtree(run / "tensorboard", ignore_errors=True)
+    copies = [f"checkpoints/{name}.ckpt" for name in ("best", "last")] if resumed else []
+    for name in ("metrics.csv", *copies):
+        (run / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        (run / "checkpoints").rmdir()

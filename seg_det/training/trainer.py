@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -36,7 +36,7 @@ from seg_det.training.between_steps import BetweenSteps
 from seg_det.training.learner import Learner
 from seg_det.training.loggers import continue_history
 from seg_det.training.optimisation import EMA, Recipe
-from seg_det.training.saving import BestCheckpoint, WholeCheckpoints
+from seg_det.training.saving import BestCheckpoint, WholeCheckpoints, remove_empty_logs
 from seg_det.training.signals import Signals, end
 from seg_det.training.start import epochs_of, lacks_validation, steps_of
 
@@ -138,6 +138,7 @@ def fit(
     between = BetweenSteps(folder / "last.ckpt", train, minutes=settings.checkpoint_minutes, signals=signals)
     parts[1].insert(0, between)
     trainer = _trainer(task, recipe, settings, precision, resume, parts, steps=len(train))
+    _require_cores(trainer)
     # On the CPU, bfloat16 and channels-last together make oneDNN's depthwise gradient on 1 x 1 maps read memory that nobody
     # wrote (torch 2.13): NaN in one step of five at 64 pixels, in one of ten at 224. Either alone is sound, and so are both
     # in a segmenter, whose maps have more cells: a sixth less time than bfloat16 alone.
@@ -222,6 +223,15 @@ def _trainer(
         ) from error
 
 
+def _require_cores(trainer: L.Trainer) -> None:
+    """Raise UserError before more processes are started on the CPU than it has cores; two are for trials anywhere."""
+    cores = max(2, os.cpu_count() or 1)
+    if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
+        raise UserError(
+            f"trainer.devices asks for {trainer.num_devices} processes on the CPU, which has {cores} cores: set fewer."
+        )
+
+
 def _cluster() -> list[SLURMEnvironment]:
     """SLURM without Lightning's own requeueing, which saves in the middle of a step."""
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
@@ -239,7 +249,7 @@ def _run(
             with suppress(TypeError):  # where it was not shown yet
                 bar.train_progress_bar.close()  # ends its line, before the sentence on what happened
         if not task.begun and trainer.is_global_zero:
-            _remove_empty_logs(task.run, resumed=resume is not None)
+            remove_empty_logs(task.run, resumed=resume is not None)
         if trainer.received_sigterm:  # before the first step
             raise Terminated("SIGTERM") from error
         if signals.asked is not None and not isinstance(
@@ -251,16 +261,6 @@ def _run(
         raise
     finally:
         signals.restore()
-
-
-def _remove_empty_logs(run: Path, *, resumed: bool) -> None:
-    """Without a first step they hold nothing, or copies of what the resumed run has."""
-    shutil.rmtree(run / "tensorboard", ignore_errors=True)
-    copies = [f"checkpoints/{name}.ckpt" for name in ("best", "last")] if resumed else []
-    for name in ("metrics.csv", *copies):
-        (run / name).unlink(missing_ok=True)
-    with suppress(OSError):
-        (run / "checkpoints").rmdir()
 
 
 def _native_precision(accelerator: str) -> str:

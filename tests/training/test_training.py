@@ -404,3 +404,9 @@ def test_training_at_changing_sizes(sources, tmp_path):
     assert {size for size, _ in seen} == set(sizes)
     assert sum(size == SIZE for size, _ in seen) < len(seen) / 2 + 2  # validation and a third of the steps
     assert metrics["model"]["input_size"] == list(SIZE)
+
+
+def test_no_more_processes_than_cores_on_the_cpu(sources, tmp_path):
+    settings = TrainerSettings(max_epochs=1, accelerator="cpu", devices=9999, strategy="ddp")
+    with pytest.raises(UserError, match="trainer.devices asks for 9999 processes on the CPU, which has .* cores: set"):
+        train_model(setup(sources, tmp_path, trainer=settings))
