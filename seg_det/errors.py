@@ -6,4 +6,7 @@ class UserError(Exception):
 
 
 class Terminated(BaseException):
-    """The process was told to end (SIGTERM), as schedulers and ``docker stop`` do; like KeyboardInterrupt no mistake."""
+    """The process was told to end by the signal that it names, as schedulers do; like KeyboardInterrupt no mistake."""
+
+    def __init__(self, signal: str = "SIGTERM"):
+        super().__init__(signal)

@@ -59,6 +59,18 @@ def copy_whole(source: Path, target: Path) -> None:
         shutil.copyfileobj(old, new)
 
 
+@contextmanager
+def nothing_half(folder: Path) -> Iterator[None]:
+    """Where the block fails, on a full disk for instance, remove what it added to ``folder``."""
+    before = set(folder.iterdir())
+    try:
+        yield
+    except BaseException:
+        for path in set(folder.iterdir()) - before:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
+
+
 def _of_the_disk(error: BaseException) -> OSError | None:
     """The OSError that ``error`` is, or that torch.save replaces by a RuntimeError about positions."""
     cause = error.__context__ if isinstance(error, RuntimeError) else error

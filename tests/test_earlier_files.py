@@ -12,7 +12,7 @@ from commands import run
 from PIL import Image
 
 from seg_det import checkpoint
-from seg_det.training.callbacks import EpochSeeds
+from seg_det.training.callbacks import StepSeeds
 
 pytestmark = pytest.mark.usefixtures("no_connections")
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -97,7 +97,7 @@ def test_a_run_exports_as_before(folder, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_resumes_as_before(folder, kind, monkeypatch):
     """With the random numbers of then, which dropout went on to draw; they are seeded by epoch now."""
-    monkeypatch.setattr(EpochSeeds, "on_train_batch_start", lambda *_: None)
+    monkeypatch.setattr(StepSeeds, "on_train_batch_start", lambda *_: None)
     run(folder, "train", f"resume=fixture/{kind}", "trainer.max_epochs=21", "trainer.check_val_every_n_epoch=1")
     task = read(FIXTURES / "earlier" / kind / "metrics.json")["name"]
     rows = only((folder / "runs" / "train" / task).glob("*/metrics.csv")).read_text().splitlines()

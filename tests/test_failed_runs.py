@@ -96,7 +96,7 @@ def test_a_signal_ends_a_training(tiny_shapes, tmp_path, monkeypatch, number, st
 @pytest.mark.parametrize(
     ("saved", "resumed", "note"),
     [
-        (False, None, "no epoch was complete"),
+        (False, None, "no checkpoint was written yet"),
         (False, "old/checkpoints/last.ckpt", "resume with python train.py resume=old"),
         (True, "old/checkpoints/last.ckpt", "resume with python train.py resume=run"),
     ],

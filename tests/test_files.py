@@ -110,3 +110,17 @@ def test_a_copy_is_whole(tmp_path):
     source = write_whole(tmp_path / "a", "content")
     copy_whole(source, tmp_path / "b" / "a")
     assert (tmp_path / "b" / "a").read_text() == "content"
+
+
+def test_what_was_begun_is_removed_where_it_fails(tmp_path):
+    (tmp_path / "before").write_text("x")
+    with pytest.raises(OSError, match="full"), files.nothing_half(tmp_path):
+        (tmp_path / "before").write_text("y")
+        (tmp_path / "half.onnx").touch()
+        (tmp_path / "package").mkdir()
+        (tmp_path / "package" / "weights").touch()
+        raise OSError(28, "full")
+    assert [path.name for path in tmp_path.iterdir()] == ["before"]
+    with files.nothing_half(tmp_path):
+        (tmp_path / "whole.onnx").touch()
+    assert (tmp_path / "whole.onnx").is_file()

@@ -127,6 +127,19 @@ def test_adamw_without_momentum():
             PermissionError(13, "Permission denied", "/data/x.json"),
             "/data/x.json cannot be used (Permission denied): correct",
         ),
+        (OSError(28, "No space left on device"), "nothing more can be written (No space left on device): free space"),
+        (
+            OSError(28, "No space left on device", "/x/metrics.csv"),
+            "nothing more can be written at /x/metrics.csv (No space left on device): free space there",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid(s) 17) exited unexpectedly"),
+            "a process that loads images was ended from outside, mostly for lack of memory: lower data.num_workers",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 17) is killed by signal: Killed. "),
+            "a process that loads images was ended from outside",
+        ),
         (RuntimeError("a fault"), None),
         (OSError(5, "Input/output error"), None),
     ],

@@ -113,11 +113,12 @@ class Automatic:
             return timed(model, self.config.data.batch_size, size, device)
 
     def _situation(self, train: Source) -> Situation:
+        records: Any = train.records  # with boxes, of the kind whose rules ask for them
         return Situation(
             facts=self.kind.facts(train),
             get=self._get,
             is_set=lambda key: self._is_set(key) or not self._has(key),
-            boxes=lambda size: input_boxes(train.records, size),
+            boxes=lambda size: input_boxes(records, size),
             model=self._model,
             budget=lambda: self.steps,
         )

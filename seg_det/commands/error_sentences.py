@@ -22,9 +22,11 @@ from seg_det.installed import installed
 
 MOST_NAMED = 3  # keys that may be meant
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "MPS backend out of memory")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# As torch says it; the exit codes of programs that failed by themselves are none of a signal.
+WORKER_KILLED = re.compile(r"DataLoader worker \(pid[^)]*\)+ (exited unexpectedly|is killed by signal)")
 OF_PATHS = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
-    errno.ENOSPC,
 )  # fmt: skip
 
 
@@ -166,6 +168,14 @@ def _of_the_machine(error: BaseException) -> str | None:
         )
     if type(error).__name__ == "MisconfigurationException":  # not imported here
         return f"{text.rstrip('.')}: change the settings of trainer."
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = f" at {_one_line(str(error.filename))}" if error.filename else ""
+        return f"nothing more can be written{where} ({error.strerror}): free space there, or write to another folder."
+    if WORKER_KILLED.search(text):
+        return (
+            "a process that loads images was ended from outside, mostly for lack of memory: lower data.num_workers or "
+            "data.batch_size."
+        )
     if isinstance(error, OSError) and error.filename and error.errno in OF_PATHS:
         return (
             f"{_one_line(str(error.filename))} cannot be used ({error.strerror}): correct the path or its permissions."

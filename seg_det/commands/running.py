@@ -33,6 +33,8 @@ from seg_det.quiet import quieten
 from seg_det.run_log import LOG
 
 log = logging.getLogger(__name__)
+# SLURM sends the second one before a job's time is over; Windows has none.
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
 
 @dataclass
@@ -48,8 +50,8 @@ STATE = State()
 def run(command: str, config: DictConfig) -> Any:
     """What the function ``main`` of ``seg_det.commands.<command>`` returns; it is imported only now: ``--help`` needs none of it.
 
-    A user's mistake ends it with one sentence, unless HYDRA_FULL_ERROR is set; Ctrl-C and SIGTERM end it with a sentence and the
-    shell's exit statuses for them. What failed before it had a result leaves no run folder.
+    A user's mistake ends it with one sentence, unless HYDRA_FULL_ERROR is set; Ctrl-C, SIGTERM and SIGUSR1 end it with a
+    sentence and the status 130 or 143. What failed before it had a result leaves no run folder.
 
     In a sweep any error is written to the job's folder instead, so that the other jobs go on.
     """
@@ -92,7 +94,7 @@ def _fail(error: Exception) -> None:
 
 def _end(error: KeyboardInterrupt | Terminated) -> NoReturn:
     """Say what ended the program and how to go on, and exit with the status that shells give to its signal."""
-    ended, status = ("interrupted", 130) if isinstance(error, KeyboardInterrupt) else ("ended by SIGTERM", 143)
+    ended, status = ("interrupted", 130) if isinstance(error, KeyboardInterrupt) else (f"ended by {error.args[0]}", 143)
     if not folders.follows():
         _new_line()
         print("; ".join([ended, *getattr(error, "__notes__", [])]), file=sys.stderr)
@@ -106,24 +108,24 @@ def _new_line() -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM raises Terminated; where Lightning has a handler of its own, it ends the training at the next batch."""
-    own = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    process = os.getpid()
+    """SIGTERM and SIGUSR1 raise Terminated; a training has handlers of its own and ends at the next batch."""
+    main, process = threading.current_thread() is threading.main_thread(), os.getpid()
+    own = [one for one in ENDING if main and signal.getsignal(one) == signal.SIG_DFL]
 
     def handle(number: int, _: object) -> None:
         if os.getpid() != process:  # a worker process
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         elif signal.getsignal(number) is handle:
-            raise Terminated
+            raise Terminated(signal.Signals(number).name)
 
-    if own:
-        signal.signal(signal.SIGTERM, handle)
+    for one in own:
+        signal.signal(one, handle)
     try:
         yield
     finally:
-        if own:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for one in own:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def _require_all(config: DictConfig) -> None:

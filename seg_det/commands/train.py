@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from seg_det import checkpoint
-from seg_det.commands import running
+from seg_det.commands import running, slurm
 from seg_det.commands.automatic import Automatic, told
 from seg_det.commands.composing import CHECKED_LATER
 from seg_det.commands.containers import unresolved
@@ -34,6 +34,7 @@ from seg_det.commands.settings import (
     with_preferences,
     workers,
 )
+from seg_det.commands.unfinished import newest_unfinished
 from seg_det.data.image_files import limit_pixels
 from seg_det.data.multi_scale import input_sizes
 from seg_det.data.places import below
@@ -58,6 +59,7 @@ USUAL = {  # what conf/train.yaml chooses
     "logger": {"csv": "csv_logger", "tensorboard": "tensorboard_logger"},
     "callbacks": {"learning_rate": "learning_rate", "drawn_predictions": "drawn_predictions"},
 }
+AUTO = "auto"  # as resume: the newest run that was not finished
 PLACES = frozenset(  # of data
     {"root", "images", "annotations"}
     | {f"{part}_{what}" for part in ("train", "val", "test") for what in ("images", "annotations", "list")}
@@ -69,9 +71,12 @@ def main(config: DictConfig) -> RunRecord | None:
     """``python train.py``: train, evaluate, write the run folder, say what came out; returns the run's record."""
     check(config, TrainingSchema)
     resume = None
-    if config.resume:
-        resume = checkpoint.find(str(config.resume), prefer="last")
-        config = _resumed(config, resume)
+    again = slurm.requeued()
+    if again or config.resume:
+        named = again or (newest_unfinished() if config.resume == AUTO else str(config.resume))
+        resume = checkpoint.find(named, prefer="last")
+        # The words of a requeued job are those that its run began with.
+        config = _resumed(config, resume, [] if again else HydraConfig.get().overrides.task)
         check(config, TrainingSchema)
         config = _with_places(config, relative)  # for the report, which names no folder above the working one
     else:
@@ -91,6 +96,7 @@ def main(config: DictConfig) -> RunRecord | None:
     if looking:
         print(f"preview     {preview(setup)}\nnext        the same command without preview=true")
         return None
+    slurm.remember(folder)
     record = _trained(setup)
     if record is not None:
         print(summary(record, folder, following=shlex.join([*program("evaluate").split(), f"model={folder}"])))
@@ -112,9 +118,11 @@ def _trained(setup: Training) -> RunRecord | None:
         return train_model(setup)
     except (KeyboardInterrupt, Terminated) as error:
         last = setup.run / "checkpoints" / "last.ckpt"
+        if isinstance(error, Terminated) and error.args[0] == "SIGUSR1" and (note := slurm.requeue()):
+            error.add_note(note)
         run = setup.run if last.is_file() else setup.resume and setup.resume.parent.parent
         if run is None:
-            error.add_note("no epoch was complete, so there is nothing to resume")
+            error.add_note("no checkpoint was written yet, so there is nothing to resume")
         else:
             error.add_note("resume with " + shlex.join([*program("train").split(), f"resume={run}"]))
         raise
@@ -192,9 +200,9 @@ def _chosen(config: DictConfig, group: str) -> list[DictConfig]:
     return list(OmegaConf.create(config.get(group, usual)).values())
 
 
-def _resumed(config: DictConfig, path: Path) -> DictConfig:
-    """The configuration of the run that ``path`` belongs to, with what was said on this command line."""
-    overrides = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
+def _resumed(config: DictConfig, path: Path, words: Sequence[str]) -> DictConfig:
+    """The configuration of the run that ``path`` belongs to, with what was said on this command line, its ``words``."""
+    overrides = [o for o in words if not o.startswith("resume=")]
     groups = [o for o in overrides if o.lstrip("+").split("=")[0] in HydraConfig.get().runtime.choices]
     if groups:
         raise UserError(f"A resumed run keeps its own configuration: leave out {' '.join(groups)}.")

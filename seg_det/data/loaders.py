@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
@@ -32,6 +33,7 @@ from seg_det.types import ClassificationSample, DetectionSample, SegmentationSam
 Transform = DetectionTransform | ClassificationTransform | SegmentationTransform
 Sample = DetectionSample | ClassificationSample | SegmentationSample
 One = TypeVar("One", DetectionSample, ClassificationSample, SegmentationSample)
+GRACE = 30  # seconds, more than a step takes
 MIXING = 1  # after a sample's seed: another stream (0 would be the same one)
 Seed = tuple[int, ...]  # of the run, turn, index, and which one of the images of a mosaic
 
@@ -216,13 +218,21 @@ def loading(num_workers: int) -> dict[str, Any]:
         "num_workers": num_workers,
         "persistent_workers": num_workers > 0,
         "pin_memory": torch.cuda.is_available(),
-        "worker_init_fn": _one_thread,
+        "worker_init_fn": _start_worker,
     }
 
 
-def _one_thread(worker: int) -> None:
-    """OpenCV's own threads would compete with the training for the cores that the workers share."""
+def _start_worker(worker: int) -> None:
+    """OpenCV's own threads would compete with the training for the cores that the workers share.
+
+    Terminals and schedulers send their signals to all processes: the training decides when its workers end. SIGTERM gives it
+    GRACE seconds for that.
+    """
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
 def train_loader(

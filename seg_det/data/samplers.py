@@ -85,6 +85,11 @@ class EpochSampler(Sampler[int]):
         self.repeats = np.ones(length) if repeats is None else repeats
         self.turns = 1 if repeats is None else math.ceil(repeats.max(initial=1)) + 1  # room for each image in an epoch
         self.epoch = 0
+        self._begin = (0, 0)
+
+    def resume(self, epoch: int, keys: int) -> None:
+        """In ``epoch`` leave out the first ``keys`` of this process, which were trained on before."""
+        self._begin = (epoch, keys)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before every epoch."""
@@ -101,7 +106,8 @@ class EpochSampler(Sampler[int]):
         if self.turns > 1:
             order, turn = self._repeated(order, generator)
         keys = (self.epoch * self.turns + turn) * self.length + order
-        return iter(keys[rank : len(self) * processes : processes].tolist())
+        first = self._begin[1] if self._begin[0] == self.epoch else 0
+        return iter(keys[rank : len(self) * processes : processes][first:].tolist())
 
     def _repeated(self, order: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Images and which of their turns it is, shuffled: systematic sampling along the images in random order."""

@@ -25,6 +25,7 @@ from seg_det.export import runner, snippets
 from seg_det.export.base import Extras, Job, Target
 from seg_det.export.pipeline import build_graph, completed, exportable, outputs_of
 from seg_det.facts import CheckpointFacts, Compared, Verification, plain_values
+from seg_det.files import nothing_half
 from seg_det.kinds.kind import Kind
 from seg_det.kinds.lookup import KINDS, require_kind
 from seg_det.predict.exported import FilePredictor, Opened, open_file
@@ -98,7 +99,8 @@ def export_model(setup: Export) -> ExportRecord:
         calibration=_calibration(setup, kind, validation) if target.calibrates else (),
         keep_float=setup.keep_float,
     )
-    facts = target.write(job, path)
+    with nothing_half(path.parent):
+        facts = target.write(job, path)
     files = [path.name, *facts.pop("files", [])]
     sidecar.write(path, setup.card, {**export, **facts}, files)
     verified = verify(setup, kind, path, validation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 from typing import Any, cast
 
@@ -44,8 +45,11 @@ def drawn_predictions(*, images: int = 4) -> Callback:
     return DrawnPredictions(images)
 
 
-class EpochSeeds(Callback):
-    """Seeds torch anew for each epoch, and each process: a resumed run has the dropout of an uninterrupted one."""
+class StepSeeds(Callback):
+    """Seeds the random numbers of torch, numpy and Python anew for each batch, and each process.
+
+    So a resumed run has the dropout of an uninterrupted one, wherever it resumes, and no generator's state is saved.
+    """
 
     def __init__(self, seed: int):
         self.seed = seed
@@ -53,10 +57,12 @@ class EpochSeeds(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, learner: L.LightningModule, batch: Any, batch_index: int
     ) -> None:
-        """Seed torch's random numbers from the run's seed, the epoch and the process, before the first batch of an epoch."""
-        if batch_index == 0:  # not earlier: loaders draw numbers at other places in the first epoch of a process
-            numbers = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
-            torch.manual_seed(int(numbers.generate_state(1)[0]))
+        """Seed them from the run's seed, the epoch, the process and the batch."""
+        numbers = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank, batch_index])
+        seed = int(numbers.generate_state(1)[0])
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
 
 
 class DrawnPredictions(Callback):

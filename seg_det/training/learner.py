@@ -26,6 +26,8 @@ from seg_det.ops.images import sides
 from seg_det.predict.predictor import NetworkPredictor, NotFinite
 from seg_det.training.budget import Length
 from seg_det.training.optimisation import Recipe, optimiser, schedule, wanted_warmup, warmup_of
+from seg_det.training.start import ENDED
+from seg_det.types import ModelCard
 
 log = logging.getLogger(__name__)
 Loss = Callable[..., Losses]
@@ -169,10 +171,13 @@ class Learner(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["card"] = self.card.to_dict()
+        checkpoint[ENDED] = self.trainer.should_stop
         if self.recipe.quantise:  # the model's own tensors stay those of any run, the ranges lie beside them
             checkpoint["ranges"] = {part: take_ranges(checkpoint[part]) for part in STATES if part in checkpoint}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        found = ModelCard.from_dict(checkpoint["card"], "The card of the resumed checkpoint")  # of its last validation
+        self.card = self.card.replace(metrics=found.metrics, score_thresholds=found.score_thresholds)
         if not self.recipe.quantise:
             return
         if "ranges" not in checkpoint:

@@ -70,6 +70,8 @@ class Recipe:
         for key in ("weight_decay", "warmup_steps", "warmup_epochs", "final_lr"):
             if getattr(self, key) < 0:
                 raise UserError(f"recipe.{key} must not be negative, got {getattr(self, key)}.")
+        if self.clip_norm is not None and self.clip_norm < 0:
+            raise UserError(f"recipe.clip_norm must not be negative, got {self.clip_norm}; null clips nothing.")
         for key in ("momentum", "rmsprop_alpha", "ema_decay", "warmup_start", "hold"):
             if not 0 <= (getattr(self, key) or 0) < 1:
                 raise UserError(f"recipe.{key} must be at least 0 and below 1, got {getattr(self, key)}.")
@@ -174,3 +176,7 @@ class EMA(WeightAveraging):
         # The model itself moves to the device only after this hook, and the average would stay behind.
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
+
+    def swap(self, learner: L.LightningModule) -> None:
+        """Exchange the weights of ``learner`` and their averages, as each validation does at its begin and end."""
+        self._swap_models(learner)

@@ -32,7 +32,7 @@ from seg_det.predict.loading import network_predictor
 from seg_det.predict.predictor import NetworkPredictor
 from seg_det.runs import RunRecord
 from seg_det.training.budget import Budget, BudgetClock, Length
-from seg_det.training.callbacks import EpochSeeds
+from seg_det.training.callbacks import StepSeeds
 from seg_det.training.learner import Learner, Loss
 from seg_det.training.loggers import csv_logger
 from seg_det.training.optimisation import Recipe
@@ -180,7 +180,7 @@ def _fit(task: Learner, setup: Training, val: Source) -> Trained:
         recipe=setup.recipe,
         settings=setup.trainer,
         loggers=[csv_logger(run=setup.run, name=setup.name)] if setup.loggers is None else setup.loggers,
-        callbacks=[EpochSeeds(setup.seed), *_clock(setup), *setup.callbacks],
+        callbacks=[StepSeeds(setup.seed), *_clock(setup), *setup.callbacks],
         resume=setup.resume,
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,7 @@ class BestCheckpoint(ModelCheckpoint):
             copy_whole(old, new)
         own = {"best_model_path": str(new), "best_k_models": {str(new): score}, "kth_best_model_path": str(new)}
         super().load_state_dict({**state_dict, **own, "dirpath": self.dirpath, "last_model_path": ""})
+        self.current_score = state_dict.get("current_score")  # which Lightning leaves out
 
 
 def _is_sound(path: Path) -> bool:
@@ -70,3 +73,13 @@ def _is_sound(path: Path) -> bool:
         log.warning("The best checkpoint of the resumed run is left behind: %s", error)
         return False
     return True
+
+
+def remove_empty_logs(run: Path, *, resumed: bool) -> None:
+    """Remove what a training without a first step wrote: it holds nothing, or copies of what the resumed run has."""
+    shutil.rmtree(run / "tensorboard", ignore_errors=True)
+    copies = [f"checkpoints/{name}.ckpt" for name in ("best", "last")] if resumed else []
+    for name in ("metrics.csv", *copies):
+        (run / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        (run / "checkpoints").rmdir()

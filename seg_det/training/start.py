@@ -35,6 +35,9 @@ from seg_det.weights import (
 log = logging.getLogger(__name__)
 AUTO, TIMM = "auto", "timm"
 REPORT = "report.html"  # what a run writes last
+# In checkpoints: that training was over, and how many batches of an epoch a checkpoint within it has behind it.
+ENDED, MID_EPOCH, BATCHES = "ended", "mid_epoch", "batches"
+VALIDATING = "validating"  # of a checkpoint within an epoch: that its validation comes next
 
 
 @dataclass(frozen=True)
@@ -154,8 +157,9 @@ def _nearest(backbone: Mapping[str, Any]) -> PublishedWeights | None:
 
 
 def epochs_of(path: Path) -> int:
-    """The epochs that a checkpoint of training has behind it. Raises UserError where it does not say."""
-    if not isinstance(epoch := checkpoint.read(path).get("epoch"), int) or epoch < 0:
+    """The whole epochs that a checkpoint of training has behind it. Raises UserError where it does not say."""
+    content = checkpoint.read(path)
+    if not isinstance(epoch := content.get("epoch"), int) or epoch < (-1 if MID_EPOCH in content else 0):
         raise UserError(f"{path} does not say how many epochs it has behind it: name a checkpoint of train.py.")
     return epoch + 1
 
@@ -167,9 +171,20 @@ def steps_of(path: Path) -> int:
     return steps
 
 
+def lacks_validation(path: Path) -> bool:
+    """Whether a checkpoint was written when all steps of its epoch were done, and before its validation was."""
+    position = checkpoint.read(path).get(MID_EPOCH)
+    return isinstance(position, dict) and position.get(VALIDATING) is True
+
+
 def lacks_report(path: Path, max_epochs: Any) -> bool:
-    """Whether the run of the checkpoint ``path`` was ended after its last epoch, before all of its folder was written."""
-    return isinstance(max_epochs, int) and epochs_of(path) >= max_epochs and not (path.parent.parent / REPORT).is_file()
+    """Whether the run of the checkpoint ``path`` was ended after its last epoch, before all of its folder was written.
+
+    The last epoch is that of ``max_epochs``, or the one after which early stopping or a timer ended the training.
+    """
+    if not isinstance(max_epochs, int) or (path.parent.parent / REPORT).is_file():
+        return False
+    return epochs_of(path) >= max_epochs or checkpoint.read(path).get(ENDED) is True
 
 
 def require_epochs_left(path: Path, max_epochs: int) -> None:

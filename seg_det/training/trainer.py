@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,6 +24,7 @@ from lightning.pytorch.callbacks import (
     TQDMProgressBar,
 )
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
@@ -33,19 +34,20 @@ from seg_det.files import copy_whole
 from seg_det.nn.convolutions import in_format
 from seg_det.predict.loading import chosen_device
 from seg_det.training.bars import training_bar
+from seg_det.training.between_steps import BetweenSteps
 from seg_det.training.learner import Learner
 from seg_det.training.loggers import continue_history
 from seg_det.training.optimisation import EMA, Recipe
-from seg_det.training.saving import BestCheckpoint, WholeCheckpoints
-from seg_det.training.start import epochs_of, steps_of
+from seg_det.training.saving import BestCheckpoint, WholeCheckpoints, remove_empty_logs
+from seg_det.training.signals import Signals, end
+from seg_det.training.start import epochs_of, lacks_validation, steps_of
 
 log = logging.getLogger(__name__)
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}  # by trainer.profiler
+MOST_MINUTES = 366 * 24 * 60
 NEED_A_LOGGER = (LearningRateMonitor, DeviceStatsMonitor)
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
-PRECISIONS = (
-    "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "16", "bf16", "32", "64",
-)  # fmt: skip
+PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed", "16", "bf16", "32")  # images are normalised in 32 bits
 # What Lightning raises at settings that do not go together or that this machine cannot do.
 REFUSALS = (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError)
 
@@ -69,6 +71,7 @@ class TrainerSettings:
     log_every_n_steps: int = 10
     fast_dev_run: bool = False
     profiler: str | None = None
+    checkpoint_minutes: float | None = 10  # between two checkpoints within an epoch; None: none but that of each epoch
 
     def __post_init__(self) -> None:
         for key in (
@@ -80,6 +83,10 @@ class TrainerSettings:
         ):
             if (value := getattr(self, key)) is not None and value < 1:
                 raise UserError(f"trainer.{key} must be at least 1, got {value}.")
+        if (minutes := self.checkpoint_minutes) is not None and not 0 <= minutes <= MOST_MINUTES:
+            raise UserError(
+                f"trainer.checkpoint_minutes must be from 0 (after every step) to {MOST_MINUTES} or null, got {minutes}."
+            )
         for key in ("limit_train_batches", "limit_val_batches"):
             _require_share(key, getattr(self, key))
         _require_known("accelerator", self.accelerator, ACCELERATORS)
@@ -130,7 +137,11 @@ def fit(
     folder = task.run / "checkpoints"
     precision = _native_precision(settings.accelerator) if settings.precision == "auto" else settings.precision
     parts = [*loggers], [c for c in callbacks if loggers or not isinstance(c, NEED_A_LOGGER)]
+    signals = Signals()
+    between = BetweenSteps(folder / "last.ckpt", train, minutes=settings.checkpoint_minutes, signals=signals)
+    parts[1].insert(0, between)
     trainer = _trainer(task, recipe, settings, precision, resume, parts, steps=len(train))
+    _require_cores(trainer)
     # On the CPU, bfloat16 and channels-last together make oneDNN's depthwise gradient on 1 x 1 maps read memory that nobody
     # wrote (torch 2.13): NaN in one step of five at 64 pixels, in one of ten at 224. Either alone is sound, and so are both
     # in a segmenter, whose maps have more cells: a sixth less time than bfloat16 alone.
@@ -141,8 +152,9 @@ def fit(
     start = time.perf_counter()
     if resume and trainer.is_global_zero:  # for one who resumes this run in its turn
         copy_whole(resume, folder / "last.ckpt")
-        continue_history(loggers, resume.parent.parent / "metrics.csv", steps_of(resume))
-    _run(trainer, task, train, val, resume)
+        earlier = resume.parent.parent / "metrics.csv"
+        continue_history(loggers, earlier, steps_of(resume), validated=not lacks_validation(resume))
+    _run(trainer, task, train, val, resume, signals)
     minutes = (time.perf_counter() - start) / 60
     return Trained(
         _best(folder),
@@ -204,7 +216,7 @@ def _trainer(
             logger=loggers or False,
             callbacks=[*own, *callbacks],
             profiler=profiler,
-            plugins=[WholeCheckpoints(task.run / "checkpoints")],
+            plugins=[WholeCheckpoints(task.run / "checkpoints"), *_cluster()],
             enable_model_summary=False,
         )
     except REFUSALS as error:
@@ -215,7 +227,23 @@ def _trainer(
         ) from error
 
 
-def _run(trainer: L.Trainer, task: Learner, train: DataLoader, val: DataLoader, resume: Path | None) -> None:
+def _require_cores(trainer: L.Trainer) -> None:
+    """Raise UserError before more processes are started on the CPU than it has cores; two are for trials anywhere."""
+    cores = max(2, os.cpu_count() or 1)
+    if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
+        raise UserError(
+            f"trainer.devices asks for {trainer.num_devices} processes on the CPU, which has {cores} cores: set fewer."
+        )
+
+
+def _cluster() -> list[SLURMEnvironment]:
+    """SLURM without Lightning's own requeueing, which saves in the middle of a step."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
+def _run(
+    trainer: L.Trainer, task: Learner, train: DataLoader, val: DataLoader, resume: Path | None, signals: Signals
+) -> None:
     """``trainer.fit``, which ends with KeyboardInterrupt or Terminated where a signal ended it."""
     try:
         trainer.fit(task, train, val, ckpt_path=resume, weights_only=True)
@@ -225,24 +253,18 @@ def _run(trainer: L.Trainer, task: Learner, train: DataLoader, val: DataLoader, 
             with suppress(TypeError):  # where it was not shown yet
                 bar.train_progress_bar.close()  # ends its line, before the sentence on what happened
         if not task.begun and trainer.is_global_zero:
-            _remove_empty_logs(task.run, resumed=resume is not None)
-        if trainer.received_sigterm:  # also where it has ended the loader's processes
-            raise Terminated from error
+            remove_empty_logs(task.run, resumed=resume is not None)
+        if trainer.received_sigterm:  # before the first step
+            raise Terminated("SIGTERM") from error
+        if signals.asked is not None and not isinstance(
+            error, Terminated | SystemExit
+        ):  # has ended the loader's processes
+            end(signals.asked)
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from error
         raise
-    if trainer.received_sigterm:  # in the last validation
-        raise Terminated
-
-
-def _remove_empty_logs(run: Path, *, resumed: bool) -> None:
-    """Without a first step they hold nothing, or copies of what the resumed run has."""
-    shutil.rmtree(run / "tensorboard", ignore_errors=True)
-    copies = [f"checkpoints/{name}.ckpt" for name in ("best", "last")] if resumed else []
-    for name in ("metrics.csv", *copies):
-        (run / name).unlink(missing_ok=True)
-    with suppress(OSError):
-        (run / "checkpoints").rmdir()
+    finally:
+        signals.restore()
 
 
 def _native_precision(accelerator: str) -> str:

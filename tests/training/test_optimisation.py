@@ -8,7 +8,7 @@ from torch import nn
 
 from seg_det.errors import UserError
 from seg_det.nn.blocks import ConvNormAct, batch_norm
-from seg_det.training.optimisation import EMA, optimiser, parameter_groups, schedule, warmup_of
+from seg_det.training.optimisation import EMA, Recipe, optimiser, parameter_groups, schedule, warmup_of
 
 NORM = batch_norm(eps=1e-5, momentum=0.1)
 
@@ -166,3 +166,8 @@ def test_average_follows_the_rule():
     assert averaged.module.running_mean.item() == pytest.approx(expected)
     assert averaged.module.num_batches_tracked.item() == 3
     assert torch.is_tensor(averaged.n_averaged)
+
+
+def test_a_negative_clip_norm_is_refused():
+    with pytest.raises(UserError, match="recipe.clip_norm must not be negative, got -1; null clips nothing"):
+        Recipe(clip_norm=-1)

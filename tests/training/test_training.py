@@ -24,7 +24,7 @@ from seg_det.runs import RunRecord
 from seg_det.training import run as run_module
 from seg_det.training import start as start_module
 from seg_det.training import trainer
-from seg_det.training.callbacks import EpochSeeds, learning_rate
+from seg_det.training.callbacks import StepSeeds, learning_rate
 from seg_det.training.learner import Learner
 from seg_det.training.run import Training, train_model
 from seg_det.training.start import Start
@@ -181,7 +181,7 @@ def test_resumed_run_equals_an_uninterrupted_one(finished, sources, tmp_path, mo
 def test_each_epoch_and_process_has_its_own_seed():
     drawn = []
     for epoch, rank in ((0, 0), (1, 0), (0, 1), (0, 0)):
-        EpochSeeds(3).on_train_batch_start(SimpleNamespace(current_epoch=epoch, global_rank=rank), None, None, 0)
+        StepSeeds(3).on_train_batch_start(SimpleNamespace(current_epoch=epoch, global_rank=rank), None, None, 0)
         drawn.append(torch.rand(1).item())
     assert len(set(drawn)) == 3 and drawn[0] == drawn[3]
 
@@ -410,3 +410,9 @@ def test_training_at_changing_sizes(sources, tmp_path):
     assert {size for size, _ in seen} == set(sizes)
     assert sum(size == SIZE for size, _ in seen) < len(seen) / 2 + 2  # validation and a third of the steps
     assert record.model.input_size == SIZE
+
+
+def test_no_more_processes_than_cores_on_the_cpu(sources, tmp_path):
+    settings = TrainerSettings(max_epochs=1, accelerator="cpu", devices=9999, strategy="ddp")
+    with pytest.raises(UserError, match="trainer.devices asks for 9999 processes on the CPU, which has .* cores: set"):
+        train_model(setup(sources, tmp_path, trainer=settings))
