@@ -99,6 +99,12 @@ def test_where_and_how_long(key, value, sentence):
     assert str(error.value).startswith(sentence)
 
 
+@pytest.mark.parametrize(("value", "meant"), [("fp16", "16-mixed"), ("float32", "32-true"), ("bf16-mix", "bf16-mixed")])
+def test_the_precision_that_is_meant(value, meant):
+    with pytest.raises(UserError, match=f"got '{value}'; {meant} may be meant\\.$"):
+        TrainerSettings(precision=value)
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"), [({"strategy": "foo"}, "invalid strategy name"), ({"accelerator": "tpu"}, "xla")]
 )

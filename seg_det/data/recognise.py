@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +38,9 @@ class Recognised(NamedTuple):
     others: tuple[str, ...] = ()  # settings that would read what else the folder holds, some with what tells it
 
 
+Rule = Callable[[Path, str], Recognised | None]
+
+
 def recognise(root: Path, wanted: str) -> Recognised:
     """What the folder ``root`` holds, for a task that learns from ``wanted``: boxes, masks or classes.
 
@@ -52,10 +55,11 @@ def recognise(root: Path, wanted: str) -> Recognised:
         if (found := _tools(root, wanted)) is not None:
             return found
         raise UserError(f"dataset.root={root} is a file: give the folder that it lies in.")
-    if (found := _by_rules(root, wanted)) is not None:
-        return found._replace(others=_others(root, wanted, found))
+    rules = iter(RULES)
+    if (found := _by_rules(root, wanted, rules)) is not None:
+        return found._replace(others=_others(root, wanted, found, rules))
     for other, task in TASKS.items():
-        if other != wanted and (found := _by_rules(root, other)) is not None:
+        if other != wanted and (found := _by_rules(root, other, RULES)) is not None:
             raise UserError(
                 f"dataset.root={root} holds {other} ({found.told_by}), and the task learns from {wanted}: set task={task}, or "
                 f"another that learns from {other}."
@@ -68,25 +72,28 @@ def recognise(root: Path, wanted: str) -> Recognised:
     )
 
 
-def _by_rules(root: Path, wanted: str) -> Recognised | None:
-    return next((found for rule in RULES if (found := rule(root, wanted)) is not None), None)
+def _by_rules(root: Path, wanted: str, rules: Iterable[Rule]) -> Recognised | None:
+    return next((found for rule in rules if (found := rule(root, wanted)) is not None), None)
 
 
-def _others(root: Path, wanted: str, found: Recognised) -> tuple[str, ...]:
-    """What would read the data sets beside the one that was found."""
+def _others(root: Path, wanted: str, found: Recognised, rules: Iterable[Rule]) -> tuple[str, ...]:
+    """What would read the data sets beside the one that was found, by the ``rules`` that follow its own."""
     if found.dataset == "shapes" or wanted == CLASSES:
         return ()
     named = {found.dataset: ""}
-    for one in (*_each(root, wanted), *(Recognised(sign.dataset, (), path.name) for path, sign in first_files(root))):
+    for one in (
+        *_each(root, wanted, rules),
+        *(Recognised(sign.dataset, (), path.name) for path, sign in first_files(root)),
+    ):
         named.setdefault(one.dataset, f"dataset={one.dataset} ({one.told_by})")
     files = [*_annotation_files(root, "train")][1:] if "coco" in found.dataset else []
     return (*filter(None, named.values()), *(f"dataset.train_annotations={path}" for path in files if _is_coco(path)))
 
 
-def _each(root: Path, wanted: str) -> Iterator[Recognised]:
-    for rule in RULES_OF[wanted]:
+def _each(root: Path, wanted: str, rules: Iterable[Rule]) -> Iterator[Recognised]:
+    for rule in rules:
         try:
-            if (found := rule(root, wanted)) is not None:
+            if rule in RULES_OF[wanted] and (found := rule(root, wanted)) is not None:
                 yield found
         except UserError:  # a part of a data set
             continue
@@ -272,7 +279,7 @@ def _holds_pictures(folder: Path) -> bool:
     return any(path.suffix.lower() in single.PICTURES for path in folder.iterdir())
 
 
-RULES: Sequence[Callable[[Path, str], Recognised | None]] = (
+RULES: Sequence[Rule] = (
     _shapes,
     _described_yolo,
     _voc,
@@ -286,7 +293,7 @@ RULES: Sequence[Callable[[Path, str], Recognised | None]] = (
     _one_part,
 )
 OF_BOXES = (_described_yolo, _voc, _coco, _plain_yolo, _one_part)
-RULES_OF: Mapping[str, Sequence[Callable[[Path, str], Recognised | None]]] = {  # what several may fit one folder
+RULES_OF: Mapping[str, Sequence[Rule]] = {  # what several may fit one folder
     BOXES: OF_BOXES,
     MASKS: (*OF_BOXES, _cityscapes, _camvid, _mask_folders),
 }

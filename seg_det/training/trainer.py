@@ -48,6 +48,7 @@ MOST_MINUTES = 366 * 24 * 60
 NEED_A_LOGGER = (LearningRateMonitor, DeviceStatsMonitor)
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed", "16", "bf16", "32")  # images are normalised in 32 bits
+MEANT = {"fp16": "16-mixed", "float16": "16-mixed", "bfloat16": "bf16-mixed", "fp32": "32-true", "float32": "32-true"}
 # What Lightning raises at settings that do not go together or that this machine cannot do.
 REFUSALS = (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError)
 
@@ -106,7 +107,7 @@ def _require_share(key: str, value: int | float | None) -> None:
 
 def _require_known(key: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
-        near = get_close_matches(value, known, n=1)
+        near = [MEANT[value]] if value in MEANT else get_close_matches(value, known, n=1)
         meant = f"; {near[0]} may be meant" if near else ""
         raise UserError(f"trainer.{key} must be one of {', '.join(known)}, got {value!r}{meant}.")
 
