@@ -88,7 +88,7 @@ def test_the_file_is_proved_on_images(exported, name):
     stem = f"{name}_fp32"
     assert content["files"] == [f"{stem}.onnx", f"{stem}.json", f"{stem}_run.py"]
     assert sorted(path.name for path in run.iterdir()) == sorted(
-        [*content["files"], "config.yaml", "export.json", "report.html"]
+        [*content["files"], "config.yaml", "export.json", "log.txt", "report.html"]
     )
     assert content["megabytes"] == round((run / f"{stem}.onnx").stat().st_size / 1e6, 2)
     assert len(content["checkpoint"]["sha256"]) == 64 and content["versions"]["onnxruntime"]
