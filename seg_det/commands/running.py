@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 from seg_det.commands import folders
 from seg_det.commands.composing import leave_hydra
 from seg_det.commands.containers import unresolved
-from seg_det.commands.error_sentences import running_sentence
+from seg_det.commands.error_sentences import FULL, running_sentence
 from seg_det.errors import Terminated, UserError
 from seg_det.files import write_whole
 
@@ -150,8 +150,15 @@ def _keep_freed_memory() -> None:
     mallopt(m_top_pad, 256 * 2**20)
 
 
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """Of a thread that writes logs to a full disk no traceback: the program itself ends with a sentence."""
+    if not (isinstance(failure.exc_value, OSError) and failure.exc_value.errno in FULL):
+        threading.__excepthook__(failure)
+
+
 def _quieten() -> None:
     """Warnings that are about this program and not about what the user does."""
+    threading.excepthook = _thread_failed
     for message in NOISE:
         warnings.filterwarnings("ignore", f".*{message}")
     for name in ("utilities.rank_zero", "accelerators.cuda", "trainer.connectors.signal_connector"):
