@@ -20,9 +20,30 @@ LONGEST = 4096  # characters of a string
 LONGEST_NAME = 200  # characters of the name of a file or a folder
 LARGEST = 2**53  # a whole number that a float holds exactly
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", Path: "a path"}
+FORMULAS = ("=", "+", "-", "@")  # how they begin in spreadsheets
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 100
 _short.maxlist = _short.maxdict = 8
+
+
+def as_cell(value: object) -> object:
+    """``value`` for a table that spreadsheets open: a text that they would take for a formula has an apostrophe in front.
+
+    Numbers stay as they are, also those that are texts. Source: OWASP, "CSV Injection".
+
+    >>> as_cell("=1+1"), as_cell("-0.5"), as_cell(-0.5)
+    ("'=1+1", '-0.5', -0.5)
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")  # which csv does not quote, and which begins a row elsewhere
+    if not text.lstrip().startswith(FORMULAS):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 class Wrong(ValueError):

@@ -16,7 +16,11 @@ FOLDERS = {"dirpath", "best_model_path", "kth_best_model_path", "last_model_path
 def differences(one: Any, other: Any, place: str = "") -> list[str]:
     """The places where two nested values differ."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        equal = one.shape == other.shape and one.dtype == other.dtype and bool(((one == other) | (one != one)).all())
+        equal = (
+            one.shape == other.shape
+            and one.dtype == other.dtype
+            and bool(((one == other) | ((one != one) & (other != other))).all())
+        )
         return [] if equal else [place]
     if isinstance(one, dict) and isinstance(other, dict):
         found = [f"{place}/{key}" for key in one.keys() ^ other.keys()]

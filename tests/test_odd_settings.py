@@ -1,5 +1,6 @@
 """Values that cannot be: each gets one sentence that names its key, before anything is read or written."""
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from seg_det.commands import schemas
+from seg_det.commands import running, schemas
 from seg_det.commands.error_sentences import running_sentence
 from seg_det.commands.schemas import check
 from seg_det.errors import UserError
@@ -153,3 +154,9 @@ def test_adamw_without_momentum():
 def test_errors_of_the_machine(error, sentence):
     said = running_sentence(error)
     assert said is None if sentence is None else said.startswith(sentence)
+
+
+def test_a_thread_on_a_full_disk_prints_no_traceback(capsys):
+    for error, printed in ((OSError(28, "No space left on device"), False), (OSError(5, "a fault"), True)):
+        running._thread_failed(threading.ExceptHookArgs((OSError, error, None, threading.current_thread())))
+        assert ("a fault" in capsys.readouterr().err) == printed

@@ -24,7 +24,7 @@ MOST_NAMED = 3  # keys that may be meant
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA out of memory", "MPS backend out of memory")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # As torch says it; the exit codes of programs that failed by themselves are none of a signal.
-WORKER_KILLED = re.compile(r"DataLoader worker \(pid[^)]*\)+ (exited unexpectedly|is killed by signal)")
+WORKER_KILLED = re.compile(r"DataLoader worker \(pid.*?\) (exited unexpectedly|is killed by signal)")
 OF_PATHS = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP,
 )  # fmt: skip

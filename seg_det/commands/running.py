@@ -26,7 +26,7 @@ from omegaconf import DictConfig
 from seg_det.commands import folders
 from seg_det.commands.composing import leave_hydra
 from seg_det.commands.containers import unresolved
-from seg_det.commands.error_sentences import running_sentence
+from seg_det.commands.error_sentences import FULL, running_sentence
 from seg_det.errors import Terminated, UserError
 from seg_det.files import write_whole
 from seg_det.quiet import quieten
@@ -58,6 +58,7 @@ def run(command: str, config: DictConfig) -> Any:
     STATE.started = time.monotonic()
     leave_hydra()
     quieten()
+    threading.excepthook = _thread_failed
     _keep_freed_memory()
     try:
         with _terminable():
@@ -155,3 +156,9 @@ def _keep_freed_memory() -> None:
     mallopt(m_trim_threshold, 2**31 - 1)
     mallopt(m_mmap_max, 0)
     mallopt(m_top_pad, 256 * 2**20)
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """Of a thread that writes logs to a full disk no traceback: the program itself ends with a sentence."""
+    if not (isinstance(failure.exc_value, OSError) and failure.exc_value.errno in FULL):
+        threading.__excepthook__(failure)

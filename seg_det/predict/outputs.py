@@ -22,6 +22,7 @@ from seg_det.predict.result import ClassificationResult, DetectionResult, Result
 from seg_det.report.drawings import encode_jpeg
 from seg_det.report.masks import MaskWriter
 from seg_det.types import Category
+from seg_det.values import as_cell
 
 JPEG_QUALITY = 92
 LONGEST_JPEG = 65_500  # pixels of a side
@@ -69,7 +70,8 @@ class CsvTable:
         writer = csv.writer(text, lineterminator="\n")
         if not self._any:
             writer.writerow(("image_id", "file_name", "frame", *result.columns))
-        writer.writerows((image_id, frame.file, frame.number or "", *row.values()) for row in result.table())
+        rows = ((image_id, frame.file, frame.number or "", *row.values()) for row in result.table())
+        writer.writerows([as_cell(value) for value in row] for row in rows)
         self._file.add(text.getvalue().encode())
         self._any = True
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from seg_det.files import write_whole
+from seg_det.values import as_cell
 
 MISSING = "-"
 GAP = "  "
@@ -66,9 +67,12 @@ def format_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | 
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
-    """Write rows as CSV with the union of their columns in first-seen order; floats in full, absent values blank."""
+    """Write rows as CSV with the union of their columns in first-seen order; floats in full, absent values blank.
+
+    No cell begins a formula, see :func:`as_cell`.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=column_names(rows), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: as_cell(value) for key, value in row.items()} for row in rows)
     return write_whole(path, text.getvalue())

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from seg_det.data.samplers import EpochSampler
+from seg_det.errors import UserError
 from seg_det.training.optimisation import EMA
 from seg_det.training.signals import Signals, end
 from seg_det.training.start import BATCHES, MID_EPOCH, VALIDATING
@@ -143,6 +144,16 @@ class BetweenSteps(Callback):
         sampler = _sampler(self.loader)
         numbers = [sampler.seed, sampler.length, len(sampler), self.loader.batch_size, trainer.world_size]
         return [*numbers, trainer.accumulate_grad_batches, trainer.limit_train_batches]
+
+
+def require_a_batch(loader: DataLoader, processes: int) -> None:
+    """Raise UserError where the images are too few for a batch in each of the processes, which are not started yet."""
+    images, batch = len(_sampler(loader)), loader.batch_size or 1
+    if loader.drop_last and images // processes < batch:
+        raise UserError(
+            f"{images} training images are fewer than a batch of {batch} in each of {processes} processes: set "
+            f"data.batch_size to {max(1, images // processes)} or less, or lower trainer.devices."
+        )
 
 
 def _sampler(loader: DataLoader) -> EpochSampler:

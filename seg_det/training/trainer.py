@@ -34,7 +34,7 @@ from seg_det.files import copy_whole
 from seg_det.nn.convolutions import in_format
 from seg_det.predict.loading import chosen_device
 from seg_det.training.bars import training_bar
-from seg_det.training.between_steps import BetweenSteps
+from seg_det.training.between_steps import BetweenSteps, require_a_batch
 from seg_det.training.learner import Learner
 from seg_det.training.loggers import continue_history
 from seg_det.training.optimisation import EMA, Recipe
@@ -143,6 +143,7 @@ def fit(
     parts[1].insert(0, between)
     trainer = _trainer(task, recipe, settings, precision, resume, parts, steps=len(train))
     _require_cores(trainer)
+    require_a_batch(train, trainer.world_size)
     # On the CPU, bfloat16 and channels-last together make oneDNN's depthwise gradient on 1 x 1 maps read memory that nobody
     # wrote (torch 2.13): NaN in one step of five at 64 pixels, in one of ten at 224. Either alone is sound, and so are both
     # in a segmenter, whose maps have more cells: a sixth less time than bfloat16 alone.

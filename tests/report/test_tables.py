@@ -1,5 +1,6 @@
 """Numbers, terminal tables, CSV files and whole writing."""
 
+import csv
 import math
 from pathlib import Path
 
@@ -83,3 +84,11 @@ def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path, monkeypatch)
 
 def test_a_written_file_can_be_read_by_others(tmp_path):
     assert write_whole(tmp_path / "a.csv", "ü").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-x", "@SUM(1)", "\t=1", "\r=1", "a\r=1"])
+def test_no_cell_begins_a_formula(tmp_path, text):
+    wanted = text.replace("\r", " ") if text.startswith("a") else "'" + text.replace("\r", " ")
+    path = write_csv(tmp_path / "sweep.csv", [{"name": text, "lr": "-0.5", "AP": -0.25, "error": "x=1"}])
+    with path.open(newline="") as file:
+        assert list(csv.DictReader(file)) == [{"name": wanted, "lr": "-0.5", "AP": "-0.25", "error": "x=1"}]

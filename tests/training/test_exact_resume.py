@@ -14,13 +14,14 @@ from recipes import plain_recipe
 
 from seg_det import checkpoint
 from seg_det.data.imagefolder import read_imagefolder
+from seg_det.data.loaders import train_loader
 from seg_det.data.plain_transforms import flip_only
 from seg_det.data.shapes import read_shapes
 from seg_det.errors import Terminated, UserError
 from seg_det.losses import label_loss, multibox_loss, segmentation_loss
 from seg_det.training import between_steps
 from seg_det.training import run as run_module
-from seg_det.training.between_steps import BetweenSteps
+from seg_det.training.between_steps import BetweenSteps, require_a_batch
 from seg_det.training.callbacks import learning_rate
 from seg_det.training.run import Training, train_model
 from seg_det.training.signals import Signals
@@ -244,3 +245,13 @@ def test_a_run_that_ended_early_lacks_but_its_report(sources, tmp_path):
     assert 2 <= epochs_of(last) < 9 and lacks_report(last, 9)
     (tmp_path / "run" / "report.html").touch()
     assert not lacks_report(last, 9)
+
+
+def test_fewer_images_than_a_batch_in_each_process(sources):
+    train = sources["classification"][0]
+    loader = train_loader(train, flip_only((64, 64), kind="classification"), batch_size=13, num_workers=0, seed=0)
+    require_a_batch(loader, 1)
+    with pytest.raises(
+        UserError, match="24 training images are fewer than a batch of 13 in each of 2 .* to 12 or less"
+    ):
+        require_a_batch(loader, 2)
