@@ -130,8 +130,8 @@ FAULTS = (
     Fault(
         "resumes_the_best",
         "seg_det/commands/train.py",
-        'resume = checkpoint.find(str(config.resume), prefer="last")',
-        'resume = checkpoint.find(str(config.resume), prefer="best")',
+        'resume = checkpoint.find(named, prefer="last")',
+        'resume = checkpoint.find(named, prefer="best")',
     ),
     Fault(
         "smallest_map_first",

@@ -36,7 +36,7 @@ from hostile import MODELS, card, composed, sealed, state, training_config
 from seg_det import checkpoint, sidecar
 from seg_det.checksums import sha256_of
 from seg_det.commands.error_sentences import running_sentence
-from seg_det.commands.labelled_data import read_source
+from seg_det.commands.labelled_data import read_source, read_training
 from seg_det.commands.models import dataset_for
 from seg_det.commands.saved_config import config_of, dataset_of, resumable
 from seg_det.commands.train import _training
@@ -260,7 +260,9 @@ class Bench:
             )
         else:
             config = resumable(config_of(self.checkpoint), self.checkpoint)
-            setup = _training(config, self.folder / "runs", self.checkpoint)
+            within = [Path.cwd()]
+            parts = read_training(config.dataset, within=within)
+            setup = _training(config, self.folder / "runs", self.checkpoint, parts, within)
             kind = kind_of(found)
             _suits(kind, setup)
             _check(kind, setup, with_categories(setup.val, setup.train.categories, "x"))
@@ -350,6 +352,8 @@ class Watch:
             event == "open" and isinstance(arguments[0], str) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         ):
             path = os.path.abspath(arguments[0])  # noqa: PTH100
+            if os.path.isdir(path):  # noqa: PTH112 - a temporary file without a name, which is gone with its handle
+                return
             if not path.startswith((self.folder, "/dev/")) and "__pycache__" not in path:
                 self.found.append(f"{event} {path}")
 

@@ -56,6 +56,8 @@ def _passes(s: Situation) -> float:
 
 def input_size(s: Situation) -> Chosen:
     """Of detectors: the smallest size at which the small objects are not too small, no larger than the images."""
+    if not len(s.facts.sides):
+        return None
     small = float(np.quantile(s.facts.sides, 0.1))
     largest = 1.25 * max(s.facts.height, s.facts.width)
     allowed = [size for size in SIZES if size == SIZES[0] or size <= largest]
@@ -66,7 +68,7 @@ def input_size(s: Situation) -> Chosen:
 def finer_tap(s: Situation) -> Chosen:
     """The map of half the stride, where many objects are small for the finest one."""
     finest, *coarser = s.get("task.model.taps")
-    if not finest.startswith("c4"):
+    if not finest.startswith("c4") or not len(s.facts.sides):
         return None
     height, width = _size(s)
     share = float((s.facts.sides * math.sqrt(height * width) < SMALL).mean())

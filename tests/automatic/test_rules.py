@@ -47,6 +47,7 @@ def test_the_input_grows_where_objects_are_small():
     assert chosen(rules.input_size, objects(*[0.1] * 10))[0] == 320
     assert chosen(rules.input_size, objects(*[0.03] * 10)) == (416, "a tenth of the objects are below 12 pixels there")
     assert chosen(rules.input_size, objects(*[0.001] * 10))[0] == 512
+    assert chosen(rules.input_size, objects()) is None
     small_images = Facts(images=9, classes=1, height=200, width=300, sides=np.array([0.001]))
     assert chosen(rules.input_size, small_images)[0] == 320  # larger ones would show nothing more
 
@@ -57,6 +58,7 @@ def test_a_finer_map_is_added_where_objects_are_small():
     assert taps == ["c3_expand", "c4_expand", "head"] and reason.startswith("10% of the objects are below 32 pixels")
     assert chosen(rules.finer_tap, objects(*[0.2] * 10), **of) is None
     assert chosen(rules.finer_tap, objects(*[0.01] * 10), **{**of, "task.model.taps": ["c3", "c4"]}) is None
+    assert chosen(rules.finer_tap, objects(), **of) is None
     wide = {"data.size": [160, 640], "task.model.taps": ["c4", "c5"]}  # 0.09 * sqrt(160 * 640) is 29 pixels
     assert chosen(rules.finer_tap, objects(0.09), **wide)[0] == ["c3", "c4", "c5"]
 

@@ -1,6 +1,5 @@
 """What a detector says before it is trained and when it is evaluated: uncovered objects, numbers that are no numbers."""
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import Image
 from seg_det import checkpoint
 from seg_det.data.records import DetectionRecord, DetectionSource
 from seg_det.errors import UserError
+from seg_det.facts import SizeFit
 from seg_det.kinds import detection
 from seg_det.kinds.classification import CLASSIFICATION
 from seg_det.kinds.detection import DETECTION
@@ -234,12 +234,12 @@ def test_how_well_the_anchors_match_is_what_the_warning_says():
     boxes = source(MATCHED, TINY, THIN)
     one = detector()
     fit = DETECTION.anchors(one.model, one.card, boxes, multibox_loss)
-    assert (fit["split"], fit["iou"], sum(fit["histogram"])) == ("pets train", 0.5, 3)
-    assert [row["objects"] for row in fit["sizes"].values()] == [3, 1, 1, 1]
-    assert fit["sizes"]["all"]["matched"] == pytest.approx(1 / 3) and fit["sizes"]["large"]["matched"] == 1.0
-    assert fit == DETECTION.anchors(one.model, one.card, boxes, None) and json.loads(json.dumps(fit)) == fit
+    assert (fit.split, fit.iou, sum(fit.histogram)) == ("pets train", 0.5, 3)
+    assert [row.objects for row in fit.sizes.values()] == [3, 1, 1, 1]
+    assert fit.sizes["all"].matched == pytest.approx(1 / 3) and fit.sizes["large"].matched == 1.0
+    assert fit == DETECTION.anchors(one.model, one.card, boxes, None)
     high = DETECTION.anchors(one.model, one.card, boxes, partial(multibox_loss, match_threshold=0.99))
-    assert high["sizes"]["all"]["matched"] == 0.0
+    assert high.sizes["all"].matched == 0.0
     assert DETECTION.anchors(one.model, one.card, boxes, lambda raw, batch, anchors: None) is None
     assert DETECTION.anchors(torch.nn.Identity(), one.card, boxes, None) is None
     assert CLASSIFICATION.anchors(one.model, one.card, boxes, None) is None
@@ -248,4 +248,4 @@ def test_how_well_the_anchors_match_is_what_the_warning_says():
 def test_anchors_of_a_split_without_objects():
     one = detector()
     fit = DETECTION.anchors(one.model, one.card, source(), None)
-    assert sum(fit["histogram"]) == 0 and fit["sizes"]["all"] == {"objects": 0, "matched": None, "mean_iou": None}
+    assert sum(fit.histogram) == 0 and fit.sizes["all"] == SizeFit(objects=0, matched=None, mean_iou=None)
