@@ -169,10 +169,10 @@ def test_a_classifier_is_trained_and_evaluated(classified):
 
 def test_a_classifier_is_a_start_for_a_detector(classified, tiny_shapes, tmp_path):
     _, found, _ = classified
-    start = [f"backbone.weights={found}", "backbone.scale_head=false"]
-    done = run(tmp_path, "train", f"dataset.root={tiny_shapes}", *FAST, *start)
+    start = [f"backbone.weights={found}", "trainer.fast_dev_run=true"]
+    done = run(tmp_path, "train", f"dataset.root={tiny_shapes}", *FAST, *start, "backbone.scale_head=false")
     assert f"Backbone from {found}" in done.stdout and "left as initialised" not in done.stdout
-    narrower = run(tmp_path, "train", f"dataset.root={tiny_shapes}", *FAST, f"backbone.weights={found}")
+    narrower = run(tmp_path, "train", f"dataset.root={tiny_shapes}", *FAST, *start)
     assert "left as initialised: head" in narrower.stdout
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
 from markupsafe import Markup
 
 from seg_det.facts import Figures, plain_values
+from seg_det.report.advice import advice
 from seg_det.report.chooser import Choices, choices
 from seg_det.report.curves import (
     draw_anchor_fit,
@@ -77,11 +79,20 @@ def write_report(
         anchors=anchor_table(record),
         cost=cost_table(record),
         problems=list(record.problems),
+        advice=advice(record, folder),
+        chosen=_chosen(config),
         command=record.command,
         environment=named_facts("Environment", environment).rows,
         config=config,
         **_charts(record, history),
     )
+
+
+def _chosen(config: str) -> list[dict[str, str]]:
+    """The settings that were chosen for the data, with their reasons: the key ``chosen`` of a configuration."""
+    content = yaml.safe_load(config)
+    listed = content.get("chosen") if isinstance(content, dict) else None
+    return [{key: str(value) for key, value in row.items()} for row in listed or [] if isinstance(row, dict)]
 
 
 def _charts(record: RunRecord, history: Path | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from seg_det.facts import Headline
+from seg_det.report.advice import advice
 from seg_det.report.figures import figure_groups
 from seg_det.report.mistakes import error_rows
 from seg_det.report.pictures import counted
@@ -32,6 +33,8 @@ def summary(record: RunRecord, folder: Path, *, following: str | None = None) ->
         what = " and ".join(counted(count, name) for count, name in counts if count)
         lines.append(f"left out    {what} of {split}")
     lines += [f"run folder  {folder}", f"report      {folder / 'report.html'}"]
+    for one in advice(record, folder):
+        lines += [f"advice      {one.sentence}", *([f"            {one.command}"] if one.command else [])]
     if following:
         lines.append(f"next        {following}")
     return "\n".join(lines)

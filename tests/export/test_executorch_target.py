@@ -123,7 +123,7 @@ def test_8_bits_stay_near(written):
 
 
 @pytest.mark.parametrize(
-    ("name", "pipeline", "kept"), [("classifier", "raw", ("classifier",)), *slow(("ssdlite_v2", "normalised", ()))]
+    ("name", "pipeline", "kept"), slow(("classifier", "raw", ("classifier",)), ("ssdlite_v2", "normalised", ()))
 )
 def test_levels_are_not_spent_on_what_relu6_cuts_off(written, name, pipeline, kept):
     job, _, facts = written(name, pipeline, "int8", kept)

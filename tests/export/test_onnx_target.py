@@ -114,7 +114,7 @@ EIGHT = [
 ]
 
 
-@pytest.mark.parametrize("name", ["ssdlite_v2", *slow("ssdlite_v3", "lraspp_v3", "deeplabv3_v2")])
+@pytest.mark.parametrize("name", slow("ssdlite_v2", "ssdlite_v3", "lraspp_v3", "deeplabv3_v2"))
 def test_8_bits_lose_what_their_simulation_loses(written, name):
     """In the head: weights without training amplify the noise of a whole network's 8 bits to the size of the signal."""
     job, path, facts = written(name, "raw", "int8", calibration=IMAGES, keep_float=("backbone",))
