@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from seg_det.data.records import DetectionRecord
@@ -14,6 +13,7 @@ from seg_det.metrics.arrays import Found, Objects, found_in, objects_of
 from seg_det.metrics.cases import Case, case_of
 from seg_det.metrics.coco import CocoScores, check_evaluator, evaluate_coco, ground_truth, results, score_boxes
 from seg_det.metrics.errors import DetectionErrors, analyse_errors
+from seg_det.metrics.packed import PackedDetections
 from seg_det.metrics.voc import VocScores, average_voc, judge_voc
 from seg_det.types import Category, Detections
 
@@ -81,7 +81,7 @@ class DetectionReport:
 
 
 class DetectionMetric:
-    """Collects the detections of an evaluation; memory grows with the number of detections alone.
+    """Collects the detections of an evaluation; memory grows by 24 bytes a detection and a few hundred an image.
 
     All images of ``records`` are evaluated: one that :meth:`update` never saw counts as an image without detections.
     Processes of a distributed evaluation are joined by handing the :meth:`state` of each to :meth:`merge`.
@@ -101,7 +101,7 @@ class DetectionMetric:
         self.categories = tuple(categories)
         self.count_difficult = count_difficult
         self.evaluator = evaluator
-        self.detections: dict[int, Detections] = {}  # by image id, on the CPU
+        self.detections = PackedDetections()
 
     def update(self, image_ids: Iterable[int] | Tensor, detections: Iterable[Detections]) -> None:
         """Add the detections of some images, boxes in pixels of the upright file; an image seen before is left out.
@@ -109,13 +109,13 @@ class DetectionMetric:
         Distributed samplers pad their last batches with such images.
         """
         for image_id, found in zip(image_ids, detections, strict=True):
-            self.detections.setdefault(int(image_id), _compact(found))
+            self.detections.add(int(image_id), found)
 
-    def state(self) -> dict[int, Detections]:
+    def state(self) -> Mapping[int, Detections]:
         """What was collected, by image id, in a form that another process can be sent."""
         return self.detections
 
-    def merge(self, states: Iterable[dict[int, Detections]]) -> None:
+    def merge(self, states: Iterable[Mapping[int, Detections]]) -> None:
         """Add what other collectors have in their :meth:`state`; one's own among them does no harm."""
         for state in states:
             self.update(state.keys(), state.values())
@@ -157,9 +157,3 @@ class DetectionMetric:
             return score_boxes(objects, found, self.categories)
         truth = ground_truth(self.records, self.categories)
         return evaluate_coco(truth, self.results(), evaluator=self.evaluator)
-
-
-def _compact(found: Detections) -> Detections:
-    """Copies on the CPU: a view would keep the padded tensor of its whole batch alive."""
-    types = (torch.float32, torch.float32, torch.int64)
-    return Detections(*(x.detach().to("cpu", t, copy=True) for x, t in zip(found, types, strict=True)))
