@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -103,12 +105,20 @@ class _Object(NamedTuple):
 
 
 def _describe_object(path: Path, number: int, name: str) -> str:
-    # ElementTree forgets the lines; asking the text again costs time only where something is wrong.
+    state = path.stat()
+    lines = _object_lines(path, state.st_mtime_ns, state.st_size)
+    line = f", line {lines[number - 1]}" if number <= len(lines) else ""
+    return f"{path}{line}: object {number} ({name or 'without a name'})"
+
+
+@lru_cache(maxsize=1)  # a file with many faults is read once
+def _object_lines(path: Path, changed: int, size: int) -> list[int]:
+    """The line of each object, which ElementTree forgets; asking the text again costs time only where something is wrong."""
     text = path.read_text(encoding="utf-8", errors="replace")
     text = re.sub(r"<!--.*?-->", lambda comment: "\n" * comment.group().count("\n"), text, flags=re.DOTALL)
     starts = [match.start() for match in re.finditer(r"<(?:\w+:)?object\b", text, re.IGNORECASE)]
-    line = f", line {text.count(chr(10), 0, starts[number - 1]) + 1}" if number <= len(starts) else ""
-    return f"{path}{line}: object {number} ({name or 'without a name'})"
+    ends = [match.start() for match in re.finditer("\n", text)]
+    return [bisect_left(ends, start) + 1 for start in starts]
 
 
 def _stems(root: Path, split: str | None, folders: Folders, problems: Problems) -> list[str]:

@@ -1,5 +1,7 @@
 """Pascal VOC XML to records: corners, difficult, class lists, and a sentence for everything that can be wrong."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -266,3 +268,14 @@ def test_real_voc2012(real_data):
     first = source.records[0]
     assert first.image_id == 2007000027 and first.size == image_size(first.path) == (500, 486)
     np.testing.assert_array_equal(first.boxes, np.float32([[173, 100, 349, 351]]))
+
+
+def test_the_text_of_a_file_with_many_faults_is_read_once(tree, monkeypatch):
+    """For the lines in its messages: the time grows with the faults, and not with their square."""
+    root = tree({"a": thing() + thing(box=(9, 9, 9, 9)) * 200})
+    asked = []
+    whole = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, **how: asked.append(path) or whole(path, **how))
+    source = read_voc(root=root, split="train", on_bad="skip")
+    assert len(source.problems) == 200 and len(source.records[0].boxes) == 1
+    assert asked.count(root / "Annotations" / "a.xml") <= 1
