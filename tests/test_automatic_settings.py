@@ -26,7 +26,7 @@ def test_choices_are_told_and_kept(tiny_shapes, tmp_path):
     assert metrics["training"]["steps"] == 7
     assert config["recipe"]["lr"] == 0.004 and config["data"]["size"] == 64 and config["auto"] is False
     chosen = {choice["key"]: choice for choice in config["chosen"]}
-    assert {"trainer.max_epochs", "recipe.warmup_steps", "recipe.ema_decay"} <= set(chosen)
+    assert {"task.model.taps", "trainer.max_epochs", "recipe.warmup_steps", "recipe.ema_decay"} <= set(chosen)
     assert not {"recipe.lr", "data.size"} & set(chosen)
     for choice in config["chosen"]:
         assert f"{choice['key']}=" in done.stdout and choice["reason"] in done.stdout
@@ -34,6 +34,10 @@ def test_choices_are_told_and_kept(tiny_shapes, tmp_path):
         for part in choice["key"].split("."):
             value = value[part]
         assert value == choice["value"]
+
+    again = settings(tiny_shapes, "auto=true", "weights=" + str(next((tmp_path / "runs").rglob("best.ckpt"))))
+    done = run(tmp_path, "train", *again, "trainer.fast_dev_run=true")
+    assert "task.model.taps=['c3_expand', 'c4_expand', 'head']: as the model of weights has it" in done.stdout
 
 
 @pytest.mark.slow  # thirty seconds

@@ -83,7 +83,7 @@ def test_an_exported_file_evaluates_as_before(folder, kind):
     assert found["headline"][record["metric"]] == pytest.approx(record["file_value"], abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 def test_a_run_exports_as_before(folder, kind):
     run(folder, "export", f"model=fixture/{kind}", "target=onnx")
     name = only((FIXTURES / "earlier" / kind).glob("*.onnx")).name.removesuffix("_fp32.onnx")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from seg_det.automatic.facts import Facts
+from seg_det.automatic.statistics import Statistics
 
 
 class Choice(NamedTuple):
@@ -22,12 +22,13 @@ class Choice(NamedTuple):
 class Situation(NamedTuple):
     """What a rule looks at.
 
-    get: the present value of a key, set by the user or by an earlier rule, None for a key that is not there; set: whether the
-    user set it; boxes: all objects at an input size (H, W), f32 [N, 4]; model: builds the network of the present settings;
-    budget: the steps of the whole run for which there is a budget, of the present network, None without one.
+    data: of the training split; get: the present value of a key, set by the user or by an earlier rule, None for a key that is
+    not there; is_set: whether the user set it, or there is no such key; boxes: all objects at an input size (H, W), f32
+    [N, 4]; model: builds the network of the present settings; budget: the steps of the whole run for which there is a budget,
+    of the present network, None without one.
     """
 
-    facts: Facts
+    data: Statistics
     get: Callable[[str], Any]
     is_set: Callable[[str], bool]
     boxes: Callable[[tuple[int, int]], Any]
@@ -43,11 +44,8 @@ class Rule:
     choose: Callable[[Situation], tuple[Any, str] | None]
 
 
-def choices(rules: Iterable[Rule], situation: Situation, put: Callable[[str, Any], None]) -> list[Choice]:
-    """What the rules choose, in their order; ``put`` sets each key, so that the next rule sees it.
-
-    A key that the user set, or that the configuration does not have, is left as it is.
-    """
+def choose(rules: Iterable[Rule], situation: Situation, put: Callable[[str, Any], None]) -> list[Choice]:
+    """What the rules choose, in their order; ``put`` sets each key, so that the next rule sees it."""
     found = []
     for rule in rules:
         if situation.is_set(rule.key):

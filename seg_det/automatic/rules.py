@@ -37,7 +37,7 @@ def _size(s: Situation) -> tuple[int, int]:
 
 def _steps_per_epoch(s: Situation) -> int:
     limit = s.get("trainer.limit_train_batches")
-    whole = max(1, s.facts.images // (s.get("data.batch_size") * s.get("trainer.accumulate_grad_batches")))
+    whole = max(1, s.data.images // (s.get("data.batch_size") * s.get("trainer.accumulate_grad_batches")))
     if limit is None:
         return whole
     return max(1, min(whole, limit) if isinstance(limit, int) else int(whole * limit))
@@ -51,15 +51,15 @@ def _steps(s: Situation) -> int:
 def _passes(s: Situation) -> float:
     """How often each image is seen."""
     per_step = s.get("data.batch_size") * s.get("trainer.accumulate_grad_batches")
-    return _steps(s) * per_step / max(1, s.facts.images)
+    return _steps(s) * per_step / max(1, s.data.images)
 
 
 def input_size(s: Situation) -> Chosen:
     """Of detectors: the smallest size at which the small objects are not too small, no larger than the images."""
-    if not len(s.facts.sides):
+    if not len(s.data.sides):
         return None
-    small = float(np.quantile(s.facts.sides, 0.1))
-    largest = 1.25 * max(s.facts.height, s.facts.width)
+    small = float(np.quantile(s.data.sides, 0.1))
+    largest = 1.25 * max(s.data.height, s.data.width)
     allowed = [size for size in SIZES if size == SIZES[0] or size <= largest]
     wanted = next((size for size in allowed if small * size >= SMALL_SIDE), allowed[-1])
     return wanted, f"a tenth of the objects are below {small * wanted:.0f} pixels there"
@@ -68,10 +68,10 @@ def input_size(s: Situation) -> Chosen:
 def finer_tap(s: Situation) -> Chosen:
     """The map of half the stride, where many objects are small for the finest one."""
     finest, *coarser = s.get("task.model.taps")
-    if not finest.startswith("c4") or not len(s.facts.sides):
+    if not finest.startswith("c4") or not len(s.data.sides):
         return None
     height, width = _size(s)
-    share = float((s.facts.sides * math.sqrt(height * width) < SMALL).mean())
+    share = float((s.data.sides * math.sqrt(height * width) < SMALL).mean())
     if share < SMALL_SHARE:
         return None
     taps = [finest.replace("c4", "c3"), finest, *coarser]
@@ -162,10 +162,10 @@ def _many(s: Situation) -> str:
 
 def class_weights(s: Situation) -> Chosen:
     """The fourth root of the median class's share of the pixels over the class's own."""
-    shown = s.facts.pixels[s.facts.pixels > 0]
+    shown = s.data.pixels[s.data.pixels > 0]
     if len(shown) < 2 or shown.max() < 4 * shown.min():
         return None
-    weights = (np.median(shown) / np.maximum(s.facts.pixels, shown.min())) ** 0.25
+    weights = (np.median(shown) / np.maximum(s.data.pixels, shown.min())) ** 0.25
     return weights.round(2).tolist(), f"the classes have {shown.min():.2%} to {shown.max():.0%} of the pixels"
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from seg_det import checkpoint
-from seg_det.automatic.choosing import Choice, Situation, choices
+from seg_det.automatic.choosing import Choice, Situation, choose
 from seg_det.automatic.rules import LENGTH, STEPS
 from seg_det.automatic.timing import Timing, timed
 from seg_det.commands.network import model_settings
@@ -26,12 +26,14 @@ from seg_det.data.splitting import Parts
 from seg_det.errors import UserError
 from seg_det.kinds.lookup import kind_named
 from seg_det.predict.loading import chosen_device
+from seg_det.predict.published import is_published
 from seg_det.registry import filled
 from seg_det.training.budget import OVERHEAD, REPORT_SECONDS, Budget, Length
 
 log = logging.getLogger(__name__)
 GROUPS = ("augmentation", "recipe", "trainer", "loss")  # that one who chooses them has chosen whole
 SECTIONS = {"loss": "task.loss"}  # of a group that lies elsewhere
+NETWORK = ("data.size", "task.model.taps", "task.model.anchor_shapes")  # what the rules choose of it
 FEWEST_STEPS = 10  # for which a budget must last
 FORWARD = 0.4  # of a training step, without a backward pass
 
@@ -62,7 +64,8 @@ class Automatic:
             raise UserError("trainer.max_epochs and budget both say how long to train: leave one of them out.")
         self.fixed = fixed
         rules = () if fixed else self.kind.rules if is_wanted(config) else LENGTH if limited else ()
-        self.choices = choices(rules, self._situation(parts.train), self._put) if rules else []
+        of_weights = self._as_in_weights() if rules is self.kind.rules else []
+        self.choices = [*of_weights, *(choose(rules, self._situation(parts.train), self._put) if rules else [])]
         if self.choices:
             self.config.chosen = [choice._asdict() for choice in self.choices]
             self.config.auto = False  # the choices are made
@@ -80,26 +83,28 @@ class Automatic:
         if self.fixed:
             return STEPS  # until the clock has what the checkpoint says
         timing = self._timing()
-        images = len(self.parts.val.records) * (self.budget.evaluations * OVERHEAD + 1)
-        end = images / self.config.data.batch_size * FORWARD * timing.step + REPORT_SECONDS
-        spent = time.monotonic() - self.budget.started
-        left = 60 * self.budget.minutes - spent - end
-        if left < FEWEST_STEPS * timing.step:
-            least = (spent + end + FEWEST_STEPS * timing.step) / 60
+        if (left := self._seconds_of_steps(self.budget, timing)) < FEWEST_STEPS * timing.step:
+            least = self.budget.minutes + (FEWEST_STEPS * timing.step - left) / 60
             raise UserError(
                 f"budget.minutes={self.budget.minutes:g} is too short: the start, {FEWEST_STEPS} steps and the evaluation take "
                 f"about {least:.1f} minutes here; give more, or set a smaller data.size."
             )
-        if not timing.steady:
-            log.warning(
-                "Training steps take %.2f to %.2f seconds: other programs use this machine. The settings are chosen for %d "
-                "steps; the budget ends the run all the same.",
-                timing.fastest,
-                timing.slowest,
-                STEPS,
-            )
-            return STEPS
-        return int(left / timing.step)
+        if timing.steady:
+            return int(left / timing.step)
+        log.warning(
+            "Training steps take %.2f to %.2f seconds: other programs use this machine. The settings are chosen for %d steps; "
+            "the budget ends the run all the same.",
+            timing.fastest,
+            timing.slowest,
+            STEPS,
+        )
+        return STEPS
+
+    def _seconds_of_steps(self, budget: Budget, timing: Timing) -> float:
+        """What a budget of minutes leaves for steps beside the start, a validation, the final evaluation and the report."""
+        images = len(self.parts.val.records) * (budget.evaluations * OVERHEAD + 1)
+        end = images / self.config.data.batch_size * FORWARD * timing.step + REPORT_SECONDS
+        return 60 * (budget.minutes or 0) - (time.monotonic() - budget.started) - end
 
     def _timing(self) -> Timing:
         model = self._model()
@@ -112,10 +117,25 @@ class Automatic:
         with torch.random.fork_rng():
             return timed(model, self.config.data.batch_size, size, device)
 
+    def _as_in_weights(self) -> list[Choice]:
+        """The network of ``weights``, a run or a checkpoint, which a training that starts from it needs."""
+        if (weights := self.config.get("weights")) is None:
+            return []
+        found = []
+        if not is_published(weights) and (card := checkpoint.card_of(checkpoint.find(str(weights)))) is not None:
+            sizes = [Choice("data.size", list(card.input_size), "as the model of weights has it")]
+            parts = [Choice(f"task.model.{key}", value, sizes[0].reason) for key, value in card.model.items()]
+            known = [one for one in (*sizes, *parts) if one.key in NETWORK and self._has(one.key)]
+            found = [one for one in known if not self._is_set(one.key) and one.value != self._get(one.key)]
+        for one in found:
+            self._put(one.key, one.value)
+        self.said += NETWORK  # no rule changes it
+        return found
+
     def _situation(self, train: Source) -> Situation:
         records: Any = train.records  # with boxes, of the kind whose rules ask for them
         return Situation(
-            facts=self.kind.facts(train),
+            data=self.kind.statistics(train),
             get=self._get,
             is_set=lambda key: self._is_set(key) or not self._has(key),
             boxes=lambda size: input_boxes(records, size),

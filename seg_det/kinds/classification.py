@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seg_det.automatic.facts import facts_of_classes
 from seg_det.automatic.rules import CLASSIFICATION as CLASSIFICATION_RULES
+from seg_det.automatic.statistics import statistics_of_classes
 from seg_det.data.images import read_rgb
 from seg_det.data.plain_transforms import centre_crop
 from seg_det.data.records import ClassificationRecord, ClassificationSource
@@ -91,7 +91,7 @@ def _class_counts(source: ClassificationSource) -> tuple[dict[str, int], str]:
 CLASSIFICATION = Kind(
     task=TASK,
     checks=Checks(quick=(check_image_classes,), labelled_images=True),
-    facts=facts_of_classes,
+    statistics=statistics_of_classes,
     rules=CLASSIFICATION_RULES,
     data="images with one class each",
     source=ClassificationSource,

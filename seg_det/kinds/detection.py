@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seg_det.automatic.facts import facts_of_boxes
 from seg_det.automatic.rules import DETECTION as DETECTION_RULES
+from seg_det.automatic.statistics import statistics_of_boxes
 from seg_det.data.loaders import read_image
 from seg_det.data.objects import input_boxes, vanishing, why_none
 from seg_det.data.plain_transforms import resize_antialiased_only, resize_only
@@ -234,7 +234,7 @@ def _object_sizes(predictor: Detector, source: DetectionSource) -> tuple[np.ndar
 DETECTION = Kind(
     task=TASK,
     checks=Checks(quick=(check_boxes, check_object_classes), thorough=(check_vanishing,)),
-    facts=facts_of_boxes,
+    statistics=statistics_of_boxes,
     rules=DETECTION_RULES,
     data="boxes",
     source=DetectionSource,

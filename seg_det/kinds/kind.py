@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from seg_det.automatic.choosing import Rule
-from seg_det.automatic.facts import Facts
+from seg_det.automatic.statistics import Statistics
 from seg_det.doctor.findings import Checks
 from seg_det.facts import AnchorFit
 from seg_det.predict.predictor import NetworkPredictor
@@ -113,7 +113,7 @@ class Kind:
         [dict[int, Any], dict[int, Any]], dict[str, float]
     ]  # of what two models gave the metric, by image
     checks: Checks  # of the data doctor
-    facts: Callable[[Any], Facts]  # of a source, for the rules
+    statistics: Callable[[Any], Statistics]  # of a source, for the rules
     rules: tuple[Rule, ...]  # that choose the settings of a training
     check: Callable[..., None]  # raises UserError for a source that cannot be used; every=True: looks at each record
     least_images: int = 1  # of a training step

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seg_det.automatic.facts import facts_of_masks
 from seg_det.automatic.rules import SEGMENTATION as SEGMENTATION_RULES
+from seg_det.automatic.statistics import statistics_of_masks
 from seg_det.data.images import read_rgb
 from seg_det.data.loaders import read_mask
 from seg_det.data.masks import require_counted_pixels
@@ -116,7 +116,7 @@ def _class_counts(source: SegmentationSource) -> tuple[dict[str, int], str]:
 SEGMENTATION = Kind(
     task=TASK,
     checks=Checks(thorough=(check_masks,)),
-    facts=facts_of_masks,
+    statistics=statistics_of_masks,
     rules=SEGMENTATION_RULES,
     data="masks",
     source=SegmentationSource,

@@ -17,8 +17,8 @@ from seg_det.postprocess import select_static
 from seg_det.predict.exported import is_exported, open_file
 
 ONE = [
-    ("detector", "normalised"),
     *slow(
+        ("detector", "normalised"),
         ("ssdlite_v2", "normalised"),
         ("ssdlite_v3", "full"),
         ("lraspp_v3", "normalised"),
@@ -134,7 +134,7 @@ def test_levels_are_not_spent_on_what_relu6_cuts_off(written, name, pipeline, ke
 
 @pytest.mark.parametrize(
     ("name", "kept", "left"),
-    [("classifier", ("classifier",), "backbone"), *slow(("classifier_v2", ("backbone",), None))],
+    slow(("classifier", ("classifier",), "backbone"), ("classifier_v2", ("backbone",), None)),
 )
 def test_parts_kept_in_float(written, name, kept, left):
     job, _, facts = written(name, "raw", "int8", kept)

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from commands import run
+from export_cells import slow
 from PIL import Image
 from web_exports import data_keys, export_web, imitate_npm, told
 
@@ -67,7 +68,7 @@ class _Page(HTMLParser):
         self.open = False
 
 
-@pytest.mark.parametrize("kind", ["detection", "segmentation", "classification"])
+@pytest.mark.parametrize("kind", ["detection", *slow("segmentation", "classification")])
 def test_the_folder(exported, kind):
     folder, done = exported(kind)
     runtime = [f"ort/{name}" for name in npm.FILES]

@@ -19,7 +19,7 @@ def _none() -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Facts:
+class Statistics:
     """A training split in figures.
 
     sides: of objects, f64 [N]: square roots of their areas as shares of the square root of the image's area; pixels: of
@@ -34,10 +34,10 @@ class Facts:
     pixels: np.ndarray = field(default_factory=_none)
 
 
-def facts_of_boxes(source: DetectionSource) -> Facts:
-    """The facts of a split with boxes."""
+def statistics_of_boxes(source: DetectionSource) -> Statistics:
+    """The statistics of a split with boxes."""
     height, width = np.median([record.size for record in source.records], axis=0).tolist()
-    return Facts(len(source.records), len(source.categories), height, width, _sides(source.records))
+    return Statistics(len(source.records), len(source.categories), height, width, _sides(source.records))
 
 
 def _sides(records: Sequence[DetectionRecord]) -> np.ndarray:
@@ -50,16 +50,16 @@ def _sides(records: Sequence[DetectionRecord]) -> np.ndarray:
     return np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=1) / areas)
 
 
-def facts_of_masks(source: SegmentationSource) -> Facts:
-    """The facts of a split with masks. Reads up to a hundred of them."""
+def statistics_of_masks(source: SegmentationSource) -> Statistics:
+    """The statistics of a split with masks. Reads up to a hundred of them."""
     height, width = np.median([record.size for record in source.records], axis=0).tolist()
     classes = len(source.categories)
     records = source.records[:: math.ceil(len(source.records) / MASKS)]
     counts = np.sum([np.bincount(read_mask(one).ravel(), minlength=256)[:classes] for one in records], axis=0)
     pixels = counts / max(1, counts.sum())
-    return Facts(len(source.records), classes, height, width, pixels=pixels)
+    return Statistics(len(source.records), classes, height, width, pixels=pixels)
 
 
-def facts_of_classes(source: ClassificationSource) -> Facts:
-    """The facts of a split of images with one class each."""
-    return Facts(len(source.records), len(source.categories))
+def statistics_of_classes(source: ClassificationSource) -> Statistics:
+    """The statistics of a split of images with one class each."""
+    return Statistics(len(source.records), len(source.categories))
