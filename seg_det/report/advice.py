@@ -22,6 +22,7 @@ MISSED_SMALL = 0.1  # AP50 that missed small objects cost
 BADLY_PLACED = 0.1  # AP50 that badly placed boxes cost
 CONFUSED = 0.1  # AP50 that confused classes cost
 WEAK = 0.5  # a class's figure over the mean of the classes
+LEARNED = 0.1  # the mean of the classes below which none stands out
 LARGER = 1.5  # the next input size over the present one
 
 
@@ -60,7 +61,8 @@ def _monitored(seen: Seen) -> tuple[str, Series]:
 
 def _minutes(seen: Seen, factor: float) -> str:
     training = seen.record.training
-    return f"about {factor * (training.minutes if training else 0.0):.0f} minutes"
+    minutes = factor * (training.minutes if training else 0.0)
+    return f"about {minutes:.0f} minutes" if minutes >= 1.5 else "about a minute" if minutes >= 0.5 else "seconds"
 
 
 def _again(seen: Seen, *changes: str) -> str | None:
@@ -144,7 +146,7 @@ def weak_class(seen: Seen) -> Advice | None:
     if figure is None or len(values := _of_classes(seen, figure)) < 2:
         return None
     mean, worst = sum(values.values()) / len(values), min(values, key=lambda name: values[name])
-    if values[worst] >= WEAK * mean:
+    if mean < LEARNED or values[worst] >= WEAK * mean:
         return None
     sentence = (
         f"{worst} has {figure} {values[worst]:.2f}, all classes {mean:.2f} in the mean: more images of it would help."

@@ -30,6 +30,8 @@ def test_a_figure_that_still_rises():
     found = still_rising(seen({"val/AP": over_epochs(0.1, 0.2, 0.25, 0.31)}))
     sentence = "AP still rose by 0.060 in the last quarter of the run: as many epochs again take about 8 minutes."
     assert found == Advice(sentence, "python train.py resume=runs/train/a trainer.max_epochs=40")
+    short = seen({"val/AP": over_epochs(0.1, 0.2, 0.25, 0.31)}, training={**LONG, "minutes": 0.2})
+    assert still_rising(short).sentence.endswith("as many epochs again take seconds.")
     assert still_rising(seen({"val/AP": over_epochs(0.1, 0.2, 0.30, 0.305)})) is None
     assert still_rising(seen({"val/AP": over_epochs(0.1, 0.4)})) is None  # two points are no curve
     assert still_rising(seen()) is None
@@ -66,6 +68,9 @@ def test_classes(tmp_path):
     weak = only(tmp_path, per_class={"cat": {"AP": 0.1}, "dog": {"AP": 0.7}}, command="python train.py seed=1")
     assert weak.sentence.startswith("cat has AP 0.10, all classes 0.40 in the mean: more images of it would help.")
     assert weak.command == "python train.py seed=1 data.balance=0.1"
+    assert (
+        advice(seen(per_class={"cat": {"AP": 0.01}, "dog": {"AP": 0.1}}).record, tmp_path) == []
+    )  # nothing is learned yet
     masks = only(tmp_path, per_class={"pole": {"IoU": 0.1}, "road": {"IoU": 0.9}}, command="python train.py")
     assert masks.command is None
 
