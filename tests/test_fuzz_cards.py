@@ -14,7 +14,7 @@ def test_altered_files_end_in_success_or_one_sentence(kind):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_five_thousand_altered_files():
+def test_two_thousand_altered_files():
     pytest.importorskip("onnxruntime")
-    outcomes, _, _ = fuzz(KINDS, 1250, seed=1)
-    assert sum(sum(found.values()) for found in outcomes.values()) == 5_000
+    outcomes, _, _ = fuzz(KINDS, 500, seed=1)
+    assert sum(sum(found.values()) for found in outcomes.values()) == 2_000

@@ -113,12 +113,12 @@ def require_close(kind, ours, theirs, score=1e-5, overlap=0.999):
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """200 images to evaluate for each kind."""
+    """100 images to evaluate for each kind."""
     root = tmp_path_factory.mktemp("many")
-    generate_shapes(root / "shapes", train_images=64, val_images=200)
+    generate_shapes(root / "shapes", train_images=64, val_images=100)
     noise = np.random.default_rng(1)
     for channel, name in enumerate(("red", "green", "blue")):
-        for split, count in (("train", 24), ("val", 67 if channel else 66)):
+        for split, count in (("train", 24), ("val", 33 if channel else 34)):
             (root / "colours" / split / name).mkdir(parents=True)
             for i in range(count):
                 pixels = noise.integers(0, 150, (30 + i, 90 - i, 3), dtype=np.uint8)
@@ -129,7 +129,7 @@ def many(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_200_images_for_a_run_and_for_every_float_export(kind, many, tmp_path):
+def test_all_100_images_for_a_run_and_for_every_float_export(kind, many, tmp_path):
     """Of the runs' own data sets; the files of every target that runs here in 32 bits, ONNX's in 16 too."""
     shapes = kind != "classification"
     paths = (
@@ -139,9 +139,9 @@ def test_all_200_images_for_a_run_and_for_every_float_export(kind, many, tmp_pat
         f"dataset.root={many / ('shapes' if shapes else 'colours')}",
         f"dataset={'shapes' if shapes else 'imagefolder'}",
     ]
-    data += ["dataset.train_images=64", "dataset.val_images=200"] if shapes else []
+    data += ["dataset.train_images=64", "dataset.val_images=100"] if shapes else []
     extra = ["save_predictions=ids"] if kind == "segmentation" else []
-    assert len(paths) == 200
+    assert len(paths) == 100
     wanted = evaluated(tmp_path, EARLIER / kind, *data, *extra)
     network = seg_det.load(EARLIER / kind, device="cpu", batch_size=4)(paths, score_threshold=0)
     require_same(kind, network, *wanted)
