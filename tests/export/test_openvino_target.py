@@ -67,7 +67,7 @@ def test_8_bits_lose_what_their_simulation_loses(tmp_path, name, on_one_pixel):
     assert all(scale > 0 and 0 <= zero <= 255 for scale, zero in facts["scales"].values())
 
 
-@pytest.mark.parametrize("name", ["segmenter", *slow("deeplabv3_v2")])
+@pytest.mark.parametrize("name", slow("segmenter", "deeplabv3_v2"))
 def test_half_precision_halves_the_weights(written, name):
     full, path, _ = written(name, "full")
     _, half, _ = written(name, "full", "fp16")

@@ -81,7 +81,7 @@ def test_the_folder(exported, kind):
     assert all((folder / "ort" / name).read_text() == f"text of {name}" for name in npm.FILES)
 
 
-@pytest.mark.parametrize("kind", ["detection", "segmentation", "classification"])
+@pytest.mark.parametrize("kind", ["detection", *slow("segmentation", "classification")])
 def test_the_model_is_an_ordinary_onnx_file(exported, kind):
     folder, _ = exported(kind)
     assert targets()[".onnx"].name == "onnx" and "web" not in {target.name for target in targets().values()}

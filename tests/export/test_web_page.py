@@ -123,7 +123,7 @@ def by_file(rows, paths):
     return [[row for row in rows if row["file_name"] == path.name] for path in paths]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["detection", "segmentation", pytest.param("classification", marks=pytest.mark.slow)])
 def test_the_page_finds_what_the_file_finds(browser, folders, sites, pictures, kind):
     model = seg_det.load(folders(kind) / "model.onnx")
     with Opened(browser, sites(kind)) as opened:

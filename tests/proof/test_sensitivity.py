@@ -78,6 +78,7 @@ def test_the_table_names_the_layer(setup):
     assert BAD in found.text().splitlines()[3]
 
 
+@pytest.mark.slow
 def test_the_search_keeps_it_in_32_bits(setup):
     record = search(setup, 24)
     assert record.accepted and record.keep_float == (BAD,)
