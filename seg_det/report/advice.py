@@ -90,6 +90,13 @@ def still_rising(seen: Seen) -> Advice | None:
     return Advice(sentence, command)
 
 
+def _with_twice_the_budget(seen: Seen) -> str | None:
+    """The command of a run with a budget, which resuming would not extend; None for another run."""
+    given = [word.partition("=") for word in shlex.split(seen.record.command) if word.startswith("budget.")]
+    values = [(key, float(value)) for key, _, value in given if value.replace(".", "", 1).isdigit()]
+    return _again(seen, *(f"{key}={2 * value:g}" for key, value in values)) if values else None
+
+
 def overfitted(seen: Seen) -> Advice | None:
     """A loss on the validation split that rises while that of the training falls."""
     epochs, losses = seen.history.get("val/loss", ([], []))

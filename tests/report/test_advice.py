@@ -30,6 +30,8 @@ def test_a_figure_that_still_rises():
     found = still_rising(seen({"val/AP": over_epochs(0.1, 0.2, 0.25, 0.31)}))
     sentence = "AP still rose by 0.060 in the last quarter of the run: as many epochs again take about 8 minutes."
     assert found == Advice(sentence, "python train.py resume=runs/train/a trainer.max_epochs=40")
+    limited = seen({"val/AP": over_epochs(0.1, 0.2, 0.25, 0.31)}, command="python train.py seed=1 budget.minutes=2.5")
+    assert still_rising(limited).command == "python train.py seed=1 budget.minutes=5"
     short = seen({"val/AP": over_epochs(0.1, 0.2, 0.25, 0.31)}, training={**LONG, "minutes": 0.2})
     assert still_rising(short).sentence.endswith("as many epochs again take seconds.")
     assert still_rising(seen({"val/AP": over_epochs(0.1, 0.2, 0.30, 0.305)})) is None
