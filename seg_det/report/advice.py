@@ -83,9 +83,8 @@ def still_rising(seen: Seen) -> Advice | None:
     cut = len(values) - max(1, len(values) // 4)
     if training is None or cut < 2 or (gain := max(values[cut:]) - max(values[:cut])) < RISING:
         return None
-    command = shlex.join(
-        [*shlex.split(program("train")), f"resume={seen.run}", f"trainer.max_epochs={2 * training.epochs}"]
-    )
+    resumed = [*shlex.split(program("train")), f"resume={seen.run}", f"trainer.max_epochs={2 * training.epochs}"]
+    command = _with_twice_the_budget(seen) or shlex.join(resumed)
     sentence = f"{name} still rose by {gain:.3f} in the last quarter of the run: as many epochs again take {_minutes(seen, 1)}."
     return Advice(sentence, command)
 
