@@ -59,6 +59,7 @@ def test_a_budget_of_minutes_ends_the_run(tiny_shapes, tmp_path):
             ["budget.minutes=0.001"],
             "budget.minutes=0.001 is too short: the start, 10 steps and the evaluation take about",
         ),
+        (["budget.minutes=3", "trainer.devices=2"], "budget.minutes needs trainer.devices=1, got 2: set budget.steps"),
         (["budget.minutes=3", "trainer.max_epochs=3"], "trainer.max_epochs and budget both say how long to train"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -52,7 +52,15 @@ class Automatic:
     settings that contradict each other, and for a budget in which nothing can be learned.
     """
 
-    def __init__(self, config: DictConfig, parts: Parts, *, started: float, fixed: bool = False):
+    def __init__(
+        self,
+        config: DictConfig,
+        parts: Parts,
+        *,
+        started: float,
+        test: Callable[[], Source | None],
+        fixed: bool = False,
+    ):
         self.config = config.copy()
         self.parts = parts
         self.said = _said(HydraConfig.get().overrides.task)
@@ -60,6 +68,11 @@ class Automatic:
         given = filled(Budget, plain(config.get("budget") or OmegaConf.create({})), "budget")
         limited = given.minutes is not None or given.steps is not None
         self.budget = replace(given, started=started) if limited else None
+        if self.budget and self.budget.minutes is not None:
+            _require_one_device(config.trainer.devices)
+            measured = test()  # nothing is chosen by it but the time to leave for it
+            images = len(measured.records) if measured else 0
+            self.budget = replace(self.budget, evaluations=1 + images / max(1, len(parts.val.records)))
         if limited and not fixed and self._is_set("trainer.max_epochs"):
             raise UserError("trainer.max_epochs and budget both say how long to train: leave one of them out.")
         self.fixed = fixed
@@ -159,6 +172,15 @@ class Automatic:
 
     def _is_set(self, key: str) -> bool:
         return any(key == one or key.startswith(f"{one}.") for one in self.said)
+
+
+def _require_one_device(devices: Any) -> None:
+    """Raise UserError for several: processes that each look at their own clock would end at different steps."""
+    count = len(devices) if OmegaConf.is_list(devices) else devices
+    if str(count) != "1":
+        raise UserError(
+            f"budget.minutes needs trainer.devices=1, got {devices}: set budget.steps for a training on several devices."
+        )
 
 
 def told(found: Sequence[Choice]) -> str:

@@ -85,7 +85,8 @@ def main(config: DictConfig) -> RunRecord | None:
     limit_pixels(config.data.max_pixels)
     within = writable(HydraConfig.get().overrides.task) if resume else None  # a resumed configuration is a file
     parts = read_training(config.dataset, within=within)
-    automatic = Automatic(config, parts, started=running.STATE.started, fixed=resume is not None)
+    test = partial(read_test, config.dataset, within=within)
+    automatic = Automatic(config, parts, started=running.STATE.started, test=test, fixed=resume is not None)
     config = automatic.config
     looking = config.get("preview", False)
     folder = _folder(config, resume, "preview" if looking else "train")

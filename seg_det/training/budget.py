@@ -15,7 +15,7 @@ from seg_det.errors import UserError
 
 REPLANNED = 5  # steps after which the length of the run is planned anew
 TIMED = 50  # the latest steps, whose median is what a step takes
-OVERHEAD = 1.2  # of the final evaluation beside a validation: it draws the worst images and writes the report
+OVERHEAD = 1.2  # times a validation: the final evaluation, which also draws the worst images
 REPORT_SECONDS = 4.0
 
 
