@@ -9,6 +9,8 @@ import torch
 from commands import run, run_in_new_process
 from omegaconf import OmegaConf
 
+pytestmark = pytest.mark.usefixtures("no_connections")
+
 SMALL = [
     "backbone.width=0.35",
     "data.size=[72,104]",

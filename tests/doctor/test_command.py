@@ -8,11 +8,14 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import planted
+import pytest
 from commands import run
 from planted import edit, set_box
 
 from seg_det.doctor.findings import FAULTS, Finding, Scope, Split, found
 from seg_det.doctor.page import summary, write_results
+
+pytestmark = pytest.mark.usefixtures("no_connections")
 
 COMMAND = ("seg_det.__main__", "doctor")
 SMALL = ["backbone.width=0.35", "data.size=64"]
