@@ -67,3 +67,9 @@ def test_what_cannot_be(tiny_shapes, tmp_path, words, sentence):
     done = run(tmp_path, "train", *settings(tiny_shapes, *words), check=False)
     assert done.returncode == 1 and sentence in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_data_of_another_task_are_refused_before_they_are_looked_at(tiny_imagefolder, tmp_path):
+    data = ["dataset=imagefolder", f"dataset.root={tiny_imagefolder}", "augmentation=ssd", "auto=true"]
+    done = run(tmp_path, "train", *TINY, *data, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr

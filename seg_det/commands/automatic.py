@@ -24,7 +24,7 @@ from seg_det.data.objects import input_boxes
 from seg_det.data.records import Source
 from seg_det.data.splitting import Parts
 from seg_det.errors import UserError
-from seg_det.kinds.lookup import kind_named
+from seg_det.kinds.lookup import kind_named, require_kind
 from seg_det.predict.loading import chosen_device
 from seg_det.predict.published import is_published
 from seg_det.registry import filled
@@ -65,6 +65,8 @@ class Automatic:
         self.parts = parts
         self.said = _said(HydraConfig.get().overrides.task)
         self.kind = kind_named(config.task.kind, "The configuration")
+        for source in (parts.train, parts.val):
+            require_kind(self.kind, source)
         given = filled(Budget, plain(config.get("budget") or OmegaConf.create({})), "budget")
         limited = given.minutes is not None or given.steps is not None
         self.budget = replace(given, started=started) if limited else None
